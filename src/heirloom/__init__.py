@@ -1,0 +1,29 @@
+"""heirloom: adversarial robustness for a frozen vision foundation model, measured honestly.
+
+The public API is what ``__all__`` lists, here and nowhere else; names are imported when first used, so
+``import heirloom`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "InputError": "heirloom.errors",
+    "Threat": "heirloom.threat",
+    "Summary": "heirloom.results",
+    "Proportion": "heirloom.results",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'heirloom' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,7 @@
+"""Attacks: one paper, one file, one pure function ``(model, x, y, threat, *, ...) -> x_adv``."""
+
+from heirloom.attacks.fgsm import fgsm
+from heirloom.attacks.losses import cross_entropy, margin, misclassified, squared_distance
+from heirloom.attacks.pgd import pgd
+
+__all__ = ["cross_entropy", "fgsm", "margin", "misclassified", "pgd", "squared_distance"]

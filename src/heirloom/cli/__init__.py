@@ -1,0 +1,30 @@
+"""The command line. Thin: each command parses, calls the library, prints. Heavy imports stay inside.
+
+A command lives in the file of its own name; this file only lists them, so that ``--help`` stays fast.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from heirloom.cli import common
+from heirloom.cli.theory import theory_app
+
+app = typer.Typer(
+    name="heirloom",
+    help="Adversarial robustness for a frozen vision foundation model: given, measured, explained.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.callback()(common.top_level)
+app.add_typer(theory_app, name="theory")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 success, 1 a negative verdict, 2 wrong input or interruption."""
+    sys.exit(common.run(app, arguments))

@@ -1,0 +1,57 @@
+"""What all commands share: how errors end, and the version option."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from heirloom.errors import InputError
+
+UsageError: Any = typer.BadParameter.__base__
+ClickError: Any = UsageError.__base__
+
+
+def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
+    """Run ``app``; every expected failure is one sentence on standard error and exit status 2."""
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except InputError as error:
+        return _fail(str(error))
+    except ClickError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message())
+            return 2
+        return _fail(error.format_message())
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("Interrupted: nothing half-written is left; run again with --resume to go on.")
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 2
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        return _fail(f"The operating system refused: {error.strerror or error}{place}.")
+    return code if isinstance(code, int) else 0
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"heirloom {version('heirloom-robust')}")
+        raise typer.Exit()
+
+
+def top_level(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Adversarial robustness for a frozen vision foundation model: given, measured, explained."""
+
+
+def _fail(sentence: str) -> int:
+    print(f"heirloom: {' '.join(sentence.split())}", file=sys.stderr)
+    return 2

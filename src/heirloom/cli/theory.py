@@ -1,0 +1,16 @@
+"""``heirloom theory``: the papers' simulations. Each laboratory adds its own group here."""
+
+from __future__ import annotations
+
+import typer
+
+theory_app = typer.Typer(
+    help="The papers' simulations: sparse coding (purification) and patch data (feature learning).",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@theory_app.callback()
+def theory() -> None:
+    """The papers' simulations: sparse coding (purification) and patch data (feature learning)."""

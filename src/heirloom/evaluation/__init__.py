@@ -1,0 +1,1 @@
+"""Figures that can be trusted: verdicts (worst case per example), statistics (intervals), audit."""
