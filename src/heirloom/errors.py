@@ -32,3 +32,7 @@ def _shown(got: Any) -> str:
     text = got if isinstance(got, str) else repr(got)
     text = " ".join(text.split())
     return text if len(text) <= 120 else text[:117] + "..."
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on (a loss that is not finite, say), told in one sentence."""
