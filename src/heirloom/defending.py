@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -38,7 +38,7 @@ class DefenceSettings:
         architecture: see :func:`heirloom.preprocessors.build_preprocessor`.
         weight: lambda of CRoPD, gamma of ARAE. None: 10 and 0.1, the papers' values.
         temperature: tau of the contrastive loss.
-        augmentation: of ``vanilla``, ``noise`` and ``cropd`` (Table 5); ARAE uses none. None: no augmentation.
+        augmentation: of ``vanilla``, ``noise`` and ``cropd`` (Table 5), never of ``arae``. None: none.
         training: epochs, batch size, learning rate, seed, device, precision.
     """
 
@@ -47,7 +47,7 @@ class DefenceSettings:
     weight: float | None = None
     temperature: float = 0.5
     augmentation: Augmentation | None = None
-    training: TrainingSettings = TrainingSettings()
+    training: TrainingSettings = field(default_factory=TrainingSettings)
 
     def __post_init__(self) -> None:
         require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
