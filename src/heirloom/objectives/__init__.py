@@ -1,1 +1,1 @@
-"""Losses on tensors, one method a file. They never call an attack."""
+"""Objectives: losses on tensors, one method a file. They never call attacks."""
