@@ -14,7 +14,9 @@ def softmax(row: list[float]) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def oracle_trades(clean: list[list[float]], adversarial: list[list[float]], y: list[int], beta: float) -> float:
+def oracle_trades(
+    clean: list[list[float]], adversarial: list[list[float]], y: list[int], beta: float
+) -> float:
     total = 0.0
     for f, f_adv, label in zip(clean, adversarial, y, strict=True):
         p, q = softmax(f), softmax(f_adv)

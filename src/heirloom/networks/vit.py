@@ -1,6 +1,7 @@
 """Vision transformers of the Transformers library, built small: the names of DeiT for CIFAR-sized images.
 
-Dosovitskiy et al., ICLR 2021; widths of Touvron et al., "Training data-efficient image transformers", ICML 2021.
+Dosovitskiy et al., ICLR 2021; widths of Touvron et al., "Training
+data-efficient image transformers", ICML 2021.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ class VisionTransformer(nn.Module):
 
         super().__init__()
         require(
-            image_size % patch_size == 0, "image size", f"a multiple of the patch size {patch_size}", image_size
+            image_size % patch_size == 0,
+            "image size",
+            f"a multiple of the patch size {patch_size}",
+            image_size,
         )
         config = ViTConfig(
-            hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=4 * width,
-            image_size=image_size, patch_size=patch_size, num_channels=channels,
+            hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads,
+            intermediate_size=4 * width, image_size=image_size, patch_size=patch_size, num_channels=channels,
             hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
         )  # fmt: skip
         self.body = ViTModel(config, add_pooling_layer=False)

@@ -37,9 +37,7 @@ def nt_xent(
     total, n = len(logits), len(views[0])
     log_share = functional.log_softmax(logits, dim=1)
     image = torch.arange(total, device=logits.device) % n
-    positive = (image[:, None] == image[None, :]) & ~torch.eye(
-        total, dtype=torch.bool, device=logits.device
-    )
+    positive = (image[:, None] == image[None, :]) & ~torch.eye(total, dtype=torch.bool, device=logits.device)
     return -log_share[positive].sum() / total
 
 
