@@ -38,6 +38,18 @@ class Proportion(_Strict):
         return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
+class Difference(_Strict):
+    """A difference of two shares of the same ``n`` examples with its 95 % interval."""
+
+    value: float = Field(ge=-1, le=1)
+    low: float = Field(ge=-1, le=1)
+    high: float = Field(ge=-1, le=1)
+    n: int = Field(ge=1)
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+
+
 class Mean(_Strict):
     """A mean over ``n`` repeats (seeds, say) with their standard deviation."""
 

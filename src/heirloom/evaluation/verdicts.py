@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from heirloom.attacks.losses import check_labels, misclassified
-from heirloom.attacks.named import Attack, named_attack
+from heirloom.attacks.losses import check_labels
+from heirloom.attacks.named import Attack, Run, named_attack
 from heirloom.errors import require
+from heirloom.evaluation import processes
+from heirloom.evaluation.chunks import Bench, ChunkResult, margins_of, run_halving, seeded
 from heirloom.evaluation.statistics import proportion
+from heirloom.evaluation.store import Store, digest, model_digest
 from heirloom.results import Proportion
 from heirloom.threat import Threat, check_images
 
@@ -22,14 +26,23 @@ Report = Callable[[str, int, int, float], None]
 class Evaluation:
     """Verdicts of one model under one threat.
 
-    ``correct["clean"]`` and ``correct[attack]`` are boolean (N,): right on the clean image, and still right
-    after that attack AND all before it, so the columns can only fall from left to right. ``x_adv``
-    (N, C, H, W) holds each example's adversarial image: the first that fooled it, else the clean one.
+    Attributes:
+        correct: ``correct["clean"]`` and ``correct[attack]`` are boolean (N,): right on the clean image, and
+            still right after that attack AND all before it, so the columns can only fall from left to right.
+        x_adv: (N, C, H, W): each example's adversarial image: the first that fooled it, else the clean one.
+        margin: (N,): highest other logit minus the true one on the clean images; below 0 where right.
+        repaired: for each attack, how many images it left outside the threat set (the harness put them back).
+        batch: the most examples that went through the model at once: less than asked for if memory ran out.
+        seconds: time spent on attacks, that of an interrupted run included.
     """
 
     threat: Threat
     correct: dict[str, Tensor]
     x_adv: Tensor = field(repr=False)
+    margin: Tensor | None = field(default=None, repr=False)
+    repaired: dict[str, int] = field(default_factory=dict)
+    batch: int = 0
+    seconds: float = 0.0
 
     def accuracy(self, column: str) -> Proportion:
         return proportion(self.correct[column])
@@ -48,66 +61,120 @@ def evaluate(
     batch_size: int = 256,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    autocast: torch.dtype | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
     report: Report | None = None,
 ) -> Evaluation:
     """Measure ``model``, whole and in eval mode, against each attack in turn, survivors only.
+
+    What an attack returns is projected into the threat set and predicted again, in float32; only that counts.
+    The survivors of each part of an attack are cut into chunks of ``batch_size``, and each chunk's random
+    draws are seeded by (seed, attack, part, first example, length). So the verdicts depend on ``seed``,
+    ``batch_size`` and device type, but neither on interruptions nor on how many processes share the work:
+    under ``torchrun`` each takes every n-th chunk. When memory runs out, the batch is halved, and stays so.
 
     Args:
         model: [0, 1] pixels (N, C, H, W) -> logits (N, classes).
         data: images in [0, 1] and labels (N,).
         attacks: names (see :func:`heirloom.attacks.named.named_attack`) or :class:`Attack`, weakest first.
+        autocast: run the attacks' passes in this type (``torch.bfloat16``); verdicts stay float32, and an
+            example that fooled only the low-precision model is attacked again in float32.
+        folder: keep the verdicts there as they come.
+        resume: go on from what lies in ``folder``, if it is of the same model, data and settings.
         report: called with (attack, examples done, examples in all, running robust accuracy).
+
+    Raises:
+        InputError: images outside [0, 1], labels out of range, an unknown attack, a folder of another run.
     """
     images, labels = data
     check_images(images)
     require(len(images) == len(labels), "labels", f"as many as images ({len(images)})", len(labels))
+    require(batch_size >= 1, "batch_size", "at least 1", batch_size)
     chosen = [named_attack(a) if isinstance(a, str) else a for a in attacks]
+    names = [attack.name for attack in chosen]
+    require(len(set(names)) == len(names), "attacks", "different from each other", ", ".join(names))
+    processes.join()
+    place = processes.local_device(device)
     was_training = model.training
-    model = model.to(device).eval()
+    model = model.to(place).eval()
     try:
-        return _evaluate(model, images, labels, threat, chosen, batch_size, seed, device, report)
+        _check_model(model, images, labels, place)
+        store = Store(folder)
+        if processes.rank() == 0 and folder is not None:
+            settings = {"threat": str(threat), "eps": threat.eps, "attacks": names, "seed": seed}
+            settings |= {"batch_size": batch_size, "autocast": str(autocast)}
+            facts = {"model": model_digest(model), "data": digest(images, labels)}
+            store.open(settings | facts, resume=resume)
+        processes.wait()
+        bench = Bench(model, images, labels, threat, seed, place, autocast)
+        return _evaluate(bench, chosen, batch_size, store, report)
     finally:
         model.train(was_training)
 
 
 def _evaluate(
-    model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, attacks: Sequence[Attack],
-    batch_size: int, seed: int, device: str | torch.device, report: Report | None,
-) -> Evaluation:  # fmt: skip
-    x_adv = images.clone()
-    clean = torch.cat(
-        [
-            ~fooled(model, x.to(device), y.to(device)).cpu()
-            for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True)
-        ]
-    )
-    correct, standing = {"clean": clean}, clean.clone()
-    for attack in attacks:
-        for part, run in enumerate(attack.parts):
-            survivors = standing.nonzero().flatten()
-            for number, batch in enumerate(survivors.split(batch_size)):
-                generator = torch.Generator(device).manual_seed(hash_seed(seed, attack.name, part, number))
-                x, y = images[batch].to(device), labels[batch].to(device)
-                candidate = threat.project(run(model, x, y, threat, generator), x)
-                broken = fooled(model, candidate, y).cpu()
-                x_adv[batch[broken]] = candidate.cpu()[broken]
-                standing[batch[broken]] = False
-                if report is not None:
-                    done = min((number + 1) * batch_size, len(survivors))
-                    report(attack.name, done, len(survivors), float(standing.double().mean()))
+    bench: Bench, attacks: Sequence[Attack], batch_size: int, store: Store, report: Report | None
+) -> Evaluation:
+    x_adv = bench.images.clone()
+    margin, standing = torch.zeros(len(x_adv)), torch.ones(len(x_adv), dtype=torch.bool)
+    correct: dict[str, Tensor] = {}
+    repaired = dict.fromkeys((attack.name for attack in attacks), 0)
+    limit, seconds = batch_size, 0.0
+    for number, attack in enumerate([Attack("clean", ()), *attacks]):
+        for part, run in enumerate(attack.parts or [None]):
+            stage = f"{number}-{attack.name}-{part}"
+            chunks = standing.nonzero().flatten().split(batch_size)
+            results = _run_stage(bench, attack.name, part, run, stage, chunks, limit, store, standing, report)
+            for result in results:
+                fooled = result.index[result.fooled]
+                standing[fooled] = False
+                x_adv[fooled] = result.x_adv
+                if run is None:
+                    margin[result.index] = result.margin
+                else:
+                    repaired[attack.name] += result.repaired
+                limit, seconds = min(limit, result.batch), seconds + result.seconds
         correct[attack.name] = standing.clone()
-    return Evaluation(threat, correct, x_adv)
+    return Evaluation(bench.threat, correct, x_adv, margin, repaired, limit, seconds)
 
 
-@torch.no_grad()
+def _run_stage(
+    bench: Bench, name: str, part: int, run: Run | None, stage: str, chunks: Sequence[Tensor], limit: int,
+    store: Store, standing: Tensor, report: Report | None,
+) -> list[ChunkResult]:  # fmt: skip
+    """The results of all chunks: this process's own, run or read from ``store``, and the others'."""
+    mine: list[ChunkResult] = []
+    total, fallen = sum(map(len, chunks)), 0
+    for number, index in processes.dealt(chunks):
+        if not len(index):
+            continue
+        result = store.read(stage, number, index)
+        if result is None:
+            result = run_halving(bench, name, part, run, index, limit)
+            store.write(stage, number, result)
+        limit = min(limit, result.batch)
+        mine.append(result)
+        fallen += int(result.fooled.sum()) * processes.count()  # the others' are like this process's own
+        if report is not None and processes.rank() == 0:
+            done = min(sum(len(r.index) for r in mine) * processes.count(), total)
+            report(name, done, total, max(int(standing.sum()) - fallen, 0) / len(standing))
+    return processes.gather(mine)
+
+
+def _check_model(model: nn.Module, images: Tensor, labels: Tensor, device: torch.device) -> None:
+    """Labels against the number of classes, once and for all of them, before any time is spent."""
+    with torch.no_grad(), seeded(device, 0):
+        logits = model(images[:2].to(device))
+    require(
+        logits.ndim == 2 and len(logits) == len(images[:2]),
+        "model output",
+        f"logits of shape ({len(images[:2])}, classes)",
+        tuple(logits.shape),
+    )
+    check_labels(labels, logits.shape[1])
+
+
 def fooled(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    logits = model(x).float()
-    check_labels(y, logits.shape[1])
-    return misclassified(logits, y)
-
-
-def hash_seed(*parts: object) -> int:
-    """A seed of 63 bits from any printable parts, the same on every machine and run."""
-    import hashlib
-
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+    """True where ``model`` errs (a tie counts as an error): bool (N,)."""
+    return ~(margins_of(model, x, y) < 0)

@@ -1,0 +1,68 @@
+"""Several processes share one evaluation: each takes every n-th chunk, all get all results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TypeVar
+
+import torch
+from torch import distributed
+
+Item = TypeVar("Item")
+
+
+def join() -> None:
+    """Join the process group that ``torchrun`` has laid out; nothing happens in a single process.
+
+    gloo serves CPU and GPU alike: what is exchanged are verdicts and the images that fooled the model, after
+    each attack, never gradients.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
+        distributed.init_process_group("gloo")
+
+
+def leave() -> None:
+    """Leave the process group, so that the processes end quietly."""
+    if _together():
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    return distributed.get_rank() if _together() else 0
+
+
+def count() -> int:
+    return distributed.get_world_size() if _together() else 1
+
+
+def local_device(device: str | torch.device) -> torch.device:
+    """``cuda`` as this process's own GPU; any other device, and a numbered one, as it is."""
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and chosen.index is None and count() > 1:
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return chosen
+
+
+def gather(mine: list[Item]) -> list[Item]:
+    """Every process's items in the order dealt: item k was made by process k modulo their count."""
+    if count() == 1:
+        return mine
+    hands: list[list[Item]] = [[] for _ in range(count())]
+    distributed.all_gather_object(hands, mine)
+    return [hands[k % count()][k // count()] for k in range(sum(map(len, hands)))]
+
+
+def dealt(items: Iterable[Item]) -> list[tuple[int, Item]]:
+    """The (position, item) pairs that are this process's to do."""
+    return [(k, item) for k, item in enumerate(items) if k % count() == rank()]
+
+
+def wait() -> None:
+    """Wait until all processes are here."""
+    if _together():
+        distributed.barrier()
+
+
+def _together() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
