@@ -1,0 +1,88 @@
+"""Residual networks: ResNet-18 with a 3x3 or the original 7x7 stem, and ResNet-8 for small machines.
+
+He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR 2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from heirloom.errors import require
+
+Stem = Literal["3x3", "7x7"]
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with BatchNorm; a 1x1 convolution with BatchNorm where the shape changes."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels != width:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = functional.relu(self.norm1(self.conv1(x)))
+        return functional.relu(self.norm2(self.conv2(hidden)) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """Stages of :class:`BasicBlock`, each after the first halving the resolution, then the mean over space.
+
+    Args:
+        widths, blocks: channels and number of blocks of each stage.
+        stem: ``3x3`` with stride 1 (usual for 32x32 images), or ``7x7`` with stride 2 and padding 3 (the
+            original's, without its max-pooling: Xing et al., AISTATS 2024, D.2, change the stem alone).
+        classes: None: the output is features (N, ``feature_size``), else logits (N, classes).
+        channels: of the images, 1 or 3 say.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        blocks: Sequence[int],
+        *,
+        stem: Stem = "3x3",
+        classes: int | None = None,
+        channels: int = 3,
+    ) -> None:
+        super().__init__()
+        require(stem in ("3x3", "7x7"), "stem", "3x3 or 7x7", stem)
+        side, stride = (3, 1) if stem == "3x3" else (7, 2)
+        self.stem = nn.Conv2d(channels, widths[0], side, stride, side // 2, bias=False)
+        self.norm = nn.BatchNorm2d(widths[0])
+        layers, last = [], widths[0]
+        for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            for block in range(count):
+                layers.append(BasicBlock(last, width, 2 if stage > 0 and block == 0 else 1))
+                last = width
+        self.blocks = nn.Sequential(*layers)
+        self.feature_size = last
+        self.head = nn.Linear(last, classes) if classes is not None else nn.Identity()
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, feature_size)."""
+        return self.blocks(functional.relu(self.norm(self.stem(x)))).mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+def resnet18(*, stem: Stem = "3x3", classes: int | None = None, channels: int = 3) -> ResNet:
+    """ResNet-18: 11.17 million parameters with a 3x3 stem and 10 classes."""
+    return ResNet((64, 128, 256, 512), (2, 2, 2, 2), stem=stem, classes=classes, channels=channels)
+
+
+def resnet8(*, width: int = 16, stem: Stem = "3x3", classes: int | None = None, channels: int = 3) -> ResNet:
+    """ResNet-8: one block in each of three stages of ``width``, 2 and 4 times ``width`` channels."""
+    return ResNet((width, 2 * width, 4 * width), (1, 1, 1), stem=stem, classes=classes, channels=channels)
