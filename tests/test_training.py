@@ -1,6 +1,7 @@
 """The loop: resume is exact, a checkpoint of another run is refused, a diverging loss stops."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from heirloom import InputError
 from heirloom.data.images import LabelledImages
 from heirloom.errors import TrainingError
+from heirloom.files import read_tensors
 from heirloom.schedules import divided_at, warmup_cosine
 from heirloom.training import TrainingSettings, train
 
@@ -93,6 +95,31 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path: Path
         train(_model(), _data(), diverging, SETTINGS, checkpoint=checkpoint)
     history = train(_model(), _data(), _noisy_step, SETTINGS, checkpoint=checkpoint, resume=True)
     assert len(history) == 3
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda loss: loss * 1e6, "The loss became .* at step 7 of 15"),
+        # a finite loss with an infinite gradient: the root's slope at 0
+        (
+            lambda loss: loss + (loss - loss.detach()).abs().sqrt(),
+            "A gradient became infinite or NaN at step 7",
+        ),
+    ],
+)
+def test_what_diverges_never_reaches_the_checkpoint(spoil: Any, said: str, tmp_path: Path) -> None:
+    checkpoint, steps = tmp_path / "checkpoint.safetensors", iter(range(100))
+
+    def diverging(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        loss = _noisy_step(model, x, y, generator)["loss"]
+        return {"loss": spoil(loss) if next(steps) == 6 else loss}
+
+    with pytest.raises(TrainingError, match=said):
+        train(_model(), _data(), diverging, SETTINGS, checkpoint=checkpoint)
+    tensors, metadata = read_tensors(checkpoint)
+    assert '"step": 6' in metadata["state"]
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
 
 
 def test_schedules() -> None:

@@ -21,6 +21,7 @@ class TrainingState:
 
     step: int = 0
     seconds: float = 0.0
+    first_loss: float | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
 

@@ -7,7 +7,6 @@ that was not: a checkpoint needs no random state.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from heirloom.errors import TrainingError, require
 from heirloom.randomness import generator_of
 from heirloom.schedules import Schedule, warmup_cosine
 
+DIVERGED = 1000.0  # times the first step's loss
 Losses = dict[str, Tensor]
 Step = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Losses]
 History = list[dict[str, float]]
@@ -101,7 +101,8 @@ def train(
         for each epoch ``{"epoch", "learning_rate", loss names...}``, losses averaged over its steps.
 
     Raises:
-        TrainingError: the loss is not finite; the last checkpoint stays.
+        TrainingError: the loss or a gradient is not finite, or the loss is a thousand times the first; the
+            last checkpoint stays.
         InputError: the checkpoint belongs to other settings or another model.
     """
     accelerator = make_accelerator(settings.device, settings.mixed_precision)
@@ -166,18 +167,30 @@ class _Loop:
             group["lr"] = self.rate(state.step)
         losses = self.step(self.model, x, y, generator)
         values = {name: float(value.detach()) for name, value in losses.items()}
-        if not math.isfinite(values["loss"]):
-            raise TrainingError(
-                f"The loss became {values['loss']} at step {state.step + 1} of {self.total_steps}: "
-                "lower the learning rate; the last checkpoint is kept."
-            )
+        state.first_loss = values["loss"] if state.first_loss is None else state.first_loss
+        limit = DIVERGED * max(abs(state.first_loss), 1.0)
+        self._stop_unless(abs(values["loss"]) < limit, state, f"The loss became {values['loss']:.4g}")
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(losses["loss"])
+        if self.settings.mixed_precision != "fp16":  # there, the scaler skips such steps itself
+            self._stop_unless(self._gradient_is_finite(), state, "A gradient became infinite or NaN")
         self.optimizer.step()
         for name, value in values.items():
             state.sums[name] = state.sums.get(name, 0.0) + value
         state.step += 1
         return values
+
+    def _stop_unless(self, good: bool, state: TrainingState, what: str) -> None:
+        """Before the weights are touched, so that no checkpoint holds what diverged."""
+        if not good:
+            raise TrainingError(
+                f"{what} at step {state.step + 1} of {self.total_steps}: "
+                "lower the learning rate; the last checkpoint is kept."
+            )
+
+    def _gradient_is_finite(self) -> bool:
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        return bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients)))
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
         epoch, position = divmod(step, self.steps_per_epoch)

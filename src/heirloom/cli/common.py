@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from heirloom.errors import InputError
+from heirloom.errors import InputError, TrainingError
 
 UsageError: Any = typer.BadParameter.__base__
 ClickError: Any = UsageError.__base__
@@ -17,7 +17,7 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
     """Run ``app``; every expected failure is one sentence on standard error and exit status 2."""
     try:
         code = app(args=arguments, standalone_mode=False)
-    except InputError as error:
+    except (InputError, TrainingError) as error:
         return _fail(str(error))
     except ClickError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
