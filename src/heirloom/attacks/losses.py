@@ -27,6 +27,12 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return others.amax(1) - true
 
 
+def target_margin(logits: Tensor, pairs: Tensor) -> Tensor:
+    """The target's logit minus the true one; ``pairs`` (N, 2) holds the true label and the target."""
+    both = logits.gather(1, pairs)
+    return both[:, 1] - both[:, 0]
+
+
 def misclassified(logits: Tensor, y: Tensor) -> Tensor:
     """True where the attack has succeeded: another class scores at least as high as the true one.
 
