@@ -8,7 +8,7 @@ identity order and mask nothing.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heirloom.errors import InputError, reject, require
+from heirloom.files import write_json
 
 Pooling = Literal["auto", "cls", "mean", "pooler"]
 NORMALISATIONS: dict[str, tuple[list[float], list[float]]] = {
@@ -115,6 +116,19 @@ class FrozenEncoder(nn.Module):
             digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
+    def save(self, folder: Path) -> None:
+        """Save a Transformers model, with the normalisation and size used here, so that it loads again."""
+        backbone: Any = self.backbone
+        backbone.save_pretrained(folder)
+        processor = {
+            "do_resize": self.size is not None,
+            "size": {"height": self.size[0], "width": self.size[1]} if self.size else None,
+            "do_normalize": True,
+            "image_mean": self.mean.flatten().tolist(),
+            "image_std": self.std.flatten().tolist(),
+        }
+        write_json(folder / "preprocessor_config.json", processor)
+
     def _outputs(self, pixels: Tensor) -> Any:
         if _model_type(self.backbone) == "vit_mae":
             embeddings: Any = self.backbone.embeddings
@@ -185,10 +199,6 @@ def module_from_factory(source: str) -> nn.Module:
         isinstance(module, nn.Module), "--model", "a factory that returns an nn.Module", type(module).__name__
     )
     return module
-
-
-def settings_to_json(settings: EncoderSettings) -> dict[str, Any]:
-    return asdict(settings)
 
 
 def _factory_preprocessing(settings: EncoderSettings) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import to_jsonable_python
 
 from heirloom.errors import InputError
 from heirloom.files import read_json, write_text
@@ -125,9 +127,9 @@ class Stopwatch:
             versions=versions(),
             commit=commit(),
             seconds=round(earlier_seconds + self.seconds, 2),
-            settings=settings or {},
-            rows=[_plain(row) for row in rows],
-            details=_plain(details or {}),
+            settings=to_plain(settings or {}),
+            rows=to_plain(rows),
+            details=to_plain(details or {}),
         )
 
 
@@ -177,12 +179,6 @@ def shown_command() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def _plain(value: Any) -> Any:
-    """Models, paths and tuples as JSON has them."""
-    if isinstance(value, BaseModel):
-        return value.model_dump()
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+def to_plain(value: Any) -> Any:
+    """``value`` as JSON gives it back: tuples are lists, models mappings, paths texts."""
+    return json.loads(json.dumps(to_jsonable_python(value), allow_nan=False))

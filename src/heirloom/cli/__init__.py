@@ -10,6 +10,10 @@ import sys
 import typer
 
 from heirloom.cli import common
+from heirloom.cli.defend import defend
+from heirloom.cli.demo import demo
+from heirloom.cli.predict import predict
+from heirloom.cli.report import report
 from heirloom.cli.theory import theory_app
 
 app = typer.Typer(
@@ -22,6 +26,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(common.top_level)
+for command in (demo, defend, predict, report):
+    app.command()(command)
 app.add_typer(theory_app, name="theory")
 
 

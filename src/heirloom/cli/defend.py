@@ -1,0 +1,133 @@
+"""``heirloom defend``: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PRESET_RATES = {"mlp": 3e-3, "conv": 2e-3}
+PAPER_RATE = 1.5e-4
+
+
+def defend(
+    model: Annotated[
+        str, typer.Option(help="Foundation model: hub id, Transformers folder, package.module:factory.")
+    ],
+    data: Annotated[str, typer.Option(help="Images: hub id, folder, .npz file, or digits.")],
+    out: Annotated[Path, typer.Option(help="Folder for the defended model and its figures.")],
+    eps: Annotated[str, typer.Option(help="Radius in pixel units, e.g. 8/255.")] = "8/255",
+    norm: Annotated[str, typer.Option(help="Linf, L2 or L1.")] = "Linf",
+    method: Annotated[str, typer.Option(help="cropd, arae, noise, vanilla or identity.")] = "cropd",
+    compare: Annotated[
+        str, typer.Option(help="Methods measured beside it, by commas; none: ''.")
+    ] = "identity",
+    weight: Annotated[
+        float | None, typer.Option(help="lambda of CRoPD (default 10), gamma of ARAE (default 0.1).")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="tau of the contrastive loss.")] = 0.5,
+    architecture: Annotated[
+        str, typer.Option(help="mlp, conv, vit-small32, vit-large224, or auto: by image size.")
+    ] = "auto",
+    epochs: Annotated[int, typer.Option(help="Epochs of the preprocessor.")] = 100,
+    batch_size: Annotated[int, typer.Option(help="Batch size of training.")] = 128,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="Default: 3e-3 (mlp), 2e-3 (conv), 1.5e-4 (the paper's architectures)."),
+    ] = None,
+    augment: Annotated[bool, typer.Option(help="The paper's augmentation (Table 5).")] = False,
+    head_epochs: Annotated[int, typer.Option(help="Epochs of the linear head.")] = 150,
+    robust_head: Annotated[bool, typer.Option(help="Train the head on adversarial examples too.")] = False,
+    attacks: Annotated[str, typer.Option(help="Attacks by commas, weakest first.")] = "pgd-10,pgd-20,strong",
+    limit: Annotated[int | None, typer.Option(help="At most so many training images.")] = None,
+    limit_test: Annotated[int | None, typer.Option(help="At most so many test images.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side that images are resized and cropped to.")
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="Column of the images, where it is not found.")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of the labels, where it is not found.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of the foundation model on the hub.")] = None,
+    pooling: Annotated[str, typer.Option(help="Features: auto, cls, mean or pooler.")] = "auto",
+    normalisation: Annotated[
+        str, typer.Option(help="auto (the checkpoint's), none, half or imagenet.")
+    ] = "auto",
+    trust_remote_code: Annotated[bool, typer.Option(help="Let a hub repository's own code run.")] = False,
+    validation: Annotated[float, typer.Option(help="Share of the training images held out.")] = 0.1,
+    eval_batch_size: Annotated[int, typer.Option(help="Batch size of evaluation.")] = 256,
+    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    mixed_precision: Annotated[str, typer.Option(help="Of training: no, fp16 or bf16.")] = "no",
+    resume: Annotated[bool, typer.Option(help="Go on with the interrupted run in OUT.")] = False,
+) -> None:
+    """Put a robust preprocessor in front of a frozen model, train a head behind it, measure, save."""
+    from heirloom.cli.demo import print_summary
+    from heirloom.cli.progress import stage_progress
+    from heirloom.data.augmentation import Augmentation
+    from heirloom.data.images import load_images
+    from heirloom.defending import DefenceSettings
+    from heirloom.devices import torch_device
+    from heirloom.encoders import EncoderSettings, load_encoder
+    from heirloom.heads import HeadSettings
+    from heirloom.pipeline import DefendSettings
+    from heirloom.pipeline import defend as run
+    from heirloom.results import Stopwatch
+    from heirloom.threat import Threat, parse_eps
+    from heirloom.training import TrainingSettings
+
+    stopwatch = Stopwatch()
+    torch_device(device)
+    threat = Threat(norm, parse_eps(eps))  # type: ignore[arg-type]
+    encoder_settings = EncoderSettings(model, revision, pooling, normalisation)  # type: ignore[arg-type]
+    if architecture != "auto" or learning_rate is not None:
+        _check_rate(learning_rate)
+    images = load_images(
+        data, image_size=image_size, limit=limit, limit_test=limit_test, seed=seed,
+        image_column=image_column, label_column=label_column,
+    )  # fmt: skip
+    chosen = _architecture(images.train.shape[1]) if architecture == "auto" else architecture
+    settings = DefendSettings(
+        threat=threat,
+        defence=DefenceSettings(
+            method=method,  # type: ignore[arg-type]
+            architecture=chosen,
+            weight=weight,
+            temperature=temperature,
+            augmentation=Augmentation() if augment else None,
+            training=TrainingSettings(
+                epochs=epochs,
+                batch_size=batch_size,
+                learning_rate=learning_rate or PRESET_RATES.get(chosen, PAPER_RATE),
+                seed=seed,
+                device=device,
+                mixed_precision=mixed_precision,  # type: ignore[arg-type]
+            ),
+        ),
+        compare=tuple(filter(None, compare.split(","))),
+        head=HeadSettings(epochs=head_epochs, seed=seed),
+        robust_head=robust_head,
+        attacks=tuple(filter(None, attacks.split(","))),
+        validation=validation,
+        batch_size=eval_batch_size,
+    )
+    encoder = load_encoder(encoder_settings, trust_remote_code=trust_remote_code)
+    with stage_progress() as progress:
+        _, summary = run(
+            encoder, images, settings, out, resume=resume, progress=progress, stopwatch=stopwatch
+        )
+    print_summary(summary, out)
+
+
+def _architecture(side: int) -> str:
+    """The paper's where its size fits exactly and the machine can bear it is the user's choice: small ones here."""
+    return "mlp" if side <= 28 else "conv"
+
+
+def _check_rate(learning_rate: float | None) -> None:
+    from heirloom.errors import require
+
+    require(learning_rate is None or learning_rate > 0, "--learning-rate", "above 0", learning_rate)

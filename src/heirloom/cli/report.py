@@ -1,0 +1,21 @@
+"""``heirloom report``: draw the page again from the JSON alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with the summary.json of a defence.", show_default=False)
+    ],
+) -> None:
+    """Draw FOLDER/report.html again from FOLDER/summary.json."""
+    from heirloom.report.defence import defence_page
+    from heirloom.results import Summary
+
+    defence_page(Summary.read(folder / "summary.json"), folder / "report.html")
+    print(folder / "report.html")

@@ -1,0 +1,138 @@
+"""The page of a defended model, drawn from its summary.json alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from heirloom.errors import InputError
+from heirloom.files import write_text
+from heirloom.report.figures import data_uri, new_axes
+from heirloom.report.page import Figure, Images, Part, Section, Table, Text, page
+from heirloom.report.tables import LABELS, accuracy_table, shown
+from heirloom.results import Summary
+
+NAMES = {
+    "identity": "Identity (nothing in front)",
+    "vanilla": "Vanilla (reconstruction only)",
+    "noise": "Noise (random noise, no attack)",
+    "arae": "ARAE",
+    "cropd": "CRoPD",
+}
+
+
+def defence_page(summary: Summary, path: Path) -> None:
+    """Write the page of ``summary`` to ``path``."""
+    defences = summary.details.get("defences")
+    if not defences:
+        raise InputError(f"{path.parent} must hold the summary of a defence, but it tells of none.")
+    sections = [
+        Section("Accuracy", [_accuracy(summary)]),
+        Section("Against the radius of the attack", [_security_curve(defences, summary)]),
+        Section("What the model sees", [_grid(detail, summary) for detail in defences[::-1]]),
+        Section("Class by class", [_per_class(defences[-1])]),
+        Section("Training", _training(defences)),
+    ]
+    write_text(path, page(_title(summary), _lead(summary), sections, summary))
+
+
+def _title(summary: Summary) -> str:
+    return f"{NAMES.get(summary.rows[-1]['defence'], summary.rows[-1]['defence'])} in front of a frozen model"
+
+
+def _lead(summary: Summary) -> str:
+    row = summary.rows[-1]
+    last = [key for key in row if key in LABELS or key.startswith(("pgd", "apgd"))][-1]
+    sentence = (
+        f"With {row['defence']} in front, {_percent(row['clean'])} of the test images are classified rightly, and "
+        f"{_percent(row[last])} still are when each may be changed within {summary.settings.get('threat')} "
+        f"by the attack '{last}'"
+    )
+    other = next((r for r in summary.rows if r["defence"] == "identity" and r is not row), None)
+    if other is None:
+        return sentence + "."
+    return sentence + f"; without it, {_percent(other['clean'])} and {_percent(other[last])}."
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * value['value']:.1f} %"
+
+
+def _accuracy(summary: Summary) -> Table:
+    columns, rows = accuracy_table(summary.rows)
+    rows = [[NAMES.get(row[0], row[0]), *row[1:]] for row in rows]
+    caption = (
+        "Share of test images classified rightly, in %, with 95 % intervals over the images. Each column is the "
+        "worst case over its attack and all before it, through the whole pipeline."
+    )
+    return Table(caption, columns, rows)
+
+
+def _security_curve(defences: list[dict[str, Any]], summary: Summary) -> Figure:
+    figure, axes = new_axes()
+    for detail in defences:
+        eps = [point["eps"] for point in detail["curve"]]
+        values = [
+            [100 * point["accuracy"][key] for point in detail["curve"]] for key in ("value", "low", "high")
+        ]
+        (line,) = axes.plot(eps, values[0], marker="o", label=detail["defence"])
+        axes.fill_between(eps, values[1], values[2], alpha=0.15, color=line.get_color())
+    axes.set(xlabel="eps (pixel units)", ylabel="accuracy under PGD-20 (%)", ylim=(0, 101))
+    axes.legend(frameon=False)
+    count = defences[0]["curve"][0]["accuracy"]["n"]
+    return Figure(
+        f"Accuracy under PGD-20 against its radius eps, on the first {count} test images; bands are 95 % "
+        "intervals. A sound figure falls to chance or below as eps grows.",
+        data_uri(figure),
+    )
+
+
+def _grid(detail: dict[str, Any], summary: Summary) -> Images:
+    columns = ["clean", "perturbation", "adversarial", "clean, preprocessed", "adversarial, preprocessed"]
+    rows = []
+    for example in detail["examples"]:
+        pictures = [
+            (example["clean"], example["clean_prediction"]),
+            (example["perturbation"], ""),
+            (example["adversarial"], example["adversarial_prediction"]),
+            (example["clean_preprocessed"], ""),
+            (example["adversarial_preprocessed"], ""),
+        ]
+        rows.append((example["label"], pictures))
+    return Images(
+        f"{NAMES.get(detail['defence'], detail['defence'])}: the first test images, whatever they show. Left: the "
+        "true class; under a picture: the prediction. The perturbation is drawn with its largest value as black "
+        "or white. Where no attack succeeded, the adversarial image is the clean one.",
+        columns,
+        rows,
+    )
+
+
+def _per_class(detail: dict[str, Any]) -> Table:
+    rows = [
+        [row["class"], shown(row["clean"]), shown(row["robust"]), row["clean"]["n"]]
+        for row in detail["per_class"]
+    ]
+    return Table(f"{detail['defence']}, in %.", ["class", "clean", "under all attacks", "images"], rows)
+
+
+def _training(defences: list[dict[str, Any]]) -> list[Part]:
+    parts: list[Part] = []
+    for detail in defences:
+        history = detail["history"]
+        if not history:
+            parts.append(
+                Text(f"{NAMES.get(detail['defence'], detail['defence'])}: nothing to train but the head.")
+            )
+            continue
+        names = [name for name in history[0] if name not in ("epoch", "learning_rate", "loss")] or ["loss"]
+        figure, axes = new_axes(len(names), figsize=(3.2 * max(2, len(names)), 2.8))
+        for place, name in zip([axes] if len(names) == 1 else axes, names, strict=True):
+            values = [entry[name] for entry in history]
+            place.plot([entry["epoch"] for entry in history], values)
+            place.set(xlabel="epoch", title=name.replace("_", " "))
+            if min(values) > 0 and max(values) > 20 * min(values):
+                place.set_yscale("log")
+        caption = f"{detail['defence']}: losses of each epoch ({detail['parameters']:,} parameters)."
+        parts.append(Figure(caption, data_uri(figure)))
+    return parts

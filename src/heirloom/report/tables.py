@@ -1,0 +1,40 @@
+"""Result rows as table cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from heirloom.results import Mean, Proportion
+
+LABELS = {
+    "clean": "clean",
+    "pgd-10": "PGD-10",
+    "pgd-20": "PGD-20",
+    "strong": "strong",
+    "autoattack": "AutoAttack",
+}
+
+
+def is_proportion(value: Any) -> bool:
+    return isinstance(value, Proportion) or (
+        isinstance(value, dict) and set(value) == {"value", "low", "high", "n"}
+    )
+
+
+def shown(value: Any) -> str:
+    """A cell: proportions in % with their interval, means with their spread, floats to four digits."""
+    if is_proportion(value):
+        return str(Proportion.model_validate(value))
+    if isinstance(value, dict) and set(value) == {"value", "sd", "n"}:
+        return str(Mean.model_validate(value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def accuracy_table(
+    rows: Sequence[dict[str, Any]], name: str = "defence"
+) -> tuple[list[str], list[list[str]]]:
+    """(columns, rows): the name, then every column that holds proportions, in the order of the first row."""
+    columns = [key for key, value in rows[0].items() if is_proportion(value)]
+    cells = [[str(row[name]), *(shown(row[key]) if key in row else "" for key in columns)] for row in rows]
+    return [name, *(LABELS.get(key, key) for key in columns)], cells
