@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from heirloom.errors import InputError, reject, require
 from heirloom.files import write_json
+from heirloom.networks.backbones import is_saved_backbone, load_backbone
 
 Pooling = Literal["auto", "cls", "mean", "pooler"]
 NORMALISATIONS: dict[str, tuple[list[float], list[float]]] = {
@@ -33,8 +34,9 @@ class EncoderSettings:
     """Which foundation model, and how its features are read.
 
     Attributes:
-        source: a hub id, a local Transformers folder, or ``package.module:factory``, a callable without
-            arguments that returns an ``nn.Module`` from [0, 1] pixels to features.
+        source: a hub id, a local Transformers folder, an ``encoder`` folder of ``heirloom pretrain``, or
+            ``package.module:factory``, a callable without arguments that returns an ``nn.Module`` from [0, 1]
+            pixels to features.
         revision: of a hub id: branch, tag or commit.
         pooling: ``cls`` (first token), ``mean`` (over patch tokens or positions), ``pooler`` (the model's
             own), ``auto`` (``mean`` for ViT-MAE, else the model's own where it has one, else ``cls``).
@@ -166,6 +168,10 @@ def load_encoder(settings: EncoderSettings, *, trust_remote_code: bool = False) 
         InputError: an unknown or unreadable model, a factory that is not there or returns no module, a
             checkpoint without normalisation constants while ``normalisation`` is ``auto``.
     """
+    if settings.is_local and is_saved_backbone(settings.source):
+        own = load_backbone(settings.source)
+        side, channels = own.settings.image_size, own.settings.channels
+        return FrozenEncoder(own, settings, size=(side, side), channels=channels)
     if settings.is_factory:
         return FrozenEncoder(
             module_from_factory(settings.source), settings, **_factory_preprocessing(settings)

@@ -1,0 +1,162 @@
+"""Networks by name, with normalisation inside: [0, 1] pixels -> features; saved and loaded as encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heirloom.errors import InputError, require
+from heirloom.files import read_json, read_tensors, write_json, write_tensors
+
+FORMAT = "heirloom-encoder-1"
+
+
+@dataclass(frozen=True)
+class BackboneSettings:
+    """What it takes to build a network again.
+
+    Attributes:
+        network: one of :func:`network_names`.
+        channels, image_size: of the images it is made for.
+        mean, std: per channel, subtracted and divided by inside the network; None: pixels as they are.
+    """
+
+    network: str
+    channels: int = 3
+    image_size: int = 32
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        require(self.network in _BODIES, "--network", f"one of {', '.join(_BODIES)}", self.network)
+        require(self.channels in (1, 3), "channels", "1 or 3", self.channels)
+
+
+class Backbone(nn.Module):
+    """[0, 1] pixels (N, C, H, W) -> features (N, feature_size)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, settings: BackboneSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.register_buffer("mean", _per_channel(settings.mean, 0.0), persistent=False)
+        self.register_buffer("std", _per_channel(settings.std, 1.0), persistent=False)
+        self.body = _BODIES[settings.network](settings)
+        self.feature_size = int(self.body.feature_size)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body((x - self.mean) / self.std)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """What a Transformers model has, so that either kind is saved in the same way."""
+        save_backbone(Path(folder), self)
+
+
+def network_names() -> tuple[str, ...]:
+    return tuple(_BODIES)
+
+
+def build_backbone(settings: BackboneSettings, *, seed: int = 0) -> Backbone:
+    """A fresh network; its initial weights come from ``seed`` and torch's global state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Backbone(settings)
+
+
+def save_backbone(folder: Path, backbone: Backbone, notes: dict[str, Any] | None = None) -> None:
+    """Write ``model.safetensors`` and then ``config.json``; ``notes`` say how it was trained."""
+    write_tensors(folder / "model.safetensors", backbone.state_dict())
+    write_json(folder / "config.json", {"format": FORMAT, **asdict(backbone.settings), "notes": notes or {}})
+
+
+def is_saved_backbone(folder: str | Path) -> bool:
+    """Whether ``folder`` is an encoder that :func:`save_backbone` wrote."""
+    path = Path(folder) / "config.json"
+    return path.is_file() and read_json(path).get("format") == FORMAT
+
+
+def load_backbone(folder: str | Path) -> Backbone:
+    """The network that :func:`save_backbone` wrote; :class:`InputError` where the files are not that."""
+    path = Path(folder)
+    config = read_json(path / "config.json")
+    require(
+        isinstance(config, dict) and config.get("format") == FORMAT,
+        f"{path}/config.json",
+        f"an encoder's description ({FORMAT})",
+        str(config)[:80],
+    )
+    try:
+        settings = BackboneSettings(
+            config["network"], config["channels"], config["image_size"],
+            *(tuple(value) if value else None for value in (config["mean"], config["std"])),
+        )  # fmt: skip
+        backbone = build_backbone(settings)
+        backbone.load_state_dict(read_tensors(path / "model.safetensors")[0])
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path} must be a whole encoder, but its files do not fit: {reason}.") from None
+    return backbone.eval()
+
+
+def _per_channel(values: tuple[float, ...] | None, default: float) -> Tensor:
+    return torch.tensor(values or (default,), dtype=torch.float32).view(1, -1, 1, 1)
+
+
+def _resnet18(s: BackboneSettings) -> nn.Module:
+    from heirloom.networks.resnet import resnet18
+
+    return resnet18(channels=s.channels)
+
+
+def _resnet18_7x7(s: BackboneSettings) -> nn.Module:
+    from heirloom.networks.resnet import resnet18
+
+    return resnet18(channels=s.channels, stem="7x7")
+
+
+def _resnet8(s: BackboneSettings) -> nn.Module:
+    from heirloom.networks.resnet import resnet8
+
+    return resnet8(channels=s.channels)
+
+
+def _resnet8_7x7(s: BackboneSettings) -> nn.Module:
+    from heirloom.networks.resnet import resnet8
+
+    return resnet8(channels=s.channels, stem="7x7")
+
+
+def _preact_resnet18(s: BackboneSettings) -> nn.Module:
+    from heirloom.networks.preact_resnet import preact_resnet18
+
+    return preact_resnet18(s.channels)
+
+
+def _wide_resnet_34_10(s: BackboneSettings) -> nn.Module:
+    from heirloom.networks.wide_resnet import wide_resnet
+
+    return wide_resnet(34, 10, s.channels)
+
+
+def _vit_tiny(s: BackboneSettings) -> nn.Module:
+    from heirloom.networks.vit import vit_tiny
+
+    return vit_tiny(s.image_size, s.channels)
+
+
+_BODIES: dict[str, Callable[[BackboneSettings], nn.Module]] = {
+    "resnet18": _resnet18,
+    "resnet18-7x7": _resnet18_7x7,
+    "resnet8": _resnet8,
+    "resnet8-7x7": _resnet8_7x7,
+    "preact-resnet18": _preact_resnet18,
+    "wide-resnet-34-10": _wide_resnet_34_10,
+    "vit-tiny": _vit_tiny,
+}

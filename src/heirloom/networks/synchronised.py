@@ -1,0 +1,64 @@
+"""Batches that span processes: BatchNorm over all of them, and projections gathered from all of them.
+
+torch's own SyncBatchNorm runs on accelerators alone; this one runs on any device that the process group
+serves, and does nothing in a single process.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather, all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def processes() -> int:
+    """The number of processes that train together (1 outside ``torchrun``)."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def gathered(z: Tensor) -> Tensor:
+    """The rows of ``z`` (N, D) of all processes, (P N, D), rank by rank; gradients flow back to each."""
+    return torch.cat(all_gather(z.contiguous())) if processes() > 1 else z
+
+
+class SynchronisedBatchNorm(_BatchNorm):
+    """BatchNorm whose training statistics are those of the batches of all processes together."""
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        return None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or processes() == 1:
+            return super().forward(x)
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        shape = [-1 if axis == 1 else 1 for axis in range(x.ndim)]
+        values = x.float()
+        count = torch.tensor([float(x.numel() // x.shape[1])], device=x.device)
+        dist.all_reduce(count)
+        mean = all_reduce(values.sum(axes)) / count
+        centred = values - mean.view(shape)
+        variance = all_reduce(centred.square().sum(axes)) / count
+        self._remember(mean.detach(), variance.detach() * count / (count - 1))
+        normal = centred * torch.rsqrt(variance.view(shape) + self.eps)
+        if self.affine:
+            normal = normal * self.weight.view(shape) + self.bias.view(shape)
+        return normal.to(x.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked += 1
+        rate = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, rate)
+        self.running_var.lerp_(variance, rate)
+
+
+def synchronise(module: nn.Module) -> nn.Module:
+    """Make every BatchNorm of ``module`` a :class:`SynchronisedBatchNorm`, in place; weights are kept."""
+    for part in module.modules():
+        if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
+            part.__class__ = SynchronisedBatchNorm  # type: ignore[assignment]
+    return module

@@ -1,0 +1,278 @@
+"""Pre-training an encoder: a clean phase, then an adversarial one (Xing et al., AISTATS 2024, section 7).
+
+The folder of a run holds ``checkpoints/`` (to go on after an interruption), ``best/`` (the best epoch of each
+phase), ``filters/`` (the first layer after every epoch) and at the end ``encoder/`` and, where there was one,
+the classifier's ``head.safetensors``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+
+from heirloom.analysis.filters import first_layer
+from heirloom.data.augmentation import CROP_AND_FLIP, Augmentation
+from heirloom.data.images import LabelledImages, to_unit_range
+from heirloom.errors import require
+from heirloom.files import write_tensors
+from heirloom.networks.backbones import Backbone, BackboneSettings, build_backbone, save_backbone
+from heirloom.networks.synchronised import synchronise
+from heirloom.optimisers import LARS
+from heirloom.pretraining_steps import (
+    Classifier,
+    ContrastiveLoss,
+    InnerAttack,
+    Projected,
+    contrastive_step,
+    supervised_step,
+    trades_step,
+)
+from heirloom.schedules import Schedule, divided_at, warmup_cosine
+from heirloom.selection import BestEpoch
+from heirloom.threat import Threat
+from heirloom.training import History, Step, TrainingSettings, train
+
+Method = Literal["supervised", "trades", "contrastive"]
+METHODS: tuple[str, ...] = get_args(Method)
+Report = Callable[[str, int, int, dict[str, float]], None]
+# Kim et al.: random resized crop, flip, jitter with probability .8, grey with .2
+CONTRASTIVE_AUGMENTATION = Augmentation()
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """How an encoder is pre-trained. The defaults are the paper's Table 3 for supervised learning.
+
+    Attributes:
+        method: ``supervised``, ``trades`` or ``contrastive`` (SimCLR; RoCL in the adversarial phase).
+        network: see :func:`heirloom.networks.backbones.network_names`.
+        clean_epochs, adversarial_epochs: either may be 0. TRADES has no clean phase of its own: it is
+            supervised.
+        optimiser: ``sgd`` (momentum .9) or ``lars``; the rate is divided by 10 at 50 % and 75 % of a phase
+            (``schedule`` ``divided``), or warms up over ``warmup`` epochs and falls as a cosine
+            (``cosine``).
+        normalise: subtract the training images' mean and divide by their deviation, inside the network.
+        augmentation: None for none.
+        attack: see :class:`InnerAttack`. beta: of TRADES. contrastive: temperature and so on.
+        validation: share of the training images held out to choose the epoch (supervised and TRADES: the
+            robust accuracy under PGD-10, clean accuracy in the clean phase). Contrastive training keeps the
+            last epoch.
+        validation_images: at most so many of them are attacked after an epoch.
+        select_on_test: the quirk of Rice et al.'s code, which chooses its epoch on the test images. Figures
+            from such a run are too good, and the summary says so.
+        training: batch size, learning rate, weight decay, seed, device, precision.
+        channels_last, compile: layout and ``torch.compile`` of the network; the function is the same.
+    """
+
+    method: Method = "supervised"
+    network: str = "resnet18"
+    clean_epochs: int = 200
+    adversarial_epochs: int = 200
+    optimiser: Literal["sgd", "lars"] = "sgd"
+    schedule: Literal["divided", "cosine"] = "divided"
+    warmup: int = 10
+    normalise: bool = True
+    augmentation: Augmentation | None = CROP_AND_FLIP
+    attack: InnerAttack = field(default_factory=InnerAttack)
+    beta: float = 6.0
+    contrastive: ContrastiveLoss = field(default_factory=ContrastiveLoss)
+    validation: float = 0.02
+    validation_images: int = 1000
+    select_on_test: bool = False
+    training: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(batch_size=128, learning_rate=0.1, weight_decay=5e-4)
+    )
+    channels_last: bool = True
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.method in METHODS, "--method", f"one of {', '.join(METHODS)}", self.method)
+        require(self.optimiser in ("sgd", "lars"), "--optimiser", "sgd or lars", self.optimiser)
+        require(self.schedule in ("divided", "cosine"), "--schedule", "divided or cosine", self.schedule)
+        for name in ("clean_epochs", "adversarial_epochs"):
+            require(
+                getattr(self, name) >= 0, f"--{name.replace('_', '-')}", "at least 0", getattr(self, name)
+            )
+        require(
+            self.clean_epochs + self.adversarial_epochs > 0, "--clean-epochs", "above 0 if nothing follows", 0
+        )
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What pre-training made: the encoder, its classifier where there is one, and a history per phase."""
+
+    encoder: Backbone
+    head: nn.Linear | None
+    history: dict[str, History]
+
+
+def pretrain(
+    data: LabelledImages,
+    threat: Threat,
+    settings: PretrainSettings,
+    folder: Path,
+    *,
+    test: LabelledImages | None = None,
+    resume: bool = False,
+    report: Report | None = None,
+) -> Pretrained:
+    """Pre-train an encoder and save it under ``folder``.
+
+    Args:
+        data: training images; a share of them is held out for validation.
+        test: read for ``select_on_test`` alone.
+        resume: go on from the checkpoints in ``folder``, which must be of the same settings and data.
+        report: called with (phase, steps done, steps in all, losses).
+
+    Raises:
+        TrainingError: a loss or gradient that is not finite, or a loss that grew a thousandfold; the last
+            checkpoint before it is kept.
+    """
+    rest, held_out = data.split(settings.validation, seed=settings.training.seed)
+    if settings.select_on_test:
+        require(test is not None, "--select-on-test", "used with a data set that has test images", "none")
+        rest, held_out = data, test  # type: ignore[assignment]
+    encoder = build_backbone(_backbone_settings(rest, settings), seed=settings.training.seed)
+    model = _whole(encoder, len(data.classes), settings)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # started by torchrun
+        synchronise(model)
+    if settings.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if settings.compile:
+        model.compile()
+    if not resume:
+        _forget(folder)
+    _save_filters(folder, encoder, "initial", 0)
+    history = {}
+    for phase in _phases(settings):
+        history[phase] = _one_phase(
+            phase, model, encoder, rest, held_out, threat, settings, folder, resume, report
+        )
+    model.cpu().eval()
+    head = model.head if isinstance(model, Classifier) else None
+    _save(folder, encoder, head, threat, settings)
+    return Pretrained(encoder, head, history)  # type: ignore[arg-type]
+
+
+def _phases(settings: PretrainSettings) -> list[str]:
+    epochs = {"clean": settings.clean_epochs, "adversarial": settings.adversarial_epochs}
+    return [phase for phase, count in epochs.items() if count > 0]
+
+
+def _one_phase(
+    phase: str, model: nn.Module, encoder: Backbone, data: LabelledImages, held_out: LabelledImages,
+    threat: Threat, settings: PretrainSettings, folder: Path, resume: bool, report: Report | None,
+) -> History:  # fmt: skip
+    attacked = threat if phase == "adversarial" else None
+    epochs = settings.adversarial_epochs if attacked is not None else settings.clean_epochs
+    best = None
+    if settings.method != "contrastive":
+        limited = held_out.limit(settings.validation_images, settings.training.seed)
+        best = BestEpoch(folder / "best" / f"{phase}.safetensors", limited, attacked, resume=resume)
+
+    def after_epoch(network: nn.Module, epoch: int) -> dict[str, float]:
+        _save_filters(folder, encoder, phase, epoch)
+        return best.measure(network, epoch) if best is not None else {}
+
+    history = train(
+        model,
+        data,
+        _step(settings, attacked),
+        replace(settings.training, epochs=epochs),
+        make_optimizer=_optimiser(settings),
+        schedule=_schedule(settings, epochs),
+        after_epoch=after_epoch,
+        checkpoint=folder / "checkpoints" / f"{phase}.safetensors",
+        resume=resume,
+        identity=(phase, _deciding(settings), asdict(threat)),
+        report=None if report is None else lambda *done: report(phase, *done),
+    )
+    if best is not None:
+        best.restore(model)
+    return history
+
+
+def _step(settings: PretrainSettings, threat: Threat | None) -> Step:
+    if settings.method == "contrastive":
+        return contrastive_step(settings.augmentation, threat, settings.attack, settings.contrastive)
+    if settings.method == "trades" and threat is not None:
+        return trades_step(settings.augmentation, threat, settings.attack, settings.beta)
+    return supervised_step(settings.augmentation, threat, settings.attack)
+
+
+def _optimiser(settings: PretrainSettings) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
+    rate, decay = settings.training.learning_rate, settings.training.weight_decay
+    if settings.optimiser == "lars":
+        return lambda parameters: LARS(parameters, lr=rate, momentum=0.9, weight_decay=decay)
+    return lambda parameters: torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
+
+
+def _schedule(settings: PretrainSettings, epochs: int) -> Schedule:
+    if settings.schedule == "divided":
+        return divided_at([0.5, 0.75])
+    return warmup_cosine(min(settings.warmup / epochs, 1.0))
+
+
+def _whole(encoder: Backbone, classes: int, settings: PretrainSettings) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.training.seed + 1)
+        if settings.method == "contrastive":
+            return Projected(encoder, encoder.feature_size, hidden=4 * encoder.feature_size)
+        return Classifier(encoder, nn.Linear(encoder.feature_size, classes))
+
+
+def _backbone_settings(data: LabelledImages, settings: PretrainSettings) -> BackboneSettings:
+    channels, height, width = data.shape
+    require(height == width, "--data", "of square images (--image-size crops them)", f"{height}x{width}")
+    mean = std = None
+    if settings.normalise:
+        sample = to_unit_range(data.pixels[:10_000]).transpose(0, 1).flatten(1)
+        mean = tuple(round(float(value), 4) for value in sample.mean(1))
+        std = tuple(round(float(value), 4) for value in sample.std(1).clamp_min(1e-3))
+    return BackboneSettings(settings.network, channels, height, mean, std)
+
+
+def _save_filters(folder: Path, encoder: Backbone, phase: str, epoch: int) -> None:
+    if not _is_first_process():
+        return
+    order = {"initial": 0, "clean": 1, "adversarial": 2}[phase]
+    path = folder / "filters" / f"{order}-{phase}-{epoch:04d}.safetensors"
+    write_tensors(path, {"filters": first_layer(encoder)}, {"phase": phase, "epoch": str(epoch)})
+
+
+def _save(folder: Path, encoder: Backbone, head: Any, threat: Threat, settings: PretrainSettings) -> None:
+    notes = {"method": settings.method, "epochs": {p: _epochs(settings, p) for p in _phases(settings)}}
+    notes |= {"threat": asdict(threat)} if settings.adversarial_epochs else {}
+    if not _is_first_process():
+        return
+    if head is not None:
+        write_tensors(folder / "head.safetensors", head.state_dict())
+    save_backbone(folder / "encoder", encoder, notes)
+
+
+def _forget(folder: Path) -> None:
+    """Remove what an earlier run left, so that nothing of it can be taken for this one's."""
+    for name in ("checkpoints", "best", "filters", "encoder"):
+        if _is_first_process() and (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+
+
+def _is_first_process() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _epochs(settings: PretrainSettings, phase: str) -> int:
+    return settings.clean_epochs if phase == "clean" else settings.adversarial_epochs
+
+
+def _deciding(settings: PretrainSettings) -> dict[str, Any]:
+    """What decides the weights besides the training settings, which ``train`` adds itself."""
+    return {**asdict(settings), "training": None, "channels_last": None, "compile": None}
