@@ -21,7 +21,7 @@ from heirloom.analysis.filters import first_layer
 from heirloom.data.augmentation import CROP_AND_FLIP, Augmentation
 from heirloom.data.images import LabelledImages, to_unit_range
 from heirloom.errors import require
-from heirloom.files import write_tensors
+from heirloom.files import write_bytes, write_tensors
 from heirloom.networks.backbones import Backbone, BackboneSettings, build_backbone, save_backbone
 from heirloom.networks.synchronised import synchronise
 from heirloom.optimisers import LARS
@@ -55,7 +55,8 @@ class PretrainSettings:
         network: see :func:`heirloom.networks.backbones.network_names`.
         clean_epochs, adversarial_epochs: either may be 0. TRADES has no clean phase of its own: it is
             supervised.
-        optimiser: ``sgd`` (momentum .9) or ``lars``; the rate is divided by 10 at 50 % and 75 % of a phase
+        optimiser: ``sgd`` (momentum .9) or ``lars``; ``lars_adapts_vectors``: the quirk of RoCL's code, see
+            :class:`heirloom.optimisers.LARS`. The rate is divided by 10 at 50 % and 75 % of a phase
             (``schedule`` ``divided``), or warms up over ``warmup`` epochs and falls as a cosine
             (``cosine``).
         normalise: subtract the training images' mean and divide by their deviation, inside the network.
@@ -76,6 +77,7 @@ class PretrainSettings:
     clean_epochs: int = 200
     adversarial_epochs: int = 200
     optimiser: Literal["sgd", "lars"] = "sgd"
+    lars_adapts_vectors: bool = False
     schedule: Literal["divided", "cosine"] = "divided"
     warmup: int = 10
     normalise: bool = True
@@ -103,6 +105,22 @@ class PretrainSettings:
         require(
             self.clean_epochs + self.adversarial_epochs > 0, "--clean-epochs", "above 0 if nothing follows", 0
         )
+
+
+def paper_settings(method: Method) -> PretrainSettings:
+    """Table 3 of the paper, filled up from the two code bases that it used.
+
+    Supervised and TRADES: 200 + 200 epochs, batch 128, SGD .1 divided by 10 at 50 % and 75 %, crop and flip, 10
+    steps of 2/255 from the image itself. Contrastive: 200 + 1200 epochs, batch 256, LARS .1, 10 epochs of
+    warm-up and a cosine, crop, flip, jitter and grey, 20 steps of eps / 10 from a random start.
+    """
+    if method != "contrastive":
+        return PretrainSettings(method=method, attack=InnerAttack(random_start=method == "trades"))
+    return PretrainSettings(
+        method=method, adversarial_epochs=1200, optimiser="lars", schedule="cosine", normalise=False,
+        augmentation=CONTRASTIVE_AUGMENTATION, attack=InnerAttack(steps=20, step_size=0.1 * 8 / 255),
+        training=TrainingSettings(batch_size=256, learning_rate=0.1, weight_decay=1e-6),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -192,7 +210,7 @@ def _one_phase(
         after_epoch=after_epoch,
         checkpoint=folder / "checkpoints" / f"{phase}.safetensors",
         resume=resume,
-        identity=(phase, _deciding(settings), asdict(threat)),
+        identity=_identity(phase, settings, threat),
         report=None if report is None else lambda *done: report(phase, *done),
     )
     if best is not None:
@@ -211,7 +229,9 @@ def _step(settings: PretrainSettings, threat: Threat | None) -> Step:
 def _optimiser(settings: PretrainSettings) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
     rate, decay = settings.training.learning_rate, settings.training.weight_decay
     if settings.optimiser == "lars":
-        return lambda parameters: LARS(parameters, lr=rate, momentum=0.9, weight_decay=decay)
+        return lambda parameters: LARS(
+            parameters, lr=rate, weight_decay=decay, adapt_vectors=settings.lars_adapts_vectors
+        )
     return lambda parameters: torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
 
 
@@ -273,6 +293,25 @@ def _epochs(settings: PretrainSettings, phase: str) -> int:
     return settings.clean_epochs if phase == "clean" else settings.adversarial_epochs
 
 
-def _deciding(settings: PretrainSettings) -> dict[str, Any]:
-    """What decides the weights besides the training settings, which ``train`` adds itself."""
-    return {**asdict(settings), "training": None, "channels_last": None, "compile": None}
+def _identity(phase: str, settings: PretrainSettings, threat: Threat) -> object:
+    """What decides the weights of a phase besides the training settings, which ``train`` adds itself. The
+    clean phase knows nothing of what follows, so an adversarial run can take it over from a clean one."""
+    deciding = {**asdict(settings), "training": None, "channels_last": None, "compile": None}
+    if phase == "adversarial":
+        return phase, deciding, asdict(threat)
+    later = ("adversarial_epochs", "attack", "beta")
+    method = "supervised" if settings.method == "trades" else settings.method
+    return phase, {k: v for k, v in deciding.items() if k not in later} | {"method": method}
+
+
+def take_over_clean_phase(source: Path, folder: Path) -> None:
+    """Let a run in ``folder`` start (with ``resume``) from the finished clean phase of the run in ``source``.
+
+    Settings of the clean phase that differ are noticed: ``pretrain`` refuses the checkpoint.
+    """
+    for part in ("checkpoints/clean.safetensors", "best/clean.safetensors"):
+        if (source / part).exists() and not (folder / part).exists():
+            write_bytes(folder / part, (source / part).read_bytes())
+    for path in sorted((source / "filters").glob("*-clean-*.safetensors")):
+        if not (folder / "filters" / path.name).exists():
+            write_bytes(folder / "filters" / path.name, path.read_bytes())

@@ -12,8 +12,12 @@ import typer
 from heirloom.cli import common
 from heirloom.cli.defend import defend
 from heirloom.cli.demo import demo
+from heirloom.cli.inspect import inspect
 from heirloom.cli.predict import predict
+from heirloom.cli.pretrain import pretrain
+from heirloom.cli.probe import probe
 from heirloom.cli.report import report
+from heirloom.cli.reproduce import reproduce
 from heirloom.cli.theory import theory_app
 
 app = typer.Typer(
@@ -26,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(common.top_level)
-for command in (demo, defend, predict, report):
+for command in (demo, defend, predict, report, pretrain, probe, inspect, reproduce):
     app.command()(command)
 app.add_typer(theory_app, name="theory")
 

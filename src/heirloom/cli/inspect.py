@@ -1,0 +1,48 @@
+"""``heirloom inspect``: the first-layer filters of an encoder, drawn and measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def inspect(
+    encoders: Annotated[
+        list[str],
+        typer.Argument(
+            help="One encoder or two: OUT/encoder of pretrain, Transformers folder, hub id, or factory.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the page.")],
+    trust_remote_code: Annotated[bool, typer.Option(help="Let a hub repository's own code run.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the intervals' resampling.")] = 0,
+) -> None:
+    """Draw the first-layer filters, each scaled to [0, 1] by itself, and measure how pure they are.
+
+    Two encoders stand side by side with their difference. Where the folder of a pre-training run is beside
+    the encoder, the page shows how its filters came about.
+    """
+    from heirloom.cli.output import print_table
+    from heirloom.encoders import EncoderSettings, load_encoder
+    from heirloom.errors import require
+    from heirloom.pretraining_pipeline import run_inspect
+    from heirloom.report.encoders import measures
+    from heirloom.results import Stopwatch
+
+    stopwatch = Stopwatch()
+    require(len(encoders) <= 2, "encoders", "one or two", len(encoders))
+    require(len(set(encoders)) == len(encoders), "encoders", "different from each other", encoders[0])
+    loaded = [
+        (
+            source,
+            load_encoder(EncoderSettings(source, normalisation="none"), trust_remote_code=trust_remote_code),
+        )
+        for source in encoders
+    ]
+    summary = run_inspect(loaded, out, seed=seed, stopwatch=stopwatch)
+    table = measures(summary.rows)
+    print_table(table.caption, table.columns, table.rows)
+    print(f"{out / 'summary.json'}\n{out / 'report.html'}")

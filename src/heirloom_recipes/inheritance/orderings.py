@@ -1,0 +1,96 @@
+"""Which of the paper's orderings hold here: paired differences on the same test images, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from heirloom.evaluation.statistics import paired_difference
+from heirloom_recipes.inheritance.paper import PaperRow
+
+NEAR_ZERO = 0.05  # of robust accuracy
+Verdicts = Mapping[str, Mapping[str, Tensor]]  # row name -> "clean" | "robust" -> bool (N,)
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """``higher`` exceeds ``lower`` in ``column``; both are names of rows."""
+
+    claim: str
+    column: str
+    higher: str
+    lower: str
+
+
+def check_orderings(rows: tuple[PaperRow, ...], verdicts: Verdicts) -> list[dict[str, Any]]:
+    """One entry a claim: ``{"claim", "column", "ours", "paper", "verdict"}``.
+
+    The verdict is "holds" or "reversed" where the 95 % interval of the paired difference lies on one side of 0,
+    else "open"; for a claim of near zero, "holds" where the interval's upper end is below 0.05.
+    """
+    measured = [row for row in rows if row.name in verdicts]
+    found = [_near_zero(row, verdicts) for row in measured if _is_clean_clean(row)]
+    published = {row.name: {"clean": row.clean, "robust": row.robust} for row in measured}
+    for o in _orderings(measured):
+        difference = paired_difference(verdicts[o.higher][o.column], verdicts[o.lower][o.column])
+        verdict = "holds" if difference.low > 0 else "reversed" if difference.high < 0 else "open"
+        paper = round(published[o.higher][o.column] - published[o.lower][o.column], 3)
+        found.append(
+            {"claim": o.claim, "column": o.column, "ours": difference, "paper": paper, "verdict": verdict}
+        )
+    return found
+
+
+def _near_zero(row: PaperRow, verdicts: Verdicts) -> dict[str, Any]:
+    from heirloom.evaluation.statistics import proportion
+
+    ours = proportion(verdicts[row.name]["robust"])
+    verdict = "holds" if ours.high < NEAR_ZERO else "reversed" if ours.low > NEAR_ZERO else "open"
+    claim = f"{shown(row)}: robust accuracy near 0 (below {NEAR_ZERO})"
+    return {"claim": claim, "column": "robust", "ours": ours, "paper": row.robust, "verdict": verdict}
+
+
+def _is_clean_clean(row: PaperRow) -> bool:
+    return not row.encoder.adversarial and row.downstream == "clean"
+
+
+def _orderings(rows: list[PaperRow]) -> list[Ordering]:
+    """The comparisons that the paper draws, among the rows at hand."""
+    found = []
+    for lower in rows:
+        for higher in rows:
+            claims = _claims(lower, higher)
+            found += [Ordering(claim, column, higher.name, lower.name) for claim, column in claims]
+    return found
+
+
+def _claims(lower: PaperRow, higher: PaperRow) -> list[tuple[str, str]]:
+    a, b = lower.encoder, higher.encoder
+    if a.data != b.data or a.stem != b.stem:
+        return []
+    if _is_clean_clean(lower) and a.method == "supervised" and a.augmented:
+        if b.adversarial and b.augmented and higher.downstream == "clean":
+            return [(f"{shown(higher)} inherits robustness over {shown(lower)}", "robust")]
+        if b == a and higher.downstream == "adversarial":
+            return [(f"{shown(higher)} gains some robustness over {shown(lower)}", "robust")]
+    if a == b and a.adversarial and (lower.downstream, higher.downstream) == ("clean", "adversarial"):
+        return [(f"{shown(higher)} is above {shown(lower)}", "robust")]
+    if lower.downstream == "adversarial" and not a.adversarial:
+        if b.adversarial and higher.downstream == "clean":
+            return [(f"{shown(higher)} is above {shown(lower)}", "robust")]
+        if b == a and higher.downstream == "clean":
+            return [(f"{shown(lower)} loses accuracy against {shown(higher)}", "clean")]
+    if a.method == b.method == "contrastive" and lower.downstream == higher.downstream == "clean":
+        if a.augmented and b.augmented and b.adversarial and not a.adversarial:
+            return [(f"{shown(higher)} is above {shown(lower)}", "robust")]
+        if a.adversarial == b.adversarial and b.augmented and not a.augmented:
+            return [(f"{shown(higher)} is above {shown(lower)}", "robust")]
+    return []
+
+
+def shown(row: PaperRow) -> str:
+    extra = "" if row.encoder.augmented else ", no augmentation"
+    return f"{row.encoder.data}, {row.encoder.pretrain}{extra} / {row.downstream}"

@@ -1,0 +1,84 @@
+"""The page of a reproduced table, from its summary.json alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from heirloom.files import write_text
+from heirloom.report.figures import data_uri, new_axes
+from heirloom.report.page import Figure, Part, Section, Table, Text, page
+from heirloom.results import Difference, Proportion, Summary
+
+
+def inheritance_page(summary: Summary, path: Path) -> None:
+    """Write ours beside the paper's, the orderings with their verdicts, and what was left out."""
+    orderings = summary.details["orderings"]
+    holding = sum(o["verdict"] == "holds" for o in orderings)
+    lead = (
+        f"{holding} of {len(orderings)} of the paper's orderings hold here; the others are open or reversed."
+    )
+    parts: list[Part] = [_figure(summary.rows), rows_table(summary)]
+    missing = summary.details["not covered"]
+    if missing:
+        parts.append(Text("Not covered at this scale: " + "; ".join(missing) + "."))
+    sections = [Section("Accuracy", parts), Section("Orderings", [orderings_table(summary)])]
+    title = f"Robustness inheritance, {summary.details['table']} at scale {summary.settings['scale']}"
+    write_text(path, page(title, lead, sections, summary))
+
+
+def rows_table(summary: Summary) -> Table:
+    """Ours with intervals beside the paper's, in %."""
+    rows = []
+    for row in summary.rows:
+        ours = [str(Proportion.model_validate(row[name])) for name in ("clean", "robust")]
+        paper = [f"{100 * row['paper'][name]:.1f}" for name in ("clean", "robust")]
+        rows.append([row_name(row), ours[0], paper[0], ours[1], paper[1]])
+    caption = (
+        f"Accuracy on CIFAR-10's test images in %, with 95 % intervals over images; robust: worst case over "
+        f"{summary.settings['attacks']}, {summary.settings['threat']}."
+    )
+    return Table(caption, ["pre-training / downstream", "clean", "paper", "robust", "paper"], rows)
+
+
+def orderings_table(summary: Summary) -> Table:
+    """Each claim with our difference, the paper's, and the verdict."""
+    rows = []
+    for o in summary.details["orderings"]:
+        kind = Proportion if "near 0" in o["claim"] else Difference
+        ours = str(kind.model_validate(o["ours"]))
+        rows.append([o["claim"], o["column"], ours, f"{100 * o['paper']:+.1f}", o["verdict"]])
+    caption = (
+        "Paired differences on the same test images in percentage points, with 95 % intervals. Holds, reversed: "
+        "the interval lies on that side of 0; open: it includes 0."
+    )
+    return Table(caption, ["claim", "accuracy", "ours", "paper", "verdict"], rows)
+
+
+def row_name(row: dict[str, Any]) -> str:
+    extra = " (no augmentation)" if not row["augmentation"] else ""
+    stem = " 7x7" if row["stem"] == "7x7" else ""
+    return f"{row['pretrain_data']}{stem}: {row['pretrain']}{extra} / {row['downstream']}"
+
+
+def _figure(rows: list[dict[str, Any]]) -> Figure:
+    figure, axes = new_axes(figsize=(8.5, 0.42 * len(rows) + 1.2))
+    for place, row in enumerate(reversed(rows)):
+        for name, colour in (("clean", "#0072B2"), ("robust", "#D55E00")):
+            value = row[name]
+            axes.plot(
+                [100 * value["low"], 100 * value["high"]],
+                [place, place],
+                color=colour,
+                linewidth=3,
+                alpha=0.5,
+            )
+            first = place == 0
+            axes.plot(100 * value["value"], place, "o", color=colour, label=name if first else None)
+            axes.plot(
+                100 * row["paper"][name], place, "x", color=colour, label=f"{name}, paper" if first else None
+            )
+    axes.set_yticks(range(len(rows)), [row_name(row) for row in reversed(rows)], fontsize=9)
+    axes.set(xlabel="accuracy (%)", xlim=(-2, 101))
+    axes.legend(frameon=False, fontsize=9, ncols=4, loc="lower center", bbox_to_anchor=(0.4, 1.0))
+    return Figure("Ours (dots, intervals) and the paper's (crosses).", data_uri(figure))

@@ -1,0 +1,62 @@
+"""The recipes by name, each ``(scale, out, **options) -> Summary`` with its page written beside it.
+
+Cost on two CPU cores at scale ``small``: see docs/pretraining.md, which tells what the recorded runs took.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from heirloom.analysis.filters import purity, purity_difference
+from heirloom.pretraining_pipeline import filter_details, plain
+from heirloom.report.encoders import inspect_page
+from heirloom.results import Stopwatch, Summary
+from heirloom_recipes.inheritance.page import inheritance_page
+from heirloom_recipes.inheritance.paper import EncoderKey
+from heirloom_recipes.inheritance.run import encoder_filters, reproduce_table
+from heirloom_recipes.inheritance.scales import Scale
+
+FILTER_PAIRS = (  # Figures 5 to 10 on CIFAR-10: clean and adversarial pre-training of the same kind
+    (EncoderKey("cifar10", "supervised", False), EncoderKey("cifar10", "supervised", True)),
+    (EncoderKey("cifar10", "supervised", False, "7x7"), EncoderKey("cifar10", "supervised", True, "7x7")),
+    (EncoderKey("cifar10", "contrastive", False), EncoderKey("cifar10", "contrastive", True)),
+)
+
+
+def table(name: str, scale: str, out: Path, **options: Any) -> Summary:
+    """``table-1``, ``table-2``, ``table-4`` or ``table-5``."""
+    summary = reproduce_table(name, scale, out, **options)
+    summary.write(out / f"{name}.json")
+    inheritance_page(summary, out / f"{name}.html")
+    return summary
+
+
+def filters(scale: str, out: Path, *, stopwatch: Stopwatch | None = None, **options: Any) -> Summary:
+    """Figures 5 to 10: drawings, and the measures of clean and adversarial filters with their difference."""
+    stopwatch = stopwatch or Stopwatch()
+    keys = [key for pair in FILTER_PAIRS for key in pair]
+    runner, found = encoder_filters(keys, scale, out, **options)
+    rows: list[dict[str, Any]] = []
+    for clean, adversarial in FILTER_PAIRS:
+        weights = [found[key.folder][1] for key in (clean, adversarial)]
+        for key, w in zip((clean, adversarial), weights, strict=True):
+            rows.append({"encoder": key.folder, "filters": list(w.shape), **plain(purity(w))})
+        rows.append({"encoder": "adversarial minus clean", **plain(purity_difference(*weights))})
+    details = filter_details(
+        [(name, folder) for name, (folder, _) in found.items()], {name: w for name, (_, w) in found.items()}
+    )
+    summary = stopwatch.summary(
+        seed=options.get("seed", 0), device=options.get("device", "cpu"), rows=rows,
+        details={"kind": "inspect", "filters": details}, settings=_settings(runner.scale),
+        earlier_seconds=max(0.0, runner.seconds() - stopwatch.seconds),
+    )  # fmt: skip
+    summary.write(out / "filters.json")
+    inspect_page(summary, out / "filters.html")
+    return summary
+
+
+def _settings(scale: Scale) -> dict[str, Any]:
+    shown = asdict(scale)
+    return {name: str(shown[name]) for name in ("name", "networks", "limit", "supervised", "contrastive")}

@@ -1,0 +1,234 @@
+"""Running the recipes: encoders once each, heads, verdicts, then the table beside the paper's.
+
+Everything lies under one folder and every stage is kept once finished, so tables share encoders
+(``encoders/<name>``), heads and verdicts (``rows/<name>``), and a command that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heirloom.analysis.filters import first_layer
+from heirloom.data.images import ImageSource, load_images
+from heirloom.encoders import EncoderSettings, load_encoder
+from heirloom.errors import InputError, require
+from heirloom.evaluation.statistics import proportion
+from heirloom.files import read_json, read_tensors, write_json, write_tensors
+from heirloom.pretraining import PretrainSettings, pretrain, take_over_clean_phase
+from heirloom.pretraining_pipeline import Progress, verdicts, words
+from heirloom.probing import Heads, probe, with_head
+from heirloom.results import Stopwatch, Summary, to_plain
+from heirloom.threat import Threat
+from heirloom_recipes.inheritance.orderings import check_orderings, shown
+from heirloom_recipes.inheritance.paper import TABLES, EncoderKey, PaperRow
+from heirloom_recipes.inheritance.scales import HUB_IDS, Scale, scale_settings
+
+THREAT = Threat("Linf", 8 / 255)
+
+
+class OutOfTimeError(Exception):
+    """The time given by ``minutes`` is over; what is done is kept."""
+
+
+class Runner:
+    """Makes encoders and rows of one scale in one folder, each once."""
+
+    def __init__(
+        self, scale: Scale, sources: dict[str, str], work: Path, *, seed: int, device: str,
+        progress: Progress, minutes: float | None,
+    ) -> None:  # fmt: skip
+        unknown = sorted(set(sources) - set(HUB_IDS))
+        require(not unknown, "--data", f"NAME=SOURCE with a name of {', '.join(HUB_IDS)}", ", ".join(unknown))
+        self.scale, self.work, self.seed, self.device = scale, work, seed, device
+        self.sources = {**scale.sources, **sources}
+        self.progress, self.loaded = progress, dict[str, ImageSource]()
+        self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        self._open()
+
+    def covers(self, row: PaperRow) -> bool:
+        """Whether this scale (or ``--data``) has the pre-training data of ``row``."""
+        name = row.encoder.data
+        return name in self.scale.datasets or self.sources[name] != self.scale.sources[name]
+
+    def data(self, name: str) -> ImageSource:
+        if name not in self.loaded:
+            scale = self.scale
+            self.loaded[name] = load_images(
+                self.sources[name], image_size=scale.image_size, limit=scale.limit,
+                limit_test=scale.limit_test, seed=self.seed,
+            )  # fmt: skip
+        return self.loaded[name]
+
+    def encoder(self, key: EncoderKey) -> Path:
+        """The folder of the run that pre-trained ``key``."""
+        folder = self.work / "encoders" / key.folder
+        if not (folder / "finished.json").exists():
+            clean = replace(key, adversarial=False)
+            settings = self._settings(key)
+            if key.adversarial:  # the two share their clean phase
+                take_over_clean_phase(self.encoder(clean), folder)
+            started = time.perf_counter()
+            pretrain(
+                self.data(key.data).train, THREAT, settings, folder, resume=True,
+                report=lambda phase, done, total, losses: self._tell(
+                    f"{key.folder}: {phase} phase", done, total, losses
+                ),
+            )  # fmt: skip
+            self._spend(folder, started)
+            write_json(folder / "finished.json", {"pretrain": key.pretrain})
+        return folder
+
+    def row(self, row: PaperRow) -> dict[str, torch.Tensor]:
+        """Boolean verdicts (N,) of ``row`` on CIFAR-10's test images: ``clean``, attacks, ``robust``."""
+        path = self.work / "rows" / f"{row.name}.safetensors"
+        if not path.exists():
+            encoder = self.encoder(row.encoder)
+            frozen = load_encoder(EncoderSettings(str(encoder / "encoder")))
+            started = time.perf_counter()
+            model = with_head(frozen, self._head(row, encoder, frozen))
+            told: Progress = lambda stage, done, total, text: self.progress(  # noqa: E731
+                f"{row.name}: {stage}", done, total, text
+            )
+            found = verdicts(
+                model, self.data("cifar10"), THREAT, self.scale.attacks, self.device, told, self.seed
+            )
+            self._spend(path.parent, started)
+            write_tensors(path, {**found.correct, "robust": list(found.correct.values())[-1].clone()})
+        return read_tensors(path)[0]
+
+    def seconds(self) -> float:
+        """Spent on everything in the folder, all commands together."""
+        return sum(read_json(path)["seconds"] for path in self.work.rglob("seconds.json"))
+
+    def _settings(self, key: EncoderKey) -> PretrainSettings:
+        chosen = self.scale.supervised if key.method == "supervised" else self.scale.contrastive
+        return replace(
+            chosen,
+            network=self.scale.networks[key.stem],
+            adversarial_epochs=chosen.adversarial_epochs if key.adversarial else 0,
+            augmentation=chosen.augmentation if key.augmented else None,
+        )
+
+    def _head(self, row: PaperRow, encoder: Path, frozen: Any) -> torch.nn.Module:
+        if row.downstream == "-":
+            tensors = read_tensors(encoder / "head.safetensors")[0]
+            head = torch.nn.utils.skip_init(torch.nn.Linear, *reversed(tensors["weight"].shape))
+            head.load_state_dict(tensors)
+            return head.requires_grad_(False)
+        folder = self.work / "heads" / row.name
+        heads: Heads = probe(
+            frozen, self.data("cifar10").train, THREAT if row.downstream == "adversarial" else None,
+            self.scale.probe, folder, resume=True,
+            report=lambda done, total, losses: self._tell(f"{row.name}: head", done, total, losses),
+        )  # fmt: skip
+        head = heads.adversarial if row.downstream == "adversarial" else heads.clean
+        assert head is not None
+        return head
+
+    def _tell(self, stage: str, done: int, total: int, losses: dict[str, float]) -> None:
+        self.progress(stage, done, total, words(losses))
+        if self.deadline is not None and time.monotonic() > self.deadline and done < total:
+            raise OutOfTimeError
+
+    def _spend(self, folder: Path, started: float) -> None:
+        path = folder / "seconds.json"
+        before = read_json(path)["seconds"] if path.exists() else 0.0
+        write_json(path, {"seconds": before + time.perf_counter() - started})
+
+    def _open(self) -> None:
+        """Refuse a folder of other settings: its encoders would be taken for this run's."""
+        marker = self.work / "scale.json"
+        facts = to_plain({"scale": asdict(self.scale), "sources": self.sources, "seed": self.seed})
+        for name in ("supervised", "contrastive"):
+            for free in ("device", "checkpoint_seconds"):
+                del facts["scale"][name]["training"][free]
+        del facts["scale"]["probe"]["adversarial"]["device"]
+        if marker.exists() and read_json(marker) != facts:
+            raise InputError(
+                f"--out must be a new folder or one of the same scale, data and seed, but {self.work} holds others."
+            )
+        write_json(marker, facts)
+
+
+def reproduce_table(
+    table: str,
+    scale_name: str,
+    out: Path,
+    *,
+    sources: dict[str, str] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    minutes: float | None = None,
+    stopwatch: Stopwatch | None = None,
+) -> Summary:
+    """Run one table at one scale; ``out`` gets ``<table>.json`` beside the shared work.
+
+    Raises:
+        OutOfTimeError: after ``minutes``; the same call again goes on.
+    """
+    stopwatch = stopwatch or Stopwatch()
+    runner = _runner(scale_name, sources, out, seed, device, progress, minutes)
+    rows = tuple(row for row in TABLES[table] if runner.covers(row))
+    missing = [shown(row) for row in TABLES[table] if not runner.covers(row)]
+    found = {row.name: runner.row(row) for row in rows}
+    orderings = check_orderings(rows, found)
+    return stopwatch.summary(
+        seed=seed, device=device, rows=[_figures(row, found[row.name]) for row in rows],
+        settings=_shown_settings(runner, table),
+        details={"kind": "inheritance", "table": table, "orderings": orderings, "not covered": missing},
+        earlier_seconds=max(0.0, runner.seconds() - stopwatch.seconds),
+    )  # fmt: skip
+
+
+def encoder_filters(
+    keys: Sequence[EncoderKey],
+    scale_name: str,
+    out: Path,
+    *,
+    sources: dict[str, str] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    minutes: float | None = None,
+) -> tuple[Runner, dict[str, tuple[Path, torch.Tensor]]]:
+    """First-layer filters of encoders, made where they are missing: name -> (run folder, filters)."""
+    runner = _runner(scale_name, sources, out, seed, device, progress, minutes)
+    folders = {key.folder: runner.encoder(key) for key in keys}
+    loaded = {name: load_encoder(EncoderSettings(str(path / "encoder"))) for name, path in folders.items()}
+    return runner, {name: (folders[name], first_layer(encoder)) for name, encoder in loaded.items()}
+
+
+def _runner(
+    scale_name: str, sources: dict[str, str] | None, out: Path, seed: int, device: str,
+    progress: Progress | None, minutes: float | None,
+) -> Runner:  # fmt: skip
+    scale = scale_settings(scale_name, seed, device)  # type: ignore[arg-type]
+    told: Callable[[str, int, int, str], None] = progress or (lambda *_: None)
+    return Runner(scale, sources or {}, out, seed=seed, device=device, progress=told, minutes=minutes)
+
+
+def _figures(row: PaperRow, correct: dict[str, torch.Tensor]) -> dict[str, Any]:
+    key = row.encoder
+    return {
+        "pretrain": key.pretrain, "downstream": row.downstream, "pretrain_data": key.data, "stem": key.stem,
+        "augmentation": key.augmented, "clean": proportion(correct["clean"]),
+        "robust": proportion(correct["robust"]), "paper": {"clean": row.clean, "robust": row.robust},
+    }  # fmt: skip
+
+
+def _shown_settings(runner: Runner, table: str) -> dict[str, Any]:
+    scale = runner.scale
+    return {
+        "table": table, "scale": scale.name, "threat": str(THREAT), "attacks": ", ".join(scale.attacks),
+        "data": ", ".join(f"{name} = {runner.sources[name]}" for name in runner.loaded),
+        "limit": scale.limit, "limit_test": scale.limit_test, "networks": str(scale.networks),
+        "supervised": str(scale.supervised), "contrastive": str(scale.contrastive),
+        "heads": str(scale.probe),
+    }  # fmt: skip

@@ -1,0 +1,140 @@
+"""The sizes at which the recipes run. ``smoke``: seconds, in CI. ``small``: minutes on two CPU cores. ``gpu``: one
+H100, each command under nine minutes with ``--minutes 9`` and ``--resume``. ``paper``: the paper's epochs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from heirloom.heads import HeadSettings
+from heirloom.pretraining import PretrainSettings, paper_settings
+from heirloom.pretraining_steps import InnerAttack
+from heirloom.probing import ProbeSettings
+from heirloom.training import TrainingSettings
+
+HUB_IDS = {
+    "cifar10": "uoft-cs/cifar10",
+    "cifar100": "uoft-cs/cifar100",
+    "tiny-imagenet": "zh-plus/tiny-imagenet",
+}
+SMALL_STEP = 4 / 255  # five steps of half the radius instead of ten of a quarter
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One size of all recipes.
+
+    Attributes:
+        sources: where each data set comes from; the command line's ``--data NAME=SOURCE`` goes first.
+        datasets: the pre-training data that this size covers: rows on others are left out and named.
+        networks: of the 3x3 and 7x7 stems.
+        supervised, contrastive: the pre-training; both phases are described, clean runs drop the second.
+        attacks: of the evaluation, the last being "robust".
+    """
+
+    name: str
+    sources: dict[str, str]
+    datasets: tuple[str, ...]
+    limit: int | None
+    limit_test: int | None
+    image_size: int | None
+    networks: dict[str, str]
+    supervised: PretrainSettings
+    contrastive: PretrainSettings
+    probe: ProbeSettings
+    attacks: tuple[str, ...] = ("pgd-20",)
+
+
+def scale_settings(name: Literal["smoke", "small", "gpu", "paper"], seed: int, device: str) -> Scale:
+    scale = {"smoke": _smoke, "small": _small, "gpu": _gpu, "paper": _paper}[name]()
+    return replace(
+        scale,
+        supervised=_seeded(scale.supervised, seed, device),
+        contrastive=_seeded(scale.contrastive, seed, device),
+        probe=replace(
+            scale.probe,
+            head=replace(scale.probe.head, seed=seed),
+            adversarial=replace(scale.probe.adversarial, seed=seed, device=device),
+        ),
+    )
+
+
+def _seeded(settings: PretrainSettings, seed: int, device: str) -> PretrainSettings:
+    return replace(settings, training=replace(settings.training, seed=seed, device=device))
+
+
+def _smoke() -> Scale:
+    """Digits, one epoch of each phase, one or two attack steps: that the code runs, not what it finds."""
+    attack = InnerAttack(steps=1)
+    training = TrainingSettings(batch_size=128, learning_rate=0.05, weight_decay=5e-4)
+    supervised = PretrainSettings(
+        clean_epochs=1, adversarial_epochs=1, attack=attack, validation=0.1, validation_images=40,
+        training=training,
+    )  # fmt: skip
+    return Scale(
+        "smoke", dict.fromkeys(HUB_IDS, "digits"), tuple(HUB_IDS), 300, 60, None,
+        {"3x3": "resnet8", "7x7": "resnet8-7x7"},
+        supervised,
+        replace(supervised, method="contrastive", optimiser="lars", schedule="cosine", warmup=1,
+                normalise=False, augmentation=paper_settings("contrastive").augmentation),
+        ProbeSettings(HeadSettings(epochs=3, batch_size=128), replace(training, epochs=1), attack,
+                      validation=0.1, validation_images=40),
+        ("pgd-2",),
+    )  # fmt: skip
+
+
+def _small() -> Scale:
+    """10000 images of CIFAR-10, ResNet-8, the paper's radius; five attack steps in training, PGD-20 to judge."""
+    attack = InnerAttack(steps=5, step_size=SMALL_STEP)
+    training = TrainingSettings(batch_size=64, learning_rate=0.05, weight_decay=5e-4)
+    supervised = PretrainSettings(
+        clean_epochs=10, adversarial_epochs=6, attack=attack, validation=0.05, validation_images=250,
+        training=training,
+    )  # fmt: skip
+    contrastive = replace(
+        paper_settings("contrastive"), clean_epochs=5, adversarial_epochs=4, optimiser="sgd", warmup=1,
+        attack=attack, validation=0.05,
+        training=replace(training, batch_size=128, weight_decay=1e-4),
+    )  # fmt: skip
+    return Scale(
+        "small", dict(HUB_IDS), ("cifar10",), 10_000, 2000, 32,
+        {"3x3": "resnet8", "7x7": "resnet8-7x7"},
+        supervised, contrastive,
+        ProbeSettings(HeadSettings(epochs=30, batch_size=256), replace(training, epochs=2), attack,
+                      validation=0.05, validation_images=250),
+    )  # fmt: skip
+
+
+def _gpu() -> Scale:
+    """CIFAR-10 whole, ResNet-18, bf16, channels_last, compiled; fewer epochs than the paper, all attack steps."""
+    training = TrainingSettings(
+        batch_size=512, learning_rate=0.2, weight_decay=5e-4, mixed_precision="bf16", checkpoint_seconds=20.0
+    )
+    supervised = replace(
+        paper_settings("supervised"), clean_epochs=30, adversarial_epochs=30, training=training, compile=True
+    )
+    contrastive = replace(
+        paper_settings("contrastive"), clean_epochs=60, adversarial_epochs=60, warmup=5,
+        attack=InnerAttack(steps=7, step_size=0.007), compile=True,
+        training=replace(training, learning_rate=0.2, weight_decay=1e-6),
+    )  # fmt: skip
+    head = ProbeSettings(
+        HeadSettings(epochs=100, batch_size=512), replace(training, epochs=10), InnerAttack(steps=10)
+    )
+    return Scale(
+        "gpu", dict(HUB_IDS), tuple(HUB_IDS), None, None, 32, {"3x3": "resnet18", "7x7": "resnet18-7x7"},
+        supervised, contrastive, head, ("pgd-20", "strong"),
+    )  # fmt: skip
+
+
+def _paper() -> Scale:
+    """Table 3 of the paper; days on one GPU for the contrastive rows."""
+    supervised = paper_settings("supervised")
+    head = ProbeSettings(
+        HeadSettings(epochs=200), replace(supervised.training, epochs=200), InnerAttack(random_start=False)
+    )
+    return Scale(
+        "paper", dict(HUB_IDS), tuple(HUB_IDS), None, None, 32, {"3x3": "resnet18", "7x7": "resnet18-7x7"},
+        supervised, paper_settings("contrastive"), head, ("pgd-20", "strong"),
+    )  # fmt: skip
