@@ -1,0 +1,125 @@
+"""The audit: signs that a robust accuracy is not to be trusted, each with its cause and a remedy.
+
+A sign proves nothing by itself, and a model without one may still be broken by an attack made for it; but
+nearly every defence that was broken after publication showed one (Athalye et al. 2018; Tramèr et al. 2020).
+Sources: AutoAttack's checks and flags document (Croce and Hein, ICML 2020); Carlini et al., "On evaluating
+adversarial robustness", 2019; Pintor et al., "Indicators of attack failure", NeurIPS 2022.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor, nn
+
+from heirloom.errors import require
+from heirloom.evaluation import processes
+from heirloom.evaluation.audit import forward, symptoms
+from heirloom.evaluation.audit.findings import (
+    CHECKS,
+    MECHANISMS,
+    SYMPTOMS,
+    Finding,
+    audit_details,
+    failed,
+    trusted,
+)
+from heirloom.evaluation.audit.gradients import gradients
+from heirloom.evaluation.audit.probe import Probe
+from heirloom.evaluation.audit.sample import attack_output, sample_of, selection
+from heirloom.evaluation.chunks import seeded
+from heirloom.evaluation.verdicts import Evaluation
+from heirloom.randomness import seed_of
+from heirloom.threat import Threat, check_images
+
+__all__ = ["CHECKS", "MECHANISMS", "SYMPTOMS", "Finding", "audit", "audit_details", "failed", "trusted"]
+
+
+def audit(
+    model: nn.Module,
+    data: tuple[Tensor, Tensor],
+    threat: Threat,
+    evaluation: Evaluation | None = None,
+    *,
+    examples: int = 64,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    batch_size: int = 64,
+    surrogate: nn.Module | None = None,
+    without_preprocessor: nn.Module | None = None,
+) -> list[Finding]:
+    """Look for every sign in :data:`CHECKS` on a random sample of ``examples`` images.
+
+    Args:
+        model: [0, 1] pixels (N, C, H, W) -> logits (N, classes), as it was evaluated.
+        data: the images (N, C, H, W) in [0, 1] and labels (N,) of the evaluation.
+        evaluation: of the same data; without it the checks of its attacks are skipped or use their own.
+        batch_size: images that go through the model at once.
+        surrogate: another classifier of the same data, for the check of transfer.
+        without_preprocessor: the classifier without its preprocessor; found by itself in a
+            :class:`heirloom.preprocessors.Defended`.
+
+    Returns:
+        one finding for each check, in the order of :data:`CHECKS`. Cost: at most about 700 forward and 500
+        backward passes for each sampled image (one that nothing fools), some 100 where attacks succeed;
+        counted in the evidence of the last finding, ``selection``.
+    """
+    images, labels = data
+    check_images(images)
+    require(examples >= 8, "examples", "at least 8", examples)
+    require(len(images) == len(labels), "labels", f"as many as images ({len(images)})", len(labels))
+    place = processes.local_device(device)
+    index = sample_of(len(images), examples, seed)
+    was_training = model.training
+    model = model.to(place).eval()
+    started = time.perf_counter()
+    try:
+        with seeded(place, seed_of(seed, "audit")):
+            probe = Probe(
+                model, images[index].to(place), labels[index].to(place), index, threat, seed, batch_size
+            )
+            findings = _findings(probe, images, labels, evaluation, surrogate, without_preprocessor)
+    finally:
+        model.train(was_training)
+    cost = {"examples": len(index), "forward": probe.model.forwards, "backward": probe.model.backwards}
+    findings[-1].evidence["cost"] = cost | {"seconds": round(time.perf_counter() - started, 2)}
+    return findings
+
+
+def _findings(
+    probe: Probe, images: Tensor, labels: Tensor, evaluation: Evaluation | None,
+    surrogate: nn.Module | None, without: nn.Module | None,
+) -> list[Finding]:  # fmt: skip
+    standing = None
+    if evaluation is not None:
+        last = list(evaluation.correct.values())[-1]
+        standing = last[probe.index].to(probe.x.device)
+    seen = [
+        forward.randomness(probe),
+        forward.eval_mode(probe),
+        forward.inner_optimisation(probe),
+        forward.probabilities(probe),
+    ]
+    probe.hidden = [finding.check for finding in failed(seen) if finding.check != "eval-mode"]
+    return [
+        *seen,
+        *gradients(probe),
+        symptoms.one_step(probe),
+        symptoms.black_box(probe),
+        symptoms.transfer(probe, surrogate),
+        symptoms.blind(probe, without or _without_preprocessor(probe.model.model)),
+        symptoms.eps(probe),
+        symptoms.steps(probe, standing),
+        attack_output(evaluation),
+        selection(images, labels, probe.logits.shape[1], None if evaluation is None else evaluation.margin),
+    ]
+
+
+def _without_preprocessor(model: nn.Module) -> nn.Module | None:
+    """Encoder and head of a defended model (None where the preprocessor is the identity)."""
+    from heirloom.preprocessors import Defended
+
+    if not isinstance(model, Defended) or isinstance(model.preprocessor, nn.Identity):
+        return None
+    return nn.Sequential(model.encoder, model.head).eval()

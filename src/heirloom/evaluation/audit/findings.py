@@ -1,0 +1,76 @@
+"""What the audit says: one finding for each sign that a robust accuracy cannot be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Verdict = Literal["pass", "fail", "skipped"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's verdict.
+
+    Attributes:
+        check: its name, a key of :data:`CHECKS`.
+        verdict: ``fail``: the sign is there, the figure is not to be trusted; ``skipped``: not applicable or
+            hidden by another finding, ``cause`` says why.
+        cause, remedy: sentences; empty where the verdict is ``pass``.
+        evidence: the numbers behind the verdict.
+    """
+
+    check: str
+    verdict: Verdict
+    cause: str = ""
+    remedy: str = ""
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+# mechanisms first: what makes a figure wrong; then symptoms: what a wrong figure looks like
+MECHANISMS = {
+    "randomness": "the same image gives different logits (AutoAttack's check; Athalye et al. 2018)",
+    "eval-mode": "logits depend on train mode, on the other images of the batch, or on earlier calls",
+    "inner-optimisation": "the forward pass computes gradients itself (AutoAttack's check; Tramèr et "
+    "al. 2020)",
+    "probabilities": "the output looks like probabilities (AutoAttack's check)",
+    "saturation": "logits so large that cross-entropy has no gradient (Carlini and Wagner 2017)",
+    "quantisation": "tiny changes of the image change nothing, and no gradient passes (Athalye et al. 2018)",
+    "gradients": "zero, absent or vanishing gradients (AutoAttack's check; Pintor et al. 2022, I1)",
+    "gradient-agreement": "the loss does not do what its gradient says (Athalye et al. 2018; Pintor et "
+    "al. 2022, I2)",
+}
+SYMPTOMS = {
+    "one-step": "one step fools more than many (Carlini et al. 2019; Athalye et al. 2018)",
+    "black-box": "random search fools what gradients could not (Athalye et al. 2018; AutoAttack's check)",
+    "transfer": "images made on a surrogate fool what gradients could not (Athalye et al. 2018; Pintor "
+    "et al., I5)",
+    "blind": "an attack that ignores the preprocessor beats the end-to-end one (Tramèr et al. 2020)",
+    "eps": "robust accuracy does not fall with eps, or not to chance at eps 0.5 (Carlini et al. 2019; "
+    "Pintor I6)",
+    "steps": "a longer attack fools examples that the evaluation left standing (Carlini et al. 2019; "
+    "Pintor I4)",
+    "attack-output": "an attack left the threat set or returned no numbers",
+    "selection": "the examples look chosen: copies, missing classes, or no near misses (Carlini et al. 2019)",
+}
+CHECKS = {**MECHANISMS, **SYMPTOMS}
+
+
+def failed(findings: Sequence[Finding]) -> list[Finding]:
+    """Those that say that the figure is not to be trusted, mechanisms before symptoms."""
+    order = list(CHECKS)
+    return sorted((f for f in findings if f.verdict == "fail"), key=lambda f: order.index(f.check))
+
+
+def trusted(findings: Sequence[Finding]) -> bool:
+    return not failed(findings)
+
+
+def audit_details(findings: Sequence[Finding]) -> dict[str, Any]:
+    """What goes under ``details["audit"]`` of a result."""
+    return {
+        "trusted": trusted(findings),
+        "failed": [finding.check for finding in failed(findings)],
+        "findings": [asdict(finding) for finding in findings],
+    }

@@ -1,0 +1,140 @@
+"""The sample that the audit looks at, and the attacks that its checks share, each run once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from heirloom.attacks.fgsm import fgsm
+from heirloom.attacks.gradient import input_gradient
+from heirloom.attacks.losses import Loss, cross_entropy, margin, misclassified
+from heirloom.attacks.pgd import pgd
+from heirloom.evaluation.chunks import margins_of
+from heirloom.randomness import generator_of
+from heirloom.threat import Threat
+
+
+class Counted(nn.Module):
+    """``model``, counting the images that pass through it forwards, and those with a gradient to follow."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.forwards, self.backwards = model, 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.forwards += len(x)
+        if torch.is_grad_enabled() and x.requires_grad:
+            self.backwards += len(x)
+        return self.model(x)
+
+
+class Probe:
+    """``examples`` images of the evaluation and what the attacks find on them.
+
+    Attributes:
+        index: (K,) which of the evaluation's examples; ``x``, ``y``: they.
+        model: in eval mode, counted.
+        threat: that of the evaluation.
+        random: set by the check of randomness, which hides what compares two passes.
+        hidden: mechanisms found so far that void the comparison of the loss with its gradient.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        index: Tensor,
+        threat: Threat,
+        seed: int,
+        batch_size: int,
+    ) -> None:
+        self.model, self.x, self.y, self.index, self.threat = Counted(model).eval(), x, y, index, threat
+        self.seed, self.batch_size, self.random = seed, batch_size, False
+        self.hidden: list[str] = []
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        """Logits (K, classes) in float32."""
+        return torch.cat([self.model(part).float() for part in x.split(self.batch_size)])
+
+    @cached_property
+    def logits(self) -> Tensor:
+        return self.predict(self.x)
+
+    @cached_property
+    def spread(self) -> Tensor:
+        """How far apart the logits of an example lie (K,): what differences are measured against."""
+        return self.logits.std(1).clamp_min(torch.finfo(torch.float32).tiny)
+
+    @cached_property
+    def right(self) -> Tensor:
+        """(K,) bool: classified correctly as it stands; only these are attacked."""
+        return ~misclassified(self.logits, self.y)
+
+    @cached_property
+    def start(self) -> Tensor:
+        """A random point of the threat set around each image."""
+        return self.threat.random_start(self.x, self.generator("start"))
+
+    def generator(self, *purpose: object) -> torch.Generator:
+        return generator_of(self.seed, "audit", *purpose, device=self.x.device)
+
+    def gradient(self, x: Tensor, loss: Loss) -> Tensor:
+        parts = zip(x.split(self.batch_size), self.y.split(self.batch_size), strict=True)
+        return torch.cat([input_gradient(self.model, a, b, loss)[0] for a, b in parts])
+
+    def values(self, x: Tensor) -> Tensor:
+        """The margin loss (K,)."""
+        parts = zip(x.split(self.batch_size), self.y.split(self.batch_size), strict=True)
+        return torch.cat([margins_of(self.model, a, b) for a, b in parts])
+
+    def pgd(
+        self, loss: Loss, steps: int, *, threat: Threat | None = None, among: Tensor | None = None,
+        model: nn.Module | None = None, step_size: float | None = None, restarts: int = 1,
+    ) -> Tensor:  # fmt: skip
+        """(K,) bool: those of ``among`` (default: the right ones) on which PGD makes the model err.
+
+        ``model``: another one to differentiate; what it finds is tried on the model itself.
+        """
+        threat = threat or self.threat
+        generator = self.generator(loss.__name__, steps, threat.eps, restarts)
+        source = self.model if model is None else model
+
+        def attack(x: Tensor, y: Tensor) -> Tensor:
+            return pgd(
+                source, x, y, threat, loss=loss, steps=steps, step_size=step_size, restarts=restarts,
+                until=misclassified, generator=generator,
+            )  # fmt: skip
+
+        return self.fools(attack, among)
+
+    def fools(self, attack: object, among: Tensor | None = None) -> Tensor:
+        """(K,) bool: those of ``among`` that are misclassified at ``attack(x, y)``."""
+        among = self.right if among is None else among
+        fooled = torch.zeros_like(self.right)
+        for part in among.nonzero().flatten().split(self.batch_size):
+            x, y = self.x[part], self.y[part]
+            fooled[part] = ~(margins_of(self.model, attack(x, y), y) < 0)  # type: ignore[operator]
+        return fooled
+
+    @cached_property
+    def one_step(self) -> Tensor:
+        return self.fools(lambda x, y: fgsm(self.model, x, y, self.threat))
+
+    @cached_property
+    def iterative(self) -> Tensor:
+        """PGD-20 on cross-entropy: the field's everyday attack."""
+        return self.pgd(cross_entropy, 20)
+
+    @cached_property
+    def white_box(self) -> Tensor:
+        """Fooled by PGD-20 on cross-entropy or else by PGD-40 on the margin."""
+        return self.iterative | self.pgd(margin, 40, among=self.right & ~self.iterative)
+
+
+def beats(count: int, of: int) -> bool:
+    """Whether ``count`` of ``of`` examples is more than rounding and luck: above 2 and above 5 %."""
+    return count > 2 and count > 0.05 * of

@@ -1,0 +1,139 @@
+"""Symptoms of a wrong figure: attacks that should be weaker do better, or more effort still helps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heirloom.attacks.losses import cross_entropy, margin
+from heirloom.evaluation.audit.findings import Finding
+from heirloom.evaluation.audit.probe import Probe, beats
+from heirloom.evaluation.audit.search import random_search
+from heirloom.threat import Threat
+
+QUERIES = 200
+MASKED = (
+    "The white-box attacks do not see what is there: the gradient is masked, or their settings are too weak."
+)
+ADAPT = (
+    "Find what masks the gradient (see the mechanisms above) and attack around it: BPDA, EOT, another loss; "
+    "report the worst case of all attacks."
+)
+
+
+def one_step(probe: Probe) -> Finding:
+    only = probe.one_step & ~probe.iterative
+    evidence = _counts(probe, fgsm=probe.one_step, pgd_20=probe.iterative, fgsm_only=only)
+    return _compared(
+        "one-step",
+        only,
+        probe,
+        evidence,
+        f"One step fools {int(only.sum())} images that 20 steps do not. {MASKED}",
+    )
+
+
+def black_box(probe: Probe) -> Finding:
+    standing = probe.right & ~probe.white_box
+    only = probe.fools(
+        lambda x, y: random_search(probe.model, x, y, probe.threat, probe.generator("search"), QUERIES),
+        standing,
+    )
+    evidence = _counts(probe, white_box=probe.white_box, black_box_only=only) | {"queries": QUERIES}
+    cause = (
+        f"A random search of {QUERIES} queries fools {int(only.sum())} images that PGD could not. {MASKED}"
+    )
+    return _compared("black-box", only, probe, evidence, cause)
+
+
+def transfer(probe: Probe, surrogate: nn.Module | None) -> Finding:
+    if surrogate is None:
+        return Finding("transfer", "skipped", cause="No surrogate model was given.")
+    only = probe.pgd(margin, 40, among=probe.right & ~probe.white_box, model=surrogate)
+    evidence = _counts(probe, white_box=probe.white_box, transfer_only=only)
+    cause = f"Images made on the surrogate fool {int(only.sum())} that PGD on the model could not. {MASKED}"
+    return _compared("transfer", only, probe, evidence, cause)
+
+
+def blind(probe: Probe, without: nn.Module | None) -> Finding:
+    if without is None:
+        return Finding("blind", "skipped", cause="The model has no preprocessor that could be left out.")
+    only = probe.pgd(margin, 40, among=probe.right & ~probe.white_box, model=without)
+    evidence = _counts(probe, white_box=probe.white_box, blind_only=only)
+    cause = (
+        f"An attack that ignores the preprocessor fools {int(only.sum())} images that the end-to-end "
+        "attack could not: the preprocessor hides the gradient rather than removing the perturbation."
+    )
+    return _compared("blind", only, probe, evidence, cause)
+
+
+def _compared(check: str, only: Tensor, probe: Probe, evidence: dict[str, Any], cause: str) -> Finding:
+    if not beats(int(only.sum()), int(probe.right.sum())):
+        return Finding(check, "pass", evidence=evidence)
+    return Finding(check, "fail", cause, ADAPT, evidence)
+
+
+def eps(probe: Probe) -> Finding:
+    """Robust accuracy at eps, 2 eps, and where every image can be made uniformly grey."""
+    right = int(probe.right.sum())
+    if not right:
+        return Finding("eps", "skipped", cause="No image of the sample is classified correctly.")
+    threat = probe.threat
+    grey = Threat(threat.norm, _to_grey(probe.x, threat.norm))
+    double = Threat(threat.norm, min(2 * threat.eps, grey.eps))
+    at_double = probe.pgd(margin, 20, threat=double)
+    at_grey = probe.pgd(margin, 40, threat=grey)
+    standing = [1 - int(found.sum()) / right for found in (probe.white_box, at_double, at_grey)]
+    counts = torch.bincount(probe.y[probe.right])
+    chance = float(counts.max()) / right
+    evidence = {"eps": threat.eps, "standing": standing[0], "standing_at_2_eps": standing[1]}
+    evidence |= {"grey_eps": grey.eps, "standing_at_grey_eps": standing[2], "chance": chance}
+    lost = int((probe.white_box & ~at_double & ~at_grey).sum())
+    causes = []
+    if beats(round((standing[2] - chance) * right), right):
+        causes.append(
+            f"At eps {grey.eps:.3g} every image can be made uniformly grey, so at most "
+            f"{100 * chance:.0f} % can rightly stand, but {100 * standing[2]:.0f} % do: the attack "
+            "fails, not the model."
+        )
+    if beats(round((standing[1] - standing[0]) * right), right) or beats(lost, right):
+        causes.append(
+            f"Robust accuracy rises with eps: {100 * standing[0]:.0f} % at {threat.eps:.3g}, "
+            f"{100 * standing[1]:.0f} % at {double.eps:.3g}."
+        )
+    if not causes:
+        return Finding("eps", "pass", evidence=evidence)
+    return Finding("eps", "fail", " ".join(causes), ADAPT, evidence)
+
+
+def _to_grey(x: Tensor, norm: str) -> float:
+    """The eps at which every image of [0, 1] pixels reaches uniform grey 0.5."""
+    pixels = x[0].numel()
+    return 0.5 * {"Linf": 1.0, "L2": pixels**0.5, "L1": float(pixels)}[norm]
+
+
+def steps(probe: Probe, standing: Tensor | None) -> Finding:
+    """``standing``: (K,) bool, the sampled examples that the evaluation's attacks left standing."""
+    if standing is None:
+        return Finding("steps", "skipped", cause="No evaluation was given.")
+    standing = standing & probe.right
+    more = probe.pgd(margin, 100, among=standing, restarts=2)
+    more |= probe.pgd(cross_entropy, 100, among=standing & ~more)
+    evidence = {"standing": int(standing.sum()), "fooled_by_100_steps": int(more.sum())}
+    if not beats(int(more.sum()), int(probe.right.sum())):
+        return Finding("steps", "pass", evidence=evidence)
+    return Finding(
+        "steps",
+        "fail",
+        cause=f"PGD with 100 steps and restarts fools {int(more.sum())} of {int(standing.sum())} images that "
+        "the evaluation's attacks left standing: those have not converged, or stopped at one loss.",
+        remedy="Use more steps, restarts and losses (`strong` or `autoattack`), until more effort "
+        "changes nothing.",
+        evidence=evidence,
+    )
+
+
+def _counts(probe: Probe, **found: Tensor) -> dict[str, Any]:
+    return {"attacked": int(probe.right.sum())} | {name: int(value.sum()) for name, value in found.items()}

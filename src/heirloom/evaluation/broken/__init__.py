@@ -1,0 +1,107 @@
+"""Planted broken defences: each looks robust to some attack, none is, and the audit must say why.
+
+All are small nets for the embedded 8x8 digits, made by a function without arguments in seconds, so
+``heirloom evaluate --model heirloom.evaluation.broken:pixel_quantiser --data digits --eps 0.15`` shows one.
+``DEFENCES`` lists them all; ``SOUND`` the three models on which the audit must stay silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from heirloom.evaluation.broken.base import THREAT, adaptive_attack, adversarial_net, clean_net, linear_net
+from heirloom.evaluation.broken.defences import (
+    detached_smoothing,
+    jpeg_rounding,
+    noise_injection,
+    optimising_purifier,
+    pixel_quantiser,
+    random_logit_scale,
+    random_resize_pad,
+    saturated_logits,
+    softmax_output,
+    tiny_gradients,
+    train_mode_batch_norm,
+    vit_mae_random_mask,
+    winners_take_all,
+)
+from heirloom.evaluation.broken.stand_ins import (
+    Expected,
+    FixedStatistics,
+    StraightThrough,
+    blind,
+    first,
+    itself,
+)
+
+__all__ = [
+    "DEFENCES",
+    "SOUND",
+    "THREAT",
+    "Planted",
+    "adaptive_attack",
+    "adversarial_net",
+    "clean_net",
+    "detached_smoothing",
+    "jpeg_rounding",
+    "linear_net",
+    "noise_injection",
+    "optimising_purifier",
+    "pixel_quantiser",
+    "random_logit_scale",
+    "random_resize_pad",
+    "saturated_logits",
+    "softmax_output",
+    "tiny_gradients",
+    "train_mode_batch_norm",
+    "vit_mae_random_mask",
+    "winners_take_all",
+]
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A broken defence, what the audit must name, and a way around it.
+
+    Attributes:
+        make: the factory; its docstring says what is wrong.
+        check: the mechanism that must fail. ``also``: mechanisms that may fail with it, no other.
+        says: words that the cause must hold.
+        stand_in: of the model, what :func:`adaptive_attack` differentiates instead of it.
+    """
+
+    make: Callable[[], nn.Module]
+    check: str
+    says: str
+    stand_in: Callable[[nn.Module], nn.Module]
+    also: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.make.__name__
+
+    @property
+    def what(self) -> str:
+        return (self.make.__doc__ or "").splitlines()[0].rstrip(".")
+
+
+DEFENCES: tuple[Planted, ...] = (
+    Planted(pixel_quantiser, "quantisation", "rounded", StraightThrough, ("gradients",)),
+    Planted(jpeg_rounding, "quantisation", "rounded", StraightThrough, ("gradients",)),
+    Planted(detached_smoothing, "gradients", "detached or not differentiable", StraightThrough),
+    Planted(tiny_gradients, "gradients", "vanishes", first),
+    Planted(winners_take_all, "gradient-agreement", "misleads", itself),
+    Planted(saturated_logits, "saturation", "so large", first),
+    Planted(softmax_output, "probabilities", "probability distribution", first, ("gradients",)),
+    Planted(optimising_purifier, "inner-optimisation", "computes gradients itself", blind),
+    Planted(train_mode_batch_norm, "eval-mode", "train mode", FixedStatistics),
+    Planted(random_resize_pad, "randomness", "random", Expected),
+    Planted(noise_injection, "randomness", "random", Expected),
+    Planted(random_logit_scale, "randomness", "rescales the logits", first),
+    Planted(vit_mae_random_mask, "randomness", "ViT-MAE masks", Expected),
+)
+
+SOUND: tuple[Callable[[], nn.Module], ...] = (clean_net, adversarial_net, linear_net)

@@ -1,0 +1,184 @@
+"""Every planted defence is caught with its cause; sound models raise no alarm."""
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from heirloom import InputError, Threat
+from heirloom.attacks.named import Attack
+from heirloom.data.images import load_images
+from heirloom.evaluation import broken
+from heirloom.evaluation.audit import CHECKS, MECHANISMS, Finding, audit, audit_details, failed, trusted
+from heirloom.evaluation.audit.search import random_search
+from heirloom.evaluation.verdicts import Evaluation, evaluate
+
+from .subjects import linear
+
+Data = tuple[torch.Tensor, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    test = load_images("digits").test
+    return test.images[:160], test.labels[:160]
+
+
+def by_name(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.check: finding for finding in findings}
+
+
+@pytest.mark.parametrize("planted", broken.DEFENCES, ids=lambda planted: planted.name)
+def test_planted_defences_are_caught_with_the_right_cause(planted: broken.Planted, data: Data) -> None:
+    findings = audit(planted.make(), data, broken.THREAT)
+    assert [finding.check for finding in findings] == list(CHECKS)
+    found = by_name(findings)[planted.check]
+    assert found.verdict == "fail"
+    assert planted.says in found.cause
+    assert found.remedy
+    mechanisms = {finding.check for finding in failed(findings) if finding.check in MECHANISMS}
+    assert mechanisms - {planted.check} <= set(planted.also)  # the cause named is the one that was planted
+    assert failed(findings)[0].check == planted.check
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("make", broken.SOUND, ids=lambda make: make.__name__)
+def test_no_false_alarm_on_sound_models(make, norm: str, data: Data) -> None:  # type: ignore[no-untyped-def]
+    threat = broken.THREAT if norm == "Linf" else Threat("L2", 0.7)
+    model = make()
+    findings = audit(model, data, threat, evaluate(model, data, threat, ["pgd-10", "strong"]))
+    assert failed(findings) == []
+    assert trusted(findings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("eps", [0.05, 0.25])
+def test_no_false_alarm_at_other_seeds_and_eps(seed: int, eps: float, data: Data) -> None:
+    threat = Threat("Linf", eps)
+    for make in (broken.clean_net, broken.linear_net):
+        model = make(seed)
+        evaluation = evaluate(model, data, threat, ["strong"], seed=seed)
+        assert failed(audit(model, data, threat, evaluation, seed=seed)) == []
+
+
+def test_sound_linear_model_written_elsewhere(data: Data) -> None:
+    assert trusted(audit(linear(), data, Threat("Linf", 0.1)))
+
+
+def test_audit_is_repeatable_and_leaves_everything_as_it_was(data: Data) -> None:
+    model = broken.noise_injection()
+    state, mode = torch.random.get_rng_state(), model.training
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    first, second = (audit(model, data, broken.THREAT, examples=32) for _ in range(2))
+    for one, two in zip(first[:-1], second[:-1], strict=True):
+        assert one == two
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert model.training == mode
+    assert sys.getprofile() is None
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+def test_cost_is_bounded_and_counted(data: Data) -> None:
+    cost = audit(broken.pixel_quantiser(), data, broken.THREAT, examples=32)[-1].evidence["cost"]
+    assert 0 < cost["forward"] <= 700 * 32
+    assert 0 < cost["backward"] <= 500 * 32
+
+
+def test_details_are_json_and_name_the_mechanism_first(data: Data) -> None:
+    import json
+
+    details = audit_details(audit(broken.pixel_quantiser(), data, broken.THREAT, examples=32))
+    assert json.loads(json.dumps(details, allow_nan=False)) == details
+    assert details["failed"][0] == "quantisation"
+    assert details["trusted"] is False
+    assert {"check", "verdict", "cause", "remedy", "evidence"} == set(details["findings"][0])
+
+
+def weak(threat: Threat) -> Attack:
+    """Returns the clean image: an attack that does nothing."""
+    return Attack("nothing", (lambda model, x, y, threat, generator: x,))
+
+
+def test_a_weak_attack_is_reported(data: Data) -> None:
+    model = broken.adversarial_net()
+    evaluation = evaluate(model, data, broken.THREAT, [weak(broken.THREAT)])
+    found = by_name(audit(model, data, broken.THREAT, evaluation))["steps"]
+    assert found.verdict == "fail"
+    assert "left standing" in found.cause
+
+
+def test_an_attack_that_leaves_the_threat_set_is_reported(data: Data) -> None:
+    model = broken.clean_net()
+    outside = Attack("outside", (lambda model, x, y, threat, generator: 1 - x,))
+    evaluation = evaluate(model, data, broken.THREAT, [outside])
+    assert by_name(audit(model, data, broken.THREAT, evaluation))["attack-output"].verdict == "fail"
+
+
+def test_transfer_from_a_surrogate_beats_a_masked_gradient(data: Data) -> None:
+    findings = audit(broken.detached_smoothing(), data, broken.THREAT, surrogate=broken.clean_net())
+    assert by_name(findings)["transfer"].verdict == "fail"
+    sound = audit(broken.adversarial_net(), data, broken.THREAT, surrogate=broken.clean_net())
+    assert by_name(sound)["transfer"].verdict == "pass"
+
+
+def test_selected_examples_are_reported(data: Data) -> None:
+    images, labels = data
+    model = broken.linear_net()
+
+    def said(chosen: torch.Tensor) -> Finding:
+        part = (images[chosen], labels[chosen])
+        evaluation = evaluate(model, part, broken.THREAT, ["fgsm"])
+        return by_name(audit(model, part, broken.THREAT, evaluation, examples=8))["selection"]
+
+    everything = torch.arange(len(labels))
+    assert said(everything).verdict == "pass"
+    right = model(images).argmax(1) == labels
+    assert "errors seem to have been left out" in said(everything[right]).cause
+    assert "classes occur" in said(everything[labels < 3]).cause
+    assert "copies" in said(everything[:50].repeat(3)).cause
+
+
+class _Straight(nn.Module):
+    """Rounds to 16 levels, gradient straight through: quantised, but honestly attackable."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = broken.clean_net()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x + ((x * 16).round() / 16 - x).detach())
+
+
+def test_quantisation_with_a_straight_through_gradient_is_not_a_missing_gradient(data: Data) -> None:
+    found = by_name(audit(_Straight(), data, broken.THREAT))
+    assert found["quantisation"].verdict == "pass"
+    assert found["quantisation"].evidence["unchanged"] > 0.9
+    assert found["gradients"].verdict == "pass"
+
+
+def test_one_step_beating_many_is_reported(data: Data) -> None:
+    found = by_name(audit(broken.noise_injection(), data, broken.THREAT))
+    assert found["one-step"].verdict == "fail"
+    assert found["one-step"].evidence["fgsm_only"] > 2
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
+def test_random_search_stays_in_the_threat_set_and_fools_a_linear_model(norm: str, data: Data) -> None:
+    x, y = data[0][:40], data[1][:40]
+    threat = Threat(norm, {"Linf": 0.15, "L2": 1.0, "L1": 6.0}[norm])  # type: ignore[arg-type]
+    model = broken.linear_net()
+    found = random_search(model, x, y, threat, torch.Generator().manual_seed(0), 200)
+    assert threat.distance(found, x).max() <= threat.eps
+    clean = (model(x).argmax(1) == y).sum()
+    assert (model(found).argmax(1) == y).sum() <= 0.7 * clean
+
+
+def test_evaluation_type_and_wrong_inputs(data: Data) -> None:
+    images, labels = data
+    with pytest.raises(InputError, match="examples must be at least 8"):
+        audit(broken.clean_net(), data, broken.THREAT, examples=2)
+    with pytest.raises(InputError, match="labels must be as many as images"):
+        audit(broken.clean_net(), (images, labels[:5]), broken.THREAT)
+    assert isinstance(evaluate(broken.clean_net(), (images[:9], labels[:9]), broken.THREAT, []), Evaluation)
