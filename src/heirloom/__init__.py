@@ -14,6 +14,11 @@ _HOME = {
     "Threat": "heirloom.threat",
     "Summary": "heirloom.results",
     "Proportion": "heirloom.results",
+    "Evaluation": "heirloom.evaluation.verdicts",
+    "evaluate": "heirloom.evaluation.verdicts",
+    "Finding": "heirloom.evaluation.audit",
+    "audit": "heirloom.evaluation.audit",
+    "paired_difference": "heirloom.evaluation.statistics",
 }
 
 __all__ = sorted(_HOME)
