@@ -1,0 +1,178 @@
+"""Figure 4's losses: the sparse formulation against dense NumPy, in one run on the same data.
+
+    python benchmarks/sparse_coding.py --out results/sparse-coding/benchmark.json
+
+The dense formulation is the paper read line by line: a unitary M, W = M U, A = tau pinv(W), products with
+every matrix. Prints both times, the largest difference of the mean losses, how the sparse time grows with d,
+H, m and n, and its floating-point operations beside the time that these would take at the speed of a matrix
+product.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from heirloom.cli.output import print_table
+from heirloom.data.sparse_coding import SparseCoding, random_dictionary
+from heirloom.networks.two_layer import built_network
+from heirloom.results import Stopwatch
+from heirloom_recipes.sparse_coding.built_losses import SparseNetwork
+from heirloom_recipes.sparse_coding.figure_4 import TAU, Setting, intercept
+
+Array = np.ndarray[Any, Any]
+
+
+def dense_losses(
+    U: Array, M: Array, views: tuple[Array, Array, Array], b: float, tau: float, eps: float
+) -> dict[str, Array]:
+    """Clean and attacked losses (n,) of the pairs (z, z') and (z, z''); ``views`` are z, z', z'' (n, d)."""
+    W = M @ U
+    A = tau * np.linalg.pinv(W)  # (H, d)
+
+    def sigma(v: Array) -> Array:
+        return v * (np.abs(v) >= b)
+
+    z, *partners = views
+    losses = {}
+    for name, y, partner in zip(("similar", "dissimilar"), (1, -1), partners, strict=True):
+        v = z @ W
+        embedding = sigma(partner @ W) @ A
+        back = embedding @ A.T  # dg/dsigma
+        clean = np.sum(sigma(v) * back, 1)
+        gradient = (back * (np.abs(v) >= b)) @ W.T
+        delta = -y * eps * gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
+        attacked = np.sum(sigma((z + delta) @ W) * back, 1)
+        losses[f"{name}_clean"] = np.logaddexp(0, -y * clean)
+        losses[f"{name}_adversarial"] = np.logaddexp(0, -y * attacked)
+    return losses
+
+
+def compare(setting: Setting, m: int, seed: int) -> dict[str, Any]:
+    """One (m, repeat): seconds of both formulations and the largest difference of the four mean losses."""
+    generator = torch.Generator().manual_seed(seed)
+    data = SparseCoding(setting.d, setting.k, setting.zeta)
+    views = data.views(data.features(setting.samples, generator), None, generator)
+    network = built_network(setting.d, setting.nodes, m, generator)
+    b = intercept(setting, m)
+    start = time.perf_counter()
+    ours = SparseNetwork(network, b, TAU).losses(*views, setting.eps)
+    seconds = time.perf_counter() - start
+
+    M = random_dictionary(setting.d, generator).numpy()
+    U, observed = network.dense().numpy(), tuple(view.numpy() @ M.T for view in views)
+    start = time.perf_counter()
+    dense = dense_losses(U, M, observed, b, TAU, setting.eps)  # type: ignore[arg-type]
+    dense_seconds = time.perf_counter() - start
+    difference = max(abs(float(getattr(ours, name).mean()) - float(dense[name].mean())) for name in dense)
+    return {
+        "m": m, "seconds": seconds, "dense_seconds": dense_seconds,
+        "speed_up": dense_seconds / seconds, "largest_difference": difference,
+    }  # fmt: skip
+
+
+def scaling(base: Setting, m: int, seed: int) -> list[dict[str, Any]]:
+    """Seconds of the sparse formulation when one of d, H, m, n is halved or doubled."""
+    rows = []
+    for change in (
+        {}, {"d": base.d // 2}, {"d": base.d * 2}, {"nodes": base.nodes // 2}, {"nodes": base.nodes * 2},
+        {"samples": base.samples // 2}, {"samples": base.samples * 2}, {"m": m // 2}, {"m": m * 2},
+    ):  # fmt: skip
+        level = change.get("m", m)
+        setting = replace(base, **{name: value for name, value in change.items() if name != "m"})
+        seconds = min(sparse_seconds(setting, level, seed) for _ in range(3))
+        rows.append(
+            {"d": setting.d, "H": setting.nodes, "m": level, "n": setting.samples, "seconds": seconds}
+        )
+    return rows
+
+
+def sparse_seconds(setting: Setting, m: int, seed: int) -> float:
+    generator = torch.Generator().manual_seed(seed)
+    data = SparseCoding(setting.d, setting.k, setting.zeta)
+    views = data.views(data.features(setting.samples, generator), None, generator)
+    network = built_network(setting.d, setting.nodes, m, generator)
+    start = time.perf_counter()
+    SparseNetwork(network, intercept(setting, m), TAU).losses(*views, setting.eps)
+    return time.perf_counter() - start
+
+
+def floor(setting: Setting, m: int) -> dict[str, Any]:
+    """Operations of one (m, repeat), and the seconds they need at the speeds that this machine reaches."""
+    d, H, n = setting.d, setting.nodes, setting.samples
+    products = 4 * d**2 * n + 3 * d**3  # tau^2 G^-2 s' twice; Cholesky, inverse, square
+    list_sums = 11 * n * H * m  # U^T x 7 times, U x 4 times
+    passes = 12 * n * H  # gates and inner products over H x n
+    return {
+        "m": m, "product_flops": products, "list_adds": list_sums, "elementwise": passes,
+        "floor_seconds": products / product_speed(d) + (list_sums + passes) / add_speed(H),
+    }  # fmt: skip
+
+
+def product_speed(d: int) -> float:
+    """Floating-point operations per second of a d x d matrix product."""
+    A = torch.randn(d, d, generator=torch.Generator().manual_seed(0))
+    return 2 * d**3 / best_seconds(lambda: A @ A)
+
+
+def add_speed(H: int) -> float:
+    """Additions per second of two in-cache matrices, in place: what a list sum can reach at best."""
+    a, b = torch.zeros(H, 16), torch.ones(H, 16)
+    return a.numel() / best_seconds(lambda: a.add_(b))
+
+
+def best_seconds(action: Callable[[], object], repeats: int = 20) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, help="write the result JSON here")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tiny", action="store_true", help="small sizes: only shows that it runs")
+    options = parser.parse_args()
+    watch = Stopwatch()
+    setting = Setting(d=100, nodes=1000, samples=100) if options.tiny else Setting()
+    compare(replace(setting, samples=50), 1, options.seed)  # the first call pays for start-up
+    rows = [compare(setting, m, options.seed) for m in setting.ms]
+    rows.append(
+        {
+            "m": "all",
+            "seconds": sum(row["seconds"] for row in rows),
+            "dense_seconds": sum(row["dense_seconds"] for row in rows),
+            "largest_difference": max(row["largest_difference"] for row in rows),
+        }
+    )
+    rows[-1]["speed_up"] = rows[-1]["dense_seconds"] / rows[-1]["seconds"]
+    columns = ("m", "seconds", "dense_seconds", "speed_up", "largest_difference")
+    show("One repeat: sparse against dense NumPy, same data", columns, rows)
+    scales = scaling(setting, 10, options.seed)
+    show("Seconds against d, H, m, n", ("d", "H", "m", "n", "seconds"), scales)
+    floors = [floor(setting, m) for m in setting.ms]
+    show("Operations, and the seconds they need at best", tuple(floors[0]), floors)
+    if options.out:
+        summary = watch.summary(seed=options.seed, rows=rows, details={"scaling": scales, "floor": floors})
+        summary.write(options.out)
+
+
+def show(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    shown = [[f"{row[c]:.3g}" if isinstance(row[c], float) else row[c] for c in columns] for row in rows]
+    print_table(title, columns, shown)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Downstream tasks on a frozen first layer (W, b), trained clean (I9, Section 6, Proposition 6.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from heirloom.data.sparse_coding import SparseCoding, regression_targets
+from heirloom.errors import require
+from heirloom.evaluation.verdicts import hash_seed
+from heirloom.networks.two_layer import Activation, activate
+from heirloom_recipes.sparse_coding.training import AttackNorm, Trained, fgm
+
+TRAIN, TEST, RIDGE = 20_000, 8_000, 1e-6
+
+
+@dataclass(frozen=True)
+class Downstream:
+    """The clean loss L_0 of R heads, (R,), and the gap L_eps - L_0 for each eps, (R, len(epsilons))."""
+
+    epsilons: tuple[float, ...]
+    clean: Tensor
+    gap: Tensor
+
+
+@torch.no_grad()
+def downstream(
+    W: Tensor, b: Tensor, M: Tensor, data: SparseCoding, seeds: Sequence[int], epsilons: Sequence[float],
+    *, activation: Activation = "gate", sigma: float = 0.1, norm: AttackNorm = "L2", attack_steps: int = 1,
+    train: int = TRAIN, test: int = TEST,
+) -> Downstream:  # fmt: skip
+    """Fit a head by least squares on a new task theta_i = +-U(.5, 1.5), then attack it on test data.
+
+    Args:
+        W: (R, d, H); b: (R, H); M: (R, d, d); seeds: one per network; equal seeds get the same task and data.
+        attack_steps: 1 is the paper's FGM; more run PGD.
+        train: examples for the ridge regression (1e-6 times the mean squared feature); test: for the losses.
+    """
+    require(len(W) == len(seeds), "seeds", f"one for each of the {len(W)} networks", len(seeds))
+    clean, gaps = [], []
+    for index, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(hash_seed(seed, "downstream"))
+        theta = 0.5 + torch.rand(data.d, generator=generator)
+        theta *= torch.randint(0, 2, (data.d,), generator=generator) * 2 - 1
+        parts = []
+        for size in (train, test):
+            x = data.features(size, generator)
+            y = regression_targets(x, theta, sigma, generator)
+            parts.append((data.observe(x, M[index], generator), y))
+        head = ridge_head(activate(parts[0][0] @ W[index], b[index], activation)[0], parts[0][1])
+        base, gap = attacked_losses(
+            W[index], b[index], head, parts[1], epsilons, activation, norm, attack_steps
+        )
+        clean.append(base)
+        gaps.append(gap)
+    return Downstream(tuple(epsilons), torch.tensor(clean), torch.tensor(gaps))
+
+
+def downstream_of(trained: Trained, epsilons: Sequence[float], attack_steps: int = 1) -> Downstream:
+    """:func:`downstream` of trained networks, attacked in the norm they were trained with."""
+    setting = trained.setting
+    return downstream(
+        trained.W, trained.b, trained.M, setting.data, trained.seeds, epsilons,
+        activation=setting.activation, norm=setting.norm, attack_steps=attack_steps,
+    )  # fmt: skip
+
+
+def ridge_head(features: Tensor, y: Tensor) -> Tensor:
+    """a* (H,) of the square loss; features (n, H)."""
+    features, y = features.double(), y.double()
+    gram = features.T @ features
+    gram.diagonal().add_(RIDGE * float(gram.diagonal().mean()))
+    return torch.linalg.solve(gram, features.T @ y).float()
+
+
+def attacked_losses(
+    W: Tensor, b: Tensor, head: Tensor, data: tuple[Tensor, Tensor], epsilons: Sequence[float],
+    activation: Activation, norm: AttackNorm, steps: int,
+) -> tuple[float, list[float]]:  # fmt: skip
+    """The mean square loss of one network, and what each eps adds to it."""
+    z, y = data
+
+    def residual(point: Tensor) -> tuple[Tensor, Tensor]:
+        value, slope = activate(point @ W, b, activation)
+        return value @ head - y, slope
+
+    def gradient(point: Tensor) -> Tensor:
+        error, slope = residual(point)
+        return (slope * head * error[..., None]) @ W.T
+
+    clean = float(residual(z)[0].double().square().mean())
+    gaps = []
+    for eps in epsilons:
+        delta = fgm(gradient, z[None], torch.tensor([eps]), norm, steps)[0]
+        gaps.append(float(residual(z + delta)[0].double().square().mean()) - clean)
+    return clean, gaps

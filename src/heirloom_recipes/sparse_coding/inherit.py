@@ -1,0 +1,141 @@
+"""What a clean-trained downstream head inherits, against how pure the nodes are (I9; open question 1).
+
+    heirloom theory sparse-coding inherit --out runs/inherit
+
+Cost: 7 eps x 5 seeds trained, 7 shares x 10 networks built: about 6 minutes on one thread (``--tiny``:
+seconds). Proposition 6.1 says that the gap L_eps - L_0 of a pure network is of the order of eps sqrt(k) and
+that of some clean-trained network far above; how it falls in between is the question left open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heirloom.data.sparse_coding import random_dictionary
+from heirloom.evaluation.statistics import mean
+from heirloom.evaluation.verdicts import hash_seed
+from heirloom_recipes.sparse_coding.downstream import Downstream, downstream, downstream_of
+from heirloom_recipes.sparse_coding.intervals import interval, spearman
+from heirloom_recipes.sparse_coding.training import Trained, Training, intercepts, purity, train
+
+PRETRAIN_EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
+ATTACK_EPS = (0.05, 0.1, 0.2, 0.3)
+SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+MIXED = 5  # features in each node of a built network that is not pure
+
+
+@dataclass(frozen=True)
+class Group:
+    """Networks pre-trained (or built) alike, their purity (R,) and their downstream task."""
+
+    name: str
+    level: float
+    purity: dict[str, Tensor]
+    fgm: Downstream
+    pgd: Downstream
+
+    def row(self, kind: str) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "lab": "inherit", "networks": kind, "pretrain": self.name, "level": self.level,
+            "downstream": "clean", "clean": mean(self.fgm.clean),
+        }  # fmt: skip
+        row |= {name: mean(self.purity[name]) for name in ("top_1", "pure", "hoyer", "count")}
+        for suffix, task in (("", self.fgm), ("_pgd", self.pgd)):
+            for column, eps in enumerate(task.epsilons):
+                row[f"gap_{eps:g}{suffix}"] = interval(task.gap[:, column])
+        return row
+
+
+@dataclass(frozen=True)
+class Inherit:
+    """Trained groups by pre-training eps, built groups by the share of pure nodes."""
+
+    trained: list[Group]
+    built: list[Group]
+
+    def rows(self) -> list[dict[str, Any]]:
+        trained = [group.row("trained") for group in self.trained]
+        built = [group.row("built") for group in self.built]
+        return trained + built + self.correlations()
+
+    def correlations(self) -> list[dict[str, Any]]:
+        """Spearman's rank correlation of the gap at the largest eps with each measure, over all networks."""
+        rows = []
+        for kind, groups in (("trained", self.trained), ("built", self.built)):
+            gap = torch.cat([group.fgm.gap[:, -1] for group in groups])
+            for name in ("top_1", "pure", "hoyer", "count"):
+                values = torch.cat([group.purity[name].double() for group in groups])
+                if len(values) > 3 and float(values.std()) > 0:
+                    rows.append(
+                        {"lab": "inherit", "networks": kind, "rank_correlation_with": name,
+                         f"gap_{groups[0].fgm.epsilons[-1]:g}": spearman(values, gap)}
+                    )  # fmt: skip
+        return rows
+
+    def points(self) -> dict[str, Any]:
+        """Every network as a point of the page's figure: its measures and its gap at the largest eps."""
+        return {
+            kind: [
+                {"level": group.level, "pure": pure, "top_1": top, "gap": gap}
+                for group in groups
+                for pure, top, gap in zip(
+                    group.purity["pure"].tolist(), group.purity["top_1"].tolist(),
+                    group.fgm.gap[:, -1].tolist(), strict=True,
+                )
+            ]
+            for kind, groups in (("trained", self.trained), ("built", self.built))
+        }  # fmt: skip
+
+
+def inherit(
+    setting: Training, seeds: Sequence[int], builds: int = 10, *, epsilons: Sequence[float] = PRETRAIN_EPS,
+    report: Callable[[int, int, float], None] | None = None,
+) -> Inherit:  # fmt: skip
+    """Pre-train at each eps with every seed, build networks with each share of pure nodes, train all heads."""
+    runs = train(setting, epsilons, seeds, report)
+    later = train(replace(setting, clean_steps=setting.steps // 3), [max(epsilons)], seeds, report)
+    trained = [_trained(f"eps {eps:g}", eps, runs, (runs.eps - eps).abs() < 1e-6) for eps in epsilons]
+    name = f"clean first, then eps {max(epsilons):g}"
+    trained.append(_trained(name, max(epsilons), later, torch.ones(len(seeds), dtype=torch.bool)))
+    return Inherit(trained, [_built(setting, share, builds) for share in SHARES])
+
+
+def _trained(name: str, eps: float, runs: Trained, which: Tensor) -> Group:
+    index = which.nonzero().flatten()
+    seeds = tuple(runs.seeds[i] for i in index.tolist())
+    part = replace(runs, W=runs.W[index], M=runs.M[index], seeds=seeds)
+    return Group(
+        name, eps, part.purity(), downstream_of(part, ATTACK_EPS), downstream_of(part, ATTACK_EPS[-1:], 20)
+    )
+
+
+def _built(setting: Training, share: float, builds: int) -> Group:
+    generators = [torch.Generator().manual_seed(hash_seed(seed, "built", share)) for seed in range(builds)]
+    M = torch.stack([random_dictionary(setting.data.d, generator) for generator in generators])
+    W = M @ torch.stack(
+        [mixture(setting.data.d, setting.nodes, share, generator) for generator in generators]
+    )
+    arguments = (W, intercepts(W, setting.c_b), M, setting.data, range(builds))
+    return Group(
+        f"{share:.0%} pure", share, purity(W, M),
+        downstream(*arguments, ATTACK_EPS), downstream(*arguments, ATTACK_EPS[-1:], attack_steps=20),
+    )  # fmt: skip
+
+
+def mixture(d: int, nodes: int, share: float, generator: torch.Generator, mixed: int = MIXED) -> Tensor:
+    """U (d, H) with nodes of norm 1: ``share`` of them hold one feature, the others ``mixed`` at random.
+
+    Pure nodes take the features in turn, so that H >= d pure ones hold them all.
+    """
+    pure = round(share * nodes)
+    U = torch.zeros(nodes, d)
+    turn = torch.randperm(d, generator=generator).repeat(-(-nodes // d))
+    U[:pure].scatter_(1, turn[:pure, None], 1.0)
+    joined = torch.rand(nodes - pure, d, generator=generator).argsort(1)[:, :mixed]
+    U[pure:].scatter_(1, joined, mixed**-0.5)
+    return U.T.contiguous()
