@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from heirloom.cli.theory_sparse_coding import sparse_coding_app
+
 theory_app = typer.Typer(
     help="The papers' simulations: sparse coding (purification) and patch data (feature learning).",
     no_args_is_help=True,
@@ -14,3 +16,6 @@ theory_app = typer.Typer(
 @theory_app.callback()
 def theory() -> None:
     """The papers' simulations: sparse coding (purification) and patch data (feature learning)."""
+
+
+theory_app.add_typer(sparse_coding_app, name="sparse-coding")

@@ -28,8 +28,8 @@ def activate(v: Tensor, e: Tensor | float, activation: Activation = "gate") -> t
     intercept, for a shift would break its oddness.
     """
     if activation == "gate":
-        on = v.abs() >= e
-        return v * on, on.to(v.dtype)
+        on = (v.abs() >= e).to(v.dtype)
+        return v * on, on
     if activation == "tanh":
         value = v.tanh()
         return value, 1 - value.square()

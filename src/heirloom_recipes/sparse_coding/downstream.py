@@ -10,11 +10,11 @@ from torch import Tensor
 
 from heirloom.data.sparse_coding import SparseCoding, regression_targets
 from heirloom.errors import require
-from heirloom.evaluation.verdicts import hash_seed
 from heirloom.networks.two_layer import Activation, activate
+from heirloom.randomness import seed_of
 from heirloom_recipes.sparse_coding.training import AttackNorm, Trained, fgm
 
-TRAIN, TEST, RIDGE = 20_000, 8_000, 1e-6
+SIZE, RIDGE = (20_000, 8_000), 1e-6
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,24 @@ class Downstream:
 def downstream(
     W: Tensor, b: Tensor, M: Tensor, data: SparseCoding, seeds: Sequence[int], epsilons: Sequence[float],
     *, activation: Activation = "gate", sigma: float = 0.1, norm: AttackNorm = "L2", attack_steps: int = 1,
-    train: int = TRAIN, test: int = TEST,
+    size: tuple[int, int] = SIZE,
 ) -> Downstream:  # fmt: skip
     """Fit a head by least squares on a new task theta_i = +-U(.5, 1.5), then attack it on test data.
 
     Args:
         W: (R, d, H); b: (R, H); M: (R, d, d); seeds: one per network; equal seeds get the same task and data.
         attack_steps: 1 is the paper's FGM; more run PGD.
-        train: examples for the ridge regression (1e-6 times the mean squared feature); test: for the losses.
+        size: examples to fit the ridge regression on (1e-6 times the mean squared feature), and to test.
     """
     require(len(W) == len(seeds), "seeds", f"one for each of the {len(W)} networks", len(seeds))
     clean, gaps = [], []
     for index, seed in enumerate(seeds):
-        generator = torch.Generator().manual_seed(hash_seed(seed, "downstream"))
+        generator = torch.Generator().manual_seed(seed_of(seed, "downstream"))
         theta = 0.5 + torch.rand(data.d, generator=generator)
         theta *= torch.randint(0, 2, (data.d,), generator=generator) * 2 - 1
         parts = []
-        for size in (train, test):
-            x = data.features(size, generator)
+        for count in size:
+            x = data.features(count, generator)
             y = regression_targets(x, theta, sigma, generator)
             parts.append((data.observe(x, M[index], generator), y))
         head = ridge_head(activate(parts[0][0] @ W[index], b[index], activation)[0], parts[0][1])
@@ -59,12 +59,14 @@ def downstream(
     return Downstream(tuple(epsilons), torch.tensor(clean), torch.tensor(gaps))
 
 
-def downstream_of(trained: Trained, epsilons: Sequence[float], attack_steps: int = 1) -> Downstream:
+def downstream_of(
+    trained: Trained, epsilons: Sequence[float], attack_steps: int = 1, size: tuple[int, int] = SIZE
+) -> Downstream:
     """:func:`downstream` of trained networks, attacked in the norm they were trained with."""
     setting = trained.setting
     return downstream(
         trained.W, trained.b, trained.M, setting.data, trained.seeds, epsilons,
-        activation=setting.activation, norm=setting.norm, attack_steps=attack_steps,
+        activation=setting.activation, norm=setting.norm, attack_steps=attack_steps, size=size,
     )  # fmt: skip
 
 

@@ -23,8 +23,8 @@ from torch import Tensor
 from heirloom.data.sparse_coding import Noise, SparseCoding
 from heirloom.errors import require
 from heirloom.evaluation.statistics import mean
-from heirloom.evaluation.verdicts import hash_seed
 from heirloom.networks.two_layer import Kind, built_network
+from heirloom.randomness import seed_of
 from heirloom.results import Mean
 from heirloom_recipes.sparse_coding.built_losses import SparseNetwork
 
@@ -96,13 +96,20 @@ class Figure4:
     values: dict[int, dict[str, list[float]]]
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row per m: a :class:`Mean` over repeats for every quantity, the paper's under ``paper``."""
+        """A row per m: a :class:`Mean` over repeats for every quantity, the paper's under ``paper``; the
+        differences in the paper's standard deviations under ``paper_deviations``."""
         rows: list[dict[str, Any]] = []
         for m, columns in self.values.items():
             row: dict[str, Any] = {"lab": "figure-4", "variant": self.variant, "m": m}
             row |= {name: mean(column) for name, column in columns.items()}
             if self.setting.is_published and m in PAPER:
                 row["paper"] = {name: Mean(value=v, sd=sd, n=30) for name, (v, sd) in PAPER[m].items()}
+                row["paper_deviations"] = {
+                    name: (row[name].value - value) / sd for name, (value, sd) in PAPER[m].items()
+                }
+                paper_increment = PAPER[m]["dissimilar_adversarial"][0] - PAPER[m]["dissimilar_clean"][0]
+                row["paper"]["increment"] = paper_increment
+                row["increment_ratio"] = row["increment"].value / paper_increment
             rows.append(row)
         return rows
 
@@ -154,7 +161,7 @@ def figure_4(
 def _repeats(setting: Setting, seed: int) -> Iterator[dict[int, dict[str, float]]]:
     data = SparseCoding(setting.d, setting.k, setting.zeta, setting.noise)
     for repeat in range(setting.repeats):
-        generator = torch.Generator().manual_seed(hash_seed(seed, "figure-4", repeat))
+        generator = torch.Generator().manual_seed(seed_of(seed, "figure-4", repeat))
         x = data.features(setting.samples, generator)
         views = data.views(x, None, generator)
         yield {m: _level(setting, m, x, views, generator) for m in setting.ms}

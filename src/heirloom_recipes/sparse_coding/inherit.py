@@ -18,8 +18,8 @@ from torch import Tensor
 
 from heirloom.data.sparse_coding import random_dictionary
 from heirloom.evaluation.statistics import mean
-from heirloom.evaluation.verdicts import hash_seed
-from heirloom_recipes.sparse_coding.downstream import Downstream, downstream, downstream_of
+from heirloom.randomness import seed_of
+from heirloom_recipes.sparse_coding.downstream import SIZE, Downstream, downstream, downstream_of
 from heirloom_recipes.sparse_coding.intervals import interval, spearman
 from heirloom_recipes.sparse_coding.training import Trained, Training, intercepts, purity, train
 
@@ -94,28 +94,32 @@ class Inherit:
 
 def inherit(
     setting: Training, seeds: Sequence[int], builds: int = 10, *, epsilons: Sequence[float] = PRETRAIN_EPS,
-    report: Callable[[int, int, float], None] | None = None,
+    size: tuple[int, int] = SIZE, report: Callable[[int, int, float], None] | None = None,
 ) -> Inherit:  # fmt: skip
     """Pre-train at each eps with every seed, build networks with each share of pure nodes, train all heads."""
     runs = train(setting, epsilons, seeds, report)
     later = train(replace(setting, clean_steps=setting.steps // 3), [max(epsilons)], seeds, report)
-    trained = [_trained(f"eps {eps:g}", eps, runs, (runs.eps - eps).abs() < 1e-6) for eps in epsilons]
+    trained = [_trained(f"eps {eps:g}", eps, runs, (runs.eps - eps).abs() < 1e-6, size) for eps in epsilons]
     name = f"clean first, then eps {max(epsilons):g}"
-    trained.append(_trained(name, max(epsilons), later, torch.ones(len(seeds), dtype=torch.bool)))
-    return Inherit(trained, [_built(setting, share, builds) for share in SHARES])
+    trained.append(_trained(name, max(epsilons), later, torch.ones(len(seeds), dtype=torch.bool), size))
+    return Inherit(trained, [_built(setting, share, builds, size) for share in SHARES])
 
 
-def _trained(name: str, eps: float, runs: Trained, which: Tensor) -> Group:
+def _trained(name: str, eps: float, runs: Trained, which: Tensor, size: tuple[int, int]) -> Group:
     index = which.nonzero().flatten()
     seeds = tuple(runs.seeds[i] for i in index.tolist())
     part = replace(runs, W=runs.W[index], M=runs.M[index], seeds=seeds)
     return Group(
-        name, eps, part.purity(), downstream_of(part, ATTACK_EPS), downstream_of(part, ATTACK_EPS[-1:], 20)
+        name,
+        eps,
+        part.purity(),
+        downstream_of(part, ATTACK_EPS, 1, size),
+        downstream_of(part, ATTACK_EPS[-1:], 20, size),
     )
 
 
-def _built(setting: Training, share: float, builds: int) -> Group:
-    generators = [torch.Generator().manual_seed(hash_seed(seed, "built", share)) for seed in range(builds)]
+def _built(setting: Training, share: float, builds: int, size: tuple[int, int]) -> Group:
+    generators = [torch.Generator().manual_seed(seed_of(seed, "built", share)) for seed in range(builds)]
     M = torch.stack([random_dictionary(setting.data.d, generator) for generator in generators])
     W = M @ torch.stack(
         [mixture(setting.data.d, setting.nodes, share, generator) for generator in generators]
@@ -123,7 +127,8 @@ def _built(setting: Training, share: float, builds: int) -> Group:
     arguments = (W, intercepts(W, setting.c_b), M, setting.data, range(builds))
     return Group(
         f"{share:.0%} pure", share, purity(W, M),
-        downstream(*arguments, ATTACK_EPS), downstream(*arguments, ATTACK_EPS[-1:], attack_steps=20),
+        downstream(*arguments, ATTACK_EPS, size=size),
+        downstream(*arguments, ATTACK_EPS[-1:], attack_steps=20, size=size),
     )  # fmt: skip
 
 

@@ -17,8 +17,8 @@ import torch
 from heirloom.analysis.bounds import Bounds, lemma_4_2
 from heirloom.data.sparse_coding import SparseCoding
 from heirloom.evaluation.statistics import mean
-from heirloom.evaluation.verdicts import hash_seed
 from heirloom.networks.two_layer import KINDS, Kind, built_network
+from heirloom.randomness import seed_of
 from heirloom_recipes.sparse_coding.figure_4 import Setting, intercept
 
 # an earlier, independent trial's middle term at m = 1, 2, 5, 10 (300 x; lower 3.1, upper 31.6)
@@ -68,7 +68,7 @@ class Lemma:
 def lemma(setting: Setting, inputs: int = 300, seed: int = 0) -> Lemma:
     """Equation (3) for ``inputs`` draws of x and noise on each kind of network; the noise reaches the gates."""
     data = SparseCoding(setting.d, setting.k, setting.zeta, setting.noise)
-    generator = torch.Generator().manual_seed(hash_seed(seed, "lemma"))
+    generator = torch.Generator().manual_seed(seed_of(seed, "lemma"))
     x, noise = data.features(inputs, generator), data.xi(inputs, generator)
     bounds: dict[tuple[Kind, int], Bounds] = {}
     kinds: tuple[Kind, ...] = ("random", "exact", "grouped")

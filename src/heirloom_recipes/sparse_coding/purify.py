@@ -9,6 +9,7 @@ and the settings named under ``doubtful`` show no such rise.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,14 +21,16 @@ from torch.nn import functional
 from heirloom.analysis.purification import node_purity
 from heirloom.data.sparse_coding import SparseCoding
 from heirloom.evaluation.statistics import mean
-from heirloom.evaluation.verdicts import hash_seed
-from heirloom_recipes.sparse_coding.downstream import downstream_of
+from heirloom.networks.two_layer import activate
+from heirloom.randomness import seed_of
+from heirloom_recipes.sparse_coding.downstream import SIZE, downstream_of
 from heirloom_recipes.sparse_coding.intervals import interval
 from heirloom_recipes.sparse_coding.training import (
     Trained,
     Training,
     contrastive_delta,
     contrastive_score,
+    draw_batch,
     fgm,
     intercepts,
     loss_of,
@@ -46,8 +49,10 @@ _CONTRASTIVE = Training(loss="contrastive", c_b=0.1, init=0.2, batch=256, steps=
 
 @dataclass(frozen=True)
 class Case:
-    """One training to compare clean (eps 0) and adversarial (the other ``epsilons``); ``paper`` says nothing
-    of these runs, ``trial`` holds the figures of an earlier, independent trial: {eps: {measure: value}}.
+    """One training to compare, clean (eps 0) and adversarial (the other ``epsilons``).
+
+    The paper has no figures for these; ``trial`` holds those of an earlier, independent trial:
+    {eps: {measure: value}}.
     """
 
     name: str
@@ -152,19 +157,17 @@ class Purified:
 
 
 def purify(
-    case: Case, seeds: Sequence[int], report: Callable[[int, int, float], None] | None = None
-) -> Purified:
+    case: Case, seeds: Sequence[int], report: Callable[[int, int, float], None] | None = None,
+    *, size: tuple[int, int] = SIZE,
+) -> Purified:  # fmt: skip
     """Train the case with every eps and seed, measure losses, purity and the downstream gap."""
-    import time
-
     started = time.perf_counter()
     trained = train(case.setting, case.epsilons, seeds, report)
     figures = losses(trained) | {name: trained.purity()[name] for name in MEASURES}
     scale = 50**-0.5 if case.setting.norm == "Linf" else 1.0  # the same L2 length at d = 50
-    for steps, suffix in ((1, ""), (20, "_pgd")):
-        task = downstream_of(trained, (0.1 * scale, 0.3 * scale), steps)
-        figures |= {f"gap_{eps}{suffix}": task.gap[:, column] for column, eps in enumerate((0.1, 0.3))}
-    figures["downstream_clean"] = task.clean
+    task = downstream_of(trained, (0.1 * scale, 0.3 * scale), size=size)
+    figures |= {"downstream_clean": task.clean, "gap_0.1": task.gap[:, 0], "gap_0.3": task.gap[:, 1]}
+    figures["gap_0.3_pgd"] = downstream_of(trained, (0.3 * scale,), 20, size).gap[:, 0]
     return Purified(case, trained, figures, time.perf_counter() - started)
 
 
@@ -172,9 +175,7 @@ def purify(
 def losses(trained: Trained) -> dict[str, Tensor]:
     """Test losses of the pre-training task itself, clean and under FGM of .1 and .3, (R,) each."""
     setting = replace(trained.setting, batch=TEST)
-    from heirloom_recipes.sparse_coding.training import draw_batch
-
-    generators = [torch.Generator().manual_seed(hash_seed(seed, "purify-test")) for seed in trained.seeds]
+    generators = [torch.Generator().manual_seed(seed_of(seed, "purify-test")) for seed in trained.seeds]
     batch = draw_batch(setting, trained.M, generators)
     W, b = trained.W, intercepts(trained.W, setting.c_b)[:, None]
     if setting.loss == "contrastive":
@@ -185,14 +186,9 @@ def losses(trained: Trained) -> dict[str, Tensor]:
     for eps, name in ((0.0, "clean"), (0.1, "adversarial_0.1"), (0.3, "adversarial_0.3")):
         radius = torch.full((len(W),), eps * scale)
         delta = fgm(lambda point: supervised_gradient(setting, W, a, b, point, y), z, radius, setting.norm)
-        found[name] = loss_of(setting.loss, forward(setting, W, b, a, z + delta), y)[0].mean(1)
+        f = activate((z + delta) @ W, b, setting.activation)[0] @ a
+        found[name] = loss_of(setting.loss, f, y)[0].mean(1)
     return found
-
-
-def forward(setting: Training, W: Tensor, b: Tensor, a: Tensor, z: Tensor) -> Tensor:
-    from heirloom.networks.two_layer import activate
-
-    return activate(z @ W, b, setting.activation)[0] @ a
 
 
 def _contrastive_losses(

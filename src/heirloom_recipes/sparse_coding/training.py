@@ -17,8 +17,8 @@ from torch.nn import functional
 from heirloom.analysis.purification import in_features, node_purity
 from heirloom.data.sparse_coding import SparseCoding, class_targets, random_dictionary, regression_targets
 from heirloom.errors import require
-from heirloom.evaluation.verdicts import hash_seed
 from heirloom.networks.two_layer import Activation, activate, built_network
+from heirloom.randomness import seed_of
 
 Loss = Literal["square", "absolute", "logistic", "contrastive"]
 AttackNorm = Literal["L2", "Linf"]
@@ -120,7 +120,7 @@ def train(
         report: called with (steps done, steps in all, mean training loss).
     """
     require(len(epsilons) > 0 and min(epsilons) >= 0, "epsilons", "numbers of at least 0", list(epsilons))
-    generators = [torch.Generator().manual_seed(hash_seed(seed, "purify")) for seed in seeds]
+    generators = [torch.Generator().manual_seed(seed_of(seed, "purify")) for seed in seeds]
     d = setting.data.d
     M = torch.stack([random_dictionary(d, generator) for generator in generators])
     start = torch.stack([_start(setting, M[index], generator) for index, generator in enumerate(generators)])
@@ -191,15 +191,15 @@ def supervised_step(setting: Training, W: Tensor, batch: tuple[Tensor, ...], eps
         z = z + fgm(lambda point: supervised_gradient(setting, W, a, b, point, y), z, eps, setting.norm)
         value, slope = activate(z @ W, b, setting.activation)
         loss, derivative = loss_of(setting.loss, value @ a, y)
-        W.grad = z.mT @ (slope * a * derivative[..., None]) / z.shape[1]
+        W.grad = z.mT @ (slope * derivative[..., None]) * (a / z.shape[1])
     return loss.mean(1)
 
 
 def supervised_gradient(setting: Training, W: Tensor, a: Tensor, b: Tensor, z: Tensor, y: Tensor) -> Tensor:
-    """d loss / d z (R, n, d). ``a`` (H,) or (R, 1, H)."""
+    """d loss / d z (R, n, d); a (H,)."""
     value, slope = activate(z @ W, b, setting.activation)
-    derivative = loss_of(setting.loss, (value * a).sum(-1), y)[1]
-    return (slope * a * derivative[..., None]) @ W.mT
+    derivative = loss_of(setting.loss, value @ a, y)[1]
+    return (slope @ (a * W).mT) * derivative[..., None]
 
 
 def contrastive_step(setting: Training, W: Tensor, batch: tuple[Tensor, ...], eps: Tensor) -> Tensor:

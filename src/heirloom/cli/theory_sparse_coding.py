@@ -1,0 +1,148 @@
+"""``heirloom theory sparse-coding``: purification and inheritance (Xing et al., AISTATS 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from heirloom_recipes.sparse_coding.labs import Sizes
+
+Out = Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
+Tiny = Annotated[bool, typer.Option(help="Small sizes: shows in seconds that it runs; figures mean nothing.")]
+Seeds = Annotated[int, typer.Option(help="Training runs per eps.")]
+Steps = Annotated[int | None, typer.Option(help="Training steps, where not each training's own.")]
+HOME = Path("runs/sparse-coding")
+
+sparse_coding_app = typer.Typer(
+    help="Sparse coding: purification, simulated and trained. Without a command: all four.",
+    rich_markup_mode=None,
+)
+
+
+@sparse_coding_app.callback(invoke_without_command=True)
+def everything(context: typer.Context, out: Out = HOME, seed: Seed = 0, tiny: Tiny = False) -> None:
+    """Sparse coding: purification, simulated and trained. Without a command: all four (about half an hour)."""
+    if context.invoked_subcommand is None:
+        from heirloom_recipes.sparse_coding.labs import LABS, Sizes
+        from heirloom_recipes.sparse_coding.labs import tiny as tiny_sizes
+
+        run(LABS, tiny_sizes() if tiny else Sizes(), seed, out)
+    elif context.get_parameter_source("out").name == "COMMANDLINE":  # type: ignore[union-attr]
+        raise typer.BadParameter("give --out after the experiment's name", param_hint="--out")
+
+
+@sparse_coding_app.command("figure-4")
+def figure_4(
+    out: Out = HOME / "figure-4",
+    seed: Seed = 0,
+    repeats: Annotated[int, typer.Option(help="Repeats of each level.")] = 30,
+    d: Annotated[int, typer.Option("--d", help="Features.")] = 1000,
+    k: Annotated[float, typer.Option("--k", help="Expected active features.")] = 10,
+    zeta: Annotated[float, typer.Option(help="Noise level.")] = 0.005,
+    nodes: Annotated[int, typer.Option(help="Hidden nodes H.")] = 10_000,
+    samples: Annotated[int, typer.Option(help="Examples of each repeat.")] = 1000,
+    m: Annotated[str, typer.Option("--m", help="Features per node, by commas.")] = "1,2,5,10",
+    eps: Annotated[float, typer.Option(help="Radius of the attack (L2).")] = 0.1,
+    gate: Annotated[
+        str, typer.Option(help="Intercept b: fitted, or as the text has it: printed.")
+    ] = "fitted",
+    noise: Annotated[
+        str, typer.Option(help="Variance of a coordinate of the noise: zeta^2/d or zeta^2.")
+    ] = "zeta^2/d",
+    kind: Annotated[str, typer.Option(help="Networks: random, exact or grouped.")] = "random",
+    frozen_gates: Annotated[bool, typer.Option(help="Keep the clean gates under attack.")] = False,
+    variant_repeats: Annotated[
+        int, typer.Option(help="Repeats of the text's other readings; 0: leave them out.")
+    ] = 5,
+    tiny: Tiny = False,
+) -> None:
+    """Figure 4 and Tables 6 to 8: contrastive losses of built networks against the features per node."""
+    from heirloom_recipes.sparse_coding.figure_4 import Setting
+    from heirloom_recipes.sparse_coding.labs import Sizes
+    from heirloom_recipes.sparse_coding.labs import tiny as tiny_sizes
+
+    setting = Setting(
+        d, k, zeta, nodes, samples, repeats, levels(m), eps, gate, noise, kind, frozen_gates  # type: ignore[arg-type]
+    )  # fmt: skip
+    run(["figure-4"], tiny_sizes() if tiny else Sizes(setting, variant_repeats), seed, out)
+
+
+@sparse_coding_app.command()
+def purify(
+    out: Out = HOME / "purify",
+    seed: Seed = 0,
+    seeds: Seeds = 3,
+    steps: Steps = None,
+    cases: Annotated[str, typer.Option(help="Only trainings whose name holds this (e.g. contrastive).")] = "",
+    tiny: Tiny = False,
+) -> None:
+    """Training, clean and adversarial: which losses, activations and attacks purify the nodes."""
+    from heirloom_recipes.sparse_coding.labs import Sizes
+    from heirloom_recipes.sparse_coding.labs import tiny as tiny_sizes
+
+    run(["purify"], tiny_sizes() if tiny else Sizes(seeds=seeds, steps=steps, cases=cases), seed, out)
+
+
+@sparse_coding_app.command()
+def inherit(
+    out: Out = HOME / "inherit",
+    seed: Seed = 0,
+    seeds: Seeds = 5,
+    steps: Steps = None,
+    builds: Annotated[int, typer.Option(help="Built networks for each share of pure nodes.")] = 10,
+    tiny: Tiny = False,
+) -> None:
+    """Downstream: the gap L_eps - L_0 of clean-trained heads against the purity of the frozen nodes."""
+    from heirloom_recipes.sparse_coding.labs import Sizes
+    from heirloom_recipes.sparse_coding.labs import tiny as tiny_sizes
+
+    sizes = tiny_sizes() if tiny else Sizes(inherit_seeds=seeds, steps=steps, builds=builds)
+    run(["inherit"], sizes, seed, out)
+
+
+@sparse_coding_app.command()
+def lemma(
+    out: Out = HOME / "lemma",
+    seed: Seed = 0,
+    inputs: Annotated[int, typer.Option(help="Draws of x on each network.")] = 300,
+    tiny: Tiny = False,
+) -> None:
+    """Lemma 4.2's bounds on random, exact-m and grouped networks."""
+    from heirloom_recipes.sparse_coding.labs import Sizes
+    from heirloom_recipes.sparse_coding.labs import tiny as tiny_sizes
+
+    run(["lemma"], tiny_sizes() if tiny else Sizes(inputs=inputs), seed, out)
+
+
+def levels(text: str) -> tuple[int, ...]:
+    """``"1,2,5"`` as numbers."""
+    from heirloom.errors import require
+
+    parts = text.split(",")
+    require(all(part.strip().isdigit() for part in parts), "--m", "whole numbers such as 1,2,5,10", text)
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def run(names: Sequence[str], sizes: Sizes, seed: int, out: Path) -> None:
+    """Run, print the tables, write the JSON and the page."""
+    from heirloom.cli.output import print_table
+    from heirloom.cli.progress import stage_progress
+    from heirloom.files import write_text
+    from heirloom_recipes.sparse_coding.labs import run_labs
+    from heirloom_recipes.sparse_coding.report import lead, sparse_coding_page
+    from heirloom_recipes.sparse_coding.tables import tables
+
+    with stage_progress() as progress:
+        summary = run_labs(names, sizes, seed, report=progress)
+    summary.write(out / "summary.json")
+    write_text(out / "report.html", sparse_coding_page(summary))
+    for found in tables(summary.rows).values():
+        for title, columns, cells in found:
+            print_table(title, columns, cells)
+    print(lead(summary))
+    print(f"{out / 'summary.json'}\n{out / 'report.html'}")

@@ -1,0 +1,135 @@
+"""The four experiments as commands run them: sizes, progress, and one :class:`Summary` for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from heirloom.errors import require
+from heirloom.results import Stopwatch, Summary
+from heirloom_recipes.sparse_coding.downstream import SIZE
+from heirloom_recipes.sparse_coding.figure_4 import Setting, figure_4, variants
+from heirloom_recipes.sparse_coding.inherit import inherit
+from heirloom_recipes.sparse_coding.lemma import lemma
+from heirloom_recipes.sparse_coding.purify import CASES, Case, purify
+from heirloom_recipes.sparse_coding.training import Training
+
+Report = Callable[[str, int, int, str], None]
+LABS = ("figure-4", "purify", "inherit", "lemma")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much to run. ``seeds`` counts training runs per eps; ``variant_repeats`` 0 leaves the text's other
+    readings of Figure 4 out; ``cases`` picks those of ``purify`` whose name holds the text; ``steps`` None
+    keeps each case's own number; ``task``: examples to fit a downstream head on, and to test it.
+    """
+
+    figure: Setting = field(default_factory=Setting)
+    variant_repeats: int = 5
+    seeds: int = 3
+    inherit_seeds: int = 5
+    builds: int = 10
+    inputs: int = 300
+    steps: int | None = None
+    cases: str = ""
+    task: tuple[int, int] = SIZE
+
+    def __post_init__(self) -> None:
+        require(self.seeds >= 1 and self.inherit_seeds >= 1, "--seeds", "at least 1", self.seeds)
+        require(self.steps is None or self.steps >= 1, "--steps", "at least 1", self.steps)
+        require(bool(self.chosen()), "--cases", f"part of a case's name ({CASES[0].name}, say)", self.cases)
+
+    def chosen(self) -> list[Case]:
+        return [case for case in CASES if self.cases in case.name]
+
+
+def tiny() -> Sizes:
+    """Sizes that show in seconds that everything runs; their figures mean nothing."""
+    small = Setting(d=100, k=3, nodes=1000, samples=60, repeats=2)
+    return Sizes(
+        small, 1, seeds=2, inherit_seeds=2, builds=2, inputs=50, steps=30, cases="lazy", task=(1000, 200)
+    )
+
+
+def run_labs(
+    names: Sequence[str], sizes: Sizes, seed: int, *, command: str | None = None, report: Report | None = None
+) -> Summary:
+    """Run the experiments ``names``; every row says its ``lab``, and ``details`` has an entry per lab.
+
+    Args:
+        report: called with (experiment, done, in all, words).
+    """
+    watch = Stopwatch(command) if command else Stopwatch()
+    rows: list[dict[str, Any]] = []
+    details: dict[str, Any] = {}
+    for name in names:
+        require(name in LABS, "experiment", f"one of {', '.join(LABS)}", name)
+        before = watch.seconds
+        found, drawn = _RUN[name](sizes, seed, report or (lambda *_: None))
+        rows += found
+        details[name] = drawn | {"seconds": round(watch.seconds - before, 2)}
+    settings = {"experiments": ", ".join(names)}
+    settings |= {name: str(value) for name, value in asdict(sizes.figure).items() if "figure-4" in names}
+    return watch.summary(seed=seed, rows=rows, settings=settings, details=details)
+
+
+def _figure_4(sizes: Sizes, seed: int, report: Report) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    setting = sizes.figure
+    main = (
+        "fitted"
+        if setting == replace(setting, gate="fitted", noise="zeta^2/d", frozen_gates=False)
+        else "chosen"
+    )
+    found = figure_4(setting, seed, variant=main, report=lambda n, of: report("figure-4", n, of, ""))
+    rows = found.rows()
+    if sizes.variant_repeats and main == "fitted":
+        for name, other in variants(setting, sizes.variant_repeats):
+            say = f"figure-4, {name}"
+            rows += figure_4(
+                other,
+                seed,
+                variant=name,
+                report=lambda n, of, say=say: report(say, n, of, ""),  # type: ignore[misc]
+            ).rows()
+    return rows, {"slopes": found.slopes()}
+
+
+def _purify(sizes: Sizes, seed: int, report: Report) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    rows, drawings = [], {}
+    for case in sizes.chosen():
+        setting = case.setting if sizes.steps is None else _shorter(case.setting, sizes.steps)
+        done = purify(
+            replace(case, setting=setting, trial=case.trial if sizes.steps is None else {}),
+            range(seed, seed + sizes.seeds),
+            lambda step, of, loss, name=case.name: report(name, step, of, f"loss {loss:.3f}"),  # type: ignore[misc]
+            size=sizes.task,
+        )
+        rows += done.rows()
+        drawings[case.name] = done.drawing() | {"seconds": round(done.seconds, 1)}
+    return rows, {"cases": drawings}
+
+
+def _shorter(setting: Training, steps: int) -> Training:
+    return replace(setting, steps=steps, clean_steps=setting.clean_steps * steps // setting.steps)
+
+
+def _inherit(sizes: Sizes, seed: int, report: Report) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    setting = Training() if sizes.steps is None else _shorter(Training(), sizes.steps)
+    found = inherit(
+        setting, range(seed, seed + sizes.inherit_seeds), sizes.builds,
+        size=sizes.task,
+        report=lambda step, of, loss: report("inherit", step, of, f"loss {loss:.3f}"),
+    )  # fmt: skip
+    return found.rows(), {"points": found.points()}
+
+
+def _lemma(sizes: Sizes, seed: int, report: Report) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    report("lemma", 0, 1, "")
+    found = lemma(sizes.figure, sizes.inputs, seed)
+    report("lemma", 1, 1, "")
+    return found.rows(), {"slopes": found.slopes()}
+
+
+_RUN = {"figure-4": _figure_4, "purify": _purify, "inherit": _inherit, "lemma": _lemma}

@@ -1,0 +1,153 @@
+"""Rows of a summary as tables: (title, columns, cells), the same for the terminal and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+Row = dict[str, Any]
+TableData = tuple[str, list[str], list[list[str]]]
+
+
+def tables(rows: Sequence[Row]) -> dict[str, list[TableData]]:
+    """Tables by experiment, from the rows of a summary, as JSON has them."""
+    makers = {
+        "figure-4": figure_4_tables,
+        "purify": purify_tables,
+        "inherit": inherit_tables,
+        "lemma": lemma_tables,
+    }
+    labs = dict.fromkeys(row["lab"] for row in rows)
+    return {lab: makers[lab]([row for row in rows if row["lab"] == lab]) for lab in labs}
+
+
+def figure_4_tables(rows: Sequence[Row]) -> list[TableData]:
+    main = [row for row in rows if row["variant"] in ("fitted", "chosen")]
+    names = (
+        "similar_clean",
+        "similar_adversarial",
+        "dissimilar_clean",
+        "dissimilar_adversarial",
+        "increment",
+    )
+    losses: TableData = (
+        "Contrastive losses x 100, mean ± SD over repeats (paper)",
+        ["m", *(name.replace("_", " ") for name in names)],
+        [[str(row["m"]), *(_beside(row, name, 100, 2) for name in names)] for row in main],
+    )
+    averages = ("gamma_1", "gamma_2", "gamma_2_off_diagonal")
+    gammas: TableData = (
+        "gamma_1 and gamma_2, mean ± SD over repeats (paper)",
+        ["m", "gamma_1", "gamma_2 (with i = j)", "gamma_2 (i != j)", "gamma_1 squared"],
+        [
+            [str(row["m"]), *(_beside(row, name) for name in averages), f"{row['gamma_1']['value'] ** 2:.2e}"]
+            for row in main
+        ],
+    )
+    others = [row for row in rows if row["variant"] not in ("fitted", "chosen")]
+    columns = ["variant", "m", "dissimilar clean", "dissimilar adversarial", "increment", "gamma_1"]
+    cells = [
+        [row["variant"], str(row["m"]),
+         *(_mean(row[name], 100, 2) for name in ("dissimilar_clean", "dissimilar_adversarial", "increment")),
+         _mean(row["gamma_1"])]
+        for row in others
+    ]  # fmt: skip
+    found = [losses, gammas]
+    return [*found, ("Other readings of the text (losses x 100)", columns, cells)] if others else found
+
+
+def purify_tables(rows: Sequence[Row]) -> list[TableData]:
+    columns = ["training", "eps", "clean", "adv .1", "adv .3", "top-1", "Hoyer", "count", "pure", "alignment"]
+    training: TableData = (
+        "Test losses and purity, mean over seeds (earlier trial); contrastive: adv = dissimilar pairs",
+        columns,
+        [[row["case"], f"{row['train_eps']:.3g}", *_purify_cells(row)] for row in rows],
+    )
+    columns = ["training", "eps", "L_0", "gap .1", "gap .3", "gap .3 PGD", "change of top-1", "change of gap .3",
+               "purifies", "inherits"]  # fmt: skip
+    heads: TableData = (
+        "Clean-trained downstream head: L_eps - L_0 (earlier trial); change from clean training [95 %]",
+        columns,
+        [[row["case"], f"{row['train_eps']:.3g}", _mean(row["downstream_clean"], digits=3),
+          *(_trial(row, name) for name in ("gap_0.1", "gap_0.3", "gap_0.3_pgd")),
+          *(_interval(row["change"][name]) if "change" in row else "" for name in ("top_1", "gap_0.3")),
+          row.get("purifies", ""), row.get("inherits", "")] for row in rows],
+    )  # fmt: skip
+    return [training, heads]
+
+
+def _purify_cells(row: Row) -> list[str]:
+    attacked = [
+        _trial(row, f"adversarial_{eps}" if f"adversarial_{eps}" in row else f"dissimilar_{eps}")
+        for eps in ("0.1", "0.3")
+    ]
+    return [
+        _trial(row, "clean"),
+        *attacked,
+        *(_trial(row, n) for n in ("top_1", "hoyer", "count", "pure", "alignment")),
+    ]
+
+
+def inherit_tables(rows: Sequence[Row]) -> list[TableData]:
+    found = []
+    for kind, title in (
+        ("trained", "Gap of a clean-trained head on pre-trained networks [95 %]"),
+        ("built", "Gap of a clean-trained head on built networks, mixed nodes hold 5 features [95 %]"),
+    ):
+        chosen = [row for row in rows if row["networks"] == kind and "pretrain" in row]
+        gaps = [name for name in chosen[0] if name.startswith("gap_")] if chosen else []
+        cells = [
+            [row["pretrain"], _mean(row["clean"], digits=3), _mean(row["top_1"], digits=3),
+             _mean(row["pure"], digits=3), *(_interval(row[name]) for name in gaps)]
+            for row in chosen
+        ]  # fmt: skip
+        found.append(
+            (title, ["networks", "L_0", "top-1", "pure", *(g.replace("_", " ") for g in gaps)], cells)
+        )
+    ranked = [row for row in rows if "rank_correlation_with" in row]
+    cells = [
+        [row["networks"], row["rank_correlation_with"],
+         *(_interval(value) + f" n = {value['n']}" for name, value in row.items() if name.startswith("gap_"))]
+        for row in ranked
+    ]  # fmt: skip
+    return [
+        *found,
+        ("Rank correlation of the gap with purity [95 %]", ["networks", "measure", "Spearman"], cells),
+    ]
+
+
+def lemma_tables(rows: Sequence[Row]) -> list[TableData]:
+    columns = ["network", "m", "lower", "middle (earlier trial)", "upper", "middle / sqrt(m k)", "violations"]
+    cells = [
+        [row["kind"], str(row["m"]), f"{row['lower']['value']:.3f}",
+         f"{row['middle']['value']:.3f}" + (f" ({row['trial']})" if "trial" in row else ""),
+         f"{row['upper']:.2f}", f"{row['over_sqrt_mk']:.3f}", f"{row['violations']} of {row['inputs']}"]
+        for row in rows
+    ]  # fmt: skip
+    return [("Lemma 4.2: lower <= middle <= upper", columns, cells)]
+
+
+def _mean(cell: Row, times: float = 1, digits: int | None = None) -> str:
+    value, sd = cell["value"] * times, cell["sd"] * times
+    return f"{value:.2e} ± {sd:.1e}" if digits is None else f"{value:.{digits}f} ± {sd:.{digits}f}"
+
+
+def _beside(row: Row, name: str, times: float = 1, digits: int | None = None) -> str:
+    text = _mean(row[name], times, digits)
+    paper = row.get("paper", {}).get(name)
+    if paper is None:
+        return text
+    value = (paper["value"] if isinstance(paper, dict) else paper) * times
+    return f"{text} ({value:.2e})" if digits is None else f"{text} ({value:.{digits}f})"
+
+
+def _trial(row: Row, name: str) -> str:
+    text = _mean(row[name], digits=3)
+    trial = row.get("trial", {}).get(name)
+    return text if trial is None else f"{text} ({trial:g})"
+
+
+def _interval(cell: Row) -> str:
+    if cell["low"] is None:
+        return f"{cell['value']:.3f}"
+    return f"{cell['value']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"
