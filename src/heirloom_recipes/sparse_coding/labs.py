@@ -107,7 +107,7 @@ def _purify(sizes: Sizes, seed: int, report: Report) -> tuple[list[dict[str, Any
             size=sizes.task,
         )
         rows += done.rows()
-        drawings[case.name] = done.drawing() | {"seconds": round(done.seconds, 1)}
+        drawings[case.name] = done.drawing(matrices=not drawings) | {"seconds": round(done.seconds, 1)}
     return rows, {"cases": drawings}
 
 

@@ -140,13 +140,13 @@ class Purified:
             rows.append(row)
         return rows
 
-    def drawing(self) -> dict[str, Any]:
-        """What the page draws: U before and after, histograms of the nodes' top-1 share, curves over steps."""
+    def drawing(self, *, matrices: bool = True) -> dict[str, Any]:
+        """What the page draws: U of each eps (one seed), histograms of the top-1 share, curves over steps."""
         U = self.trained.U()
         first = [int(self.at(eps)[0]) for eps in self.case.epsilons]
         return {
             "epsilons": list(self.case.epsilons),
-            "U": [arranged(U[run]).tolist() for run in first],
+            "U": [arranged(U[run]).tolist() for run in first] if matrices else [],
             "histogram": [histogram(U[self.at(eps)]) for eps in self.case.epsilons],
             "steps": self.trained.curves_at,
             "curves": {

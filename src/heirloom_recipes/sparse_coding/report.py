@@ -129,7 +129,7 @@ def purify_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[Pa
         right.plot(case["steps"], curve, color=COLOURS[number], label=label)
     right.set(xlabel="step", ylabel="top-1 energy share", ylim=(0, 1))
     right.legend(fontsize=9)
-    images = [(image_uri(1 - np.asarray(U)), label) for U, label in zip(case["U"], labels, strict=True)]
+    images = [(image_uri(1 - np.asarray(U)), label) for U, label in zip(case["U"], labels, strict=False)]
     parts: list[Part] = [
         Figure(
             f"{name}: how pure the nodes are after training (left), and on the way (right).", data_uri(figure)
