@@ -39,7 +39,9 @@ def pretrain_foundation(
     loaded through ``AutoModel`` as any hub model is. Labels are never read.
     """
     from transformers import ResNetConfig, ResNetModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     config = ResNetConfig(
         num_channels=data.shape[0], embedding_size=16, hidden_sizes=[16, 32, 64], depths=[1, 1, 1],
         layer_type="basic",
@@ -120,7 +122,7 @@ def run_demo(out: Path, *, seed: int = 0, progress: Progress | None = None) -> S
 
 def demo_settings(seed: int) -> DefendSettings:
     training = TrainingSettings(
-        epochs=300, batch_size=128, learning_rate=3e-3, weight_decay=0.05, warmup=0.1, seed=seed
+        epochs=150, batch_size=128, learning_rate=3e-3, weight_decay=0.05, warmup=0.1, seed=seed
     )
     return DefendSettings(
         threat=Threat("Linf", 0.15),

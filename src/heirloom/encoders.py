@@ -221,7 +221,9 @@ def _factory_preprocessing(settings: EncoderSettings) -> dict[str, Any]:
 
 def _from_transformers(settings: EncoderSettings, trust_remote_code: bool) -> tuple[Any, nn.Module]:
     from transformers import AutoConfig, AutoModel, CLIPVisionModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     source = settings.source
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     if settings.revision is not None:

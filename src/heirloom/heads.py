@@ -66,14 +66,15 @@ def train_head(
     """A linear head on features computed beforehand.
 
     Args:
-        features: (N, D); they are standardised for training, and the scale is folded into the layer.
+        features: (N, D); they are centred and scaled for training, which is folded into the layer.
         labels: (N,) class indices below ``classes``.
         validation: features and labels; the epoch with the lowest loss on them is kept, else the last.
     """
     settings = settings or HeadSettings()
     check_labels(labels, classes)
     require(len(features) == len(labels), "labels", f"one for each of {len(features)} features", len(labels))
-    centre, scale = features.mean(0), features.std(0).clamp_min(1e-6)
+    # one scale for all features: a scale each would let an attacker in through those that hardly vary
+    centre, scale = features.mean(0), features.var(0).mean().sqrt().clamp_min(1e-6)
     standard = (features - centre) / scale
     head = _fresh_head(features.shape[1], classes, settings.seed)
     optimizer = torch.optim.AdamW(head.parameters(), weight_decay=settings.weight_decay)

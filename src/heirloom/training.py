@@ -214,7 +214,10 @@ def adamw(settings: TrainingSettings) -> MakeOptimizer:
             {"params": plain, "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=settings.learning_rate, betas=settings.betas
+            [group for group in groups if group["params"]],
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            fused=chosen[0].device.type in ("cpu", "cuda"),
         )
 
     return make
