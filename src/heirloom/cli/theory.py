@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from heirloom.cli.theory_patches import patches_app
 from heirloom.cli.theory_sparse_coding import sparse_coding_app
 
 theory_app = typer.Typer(
@@ -19,3 +20,4 @@ def theory() -> None:
 
 
 theory_app.add_typer(sparse_coding_app, name="sparse-coding")
+theory_app.add_typer(patches_app, name="patches")

@@ -1,0 +1,147 @@
+"""``heirloom theory patches``: the patch-data laboratory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from heirloom.results import Stopwatch
+    from heirloom_recipes.patches.findings import Findings
+
+Out = Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")]
+Seed = Annotated[int, typer.Option(min=0, help="The first seed.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Networks, each with its own seed.")]
+
+patches_app = typer.Typer(
+    help="Patch data: how robust and non-robust features are learned (bare: all experiments, 3 minutes).",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+
+
+@patches_app.callback()
+def patches(context: typer.Context, out: Out = Path("runs/patches"), seed: Seed = 0) -> None:
+    """Patch data: how robust and non-robust features are learned. Without a command: all experiments."""
+    if context.invoked_subcommand is not None:
+        return
+    from heirloom.results import Stopwatch
+    from heirloom_recipes.patches import laboratory
+    from heirloom_recipes.patches.descent import Training
+    from heirloom_recipes.patches.figure3 import phase_findings
+    from heirloom_recipes.patches.minima import minima_findings
+    from heirloom_recipes.patches.perturbation import perturbation_findings
+    from heirloom_recipes.patches.phases import NOISY, phase_runs
+    from heirloom_recipes.patches.regime import regime_findings
+
+    watch, note = Stopwatch(), _note
+    runs = phase_runs(_seeds(seed, 20), _seeds(seed, 3), training=Training(), distribution=NOISY, note=note)
+    findings = [
+        phase_findings(runs),
+        minima_findings(),
+        perturbation_findings([run for run in runs if run.data == "noisy"]),
+        laboratory.attacks(_seeds(seed, 4), note),
+        regime_findings(2, first_seed=seed, note=note),
+    ]
+    _finish(findings, watch, out, seed, {"experiments": "all"})
+
+
+@patches_app.command()
+def phases(
+    out: Out = Path("runs/patches/phases"),
+    seed: Seed = 0,
+    seeds: Seeds = 20,
+    noisy_seeds: Annotated[int, typer.Option(min=0, help="Networks on noisy data; 0 leaves them out.")] = 3,
+    eps: Annotated[float, typer.Option(help="Linf radius on every patch.")] = 0.55,
+    alpha: Annotated[float, typer.Option(help="Strength of the robust feature.")] = 4.0,
+    beta: Annotated[float, typer.Option(help="Strength of the non-robust feature.")] = 1.0,
+    patches: Annotated[int, typer.Option(help="Patches of a data point.")] = 140,
+    robust_patches: Annotated[int, typer.Option(help="How many of them carry the robust feature.")] = 1,
+    rho: Annotated[float, typer.Option(help="Where the smoothed ReLU becomes linear.")] = 20.0,
+    ascent_step: Annotated[float, typer.Option(help="Step size of the gradient ascent (eta~).")] = 2000.0,
+) -> None:
+    """Figure 3: standard and adversarial training, three ascent objectives, the phases seed by seed."""
+    from heirloom.data.patches import PatchDistribution
+    from heirloom.results import Stopwatch
+    from heirloom_recipes.patches import laboratory
+    from heirloom_recipes.patches.descent import Training
+
+    watch = Stopwatch()
+    distribution = PatchDistribution(patches=patches, robust_patches=robust_patches, alpha=alpha, beta=beta)
+    training = Training(eps=eps, rho=rho, ascent_step=ascent_step)
+    found = laboratory.phases(_seeds(seed, seeds), _seeds(seed, noisy_seeds), training, distribution, _note)
+    settings = {"seeds": seeds, "noisy seeds": noisy_seeds, "eps": eps, "alpha": alpha, "beta": beta}
+    settings |= {"patches": patches, "robust patches": robust_patches, "rho": rho, "ascent step": ascent_step}
+    _finish([found], watch, out, seed, settings)
+
+
+@patches_app.command()
+def minima(
+    out: Out = Path("runs/patches/minima"),
+    eps: Annotated[float, typer.Option(help="Linf radius on every patch.")] = 0.52,
+) -> None:
+    """Propositions 3.1 and 3.2: non-robust and robust global minima, by enumeration and closed form."""
+    from heirloom.results import Stopwatch
+    from heirloom_recipes.patches.minima import minima_findings
+
+    watch = Stopwatch()
+    _finish([minima_findings(eps=eps)], watch, out, 0, {"eps": eps})
+
+
+@patches_app.command()
+def perturbation(out: Out = Path("runs/patches/perturbation"), seed: Seed = 0, seeds: Seeds = 3) -> None:
+    """Theorem 4.3's perturbation, which knows no model, and feature-learning accuracy."""
+    from heirloom.results import Stopwatch
+    from heirloom_recipes.patches import laboratory
+
+    watch = Stopwatch()
+    found = laboratory.perturbation(_seeds(seed, seeds), _note)
+    _finish([found], watch, out, seed, {"seeds": seeds})
+
+
+@patches_app.command()
+def attacks(out: Out = Path("runs/patches/attacks"), seed: Seed = 0, seeds: Seeds = 4) -> None:
+    """What weaker attacks would have reported, beside the truth by enumeration."""
+    from heirloom.results import Stopwatch
+    from heirloom_recipes.patches import laboratory
+
+    watch = Stopwatch()
+    _finish([laboratory.attacks(_seeds(seed, seeds), _note)], watch, out, seed, {"seeds": seeds})
+
+
+@patches_app.command()
+def regime(out: Out = Path("runs/patches/regime"), seed: Seed = 0, seeds: Seeds = 2) -> None:
+    """Where robust training can succeed: the derived inequality over simulated phase diagrams."""
+    from heirloom.results import Stopwatch
+    from heirloom_recipes.patches.regime import regime_findings
+
+    watch = Stopwatch()
+    found = regime_findings(seeds, first_seed=seed, note=_note)
+    _finish([found], watch, out, seed, {"seeds a cell": seeds})
+
+
+def _seeds(first: int, count: int) -> list[int]:
+    return list(range(first, first + count))
+
+
+def _note(stage: str) -> None:
+    print(f"heirloom: {stage}", file=sys.stderr)
+
+
+def _finish(
+    findings: list[Findings], watch: Stopwatch, out: Path, seed: int, settings: dict[str, Any]
+) -> None:
+    """Print every table, write summary.json and report.html."""
+    from heirloom.cli.output import print_table
+    from heirloom_recipes.patches.laboratory import summarise, write
+
+    summary = summarise(findings, watch, seed, settings)
+    for found in findings:
+        for shown in found.details["tables"]:
+            print_table(shown["caption"], shown["columns"], shown["rows"])
+            print()
+    write(summary, out)
+    print(f"{out / 'summary.json'}\n{out / 'report.html'}")

@@ -1,0 +1,82 @@
+"""The experiments by name, and their findings as one summary and one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from heirloom.data.patches import PatchDistribution
+from heirloom.files import write_text
+from heirloom.report import page
+from heirloom.results import Stopwatch, Summary
+from heirloom_recipes.patches.attack_table import attack_findings, attack_section
+from heirloom_recipes.patches.descent import Training
+from heirloom_recipes.patches.figure3 import phase_findings, phase_section
+from heirloom_recipes.patches.findings import Findings
+from heirloom_recipes.patches.minima import minima_section
+from heirloom_recipes.patches.perturbation import perturbation_findings, perturbation_section
+from heirloom_recipes.patches.phases import NOISY, NOISY_STEPS, PhaseRun, noisy_run, phase_runs
+from heirloom_recipes.patches.regime_page import regime_section
+
+SECTIONS = {
+    "phases": phase_section,
+    "minima": minima_section,
+    "perturbation": perturbation_section,
+    "attacks": attack_section,
+    "regime": regime_section,
+}
+TITLE = "The patch-data laboratory: how robust and non-robust features are learned"
+LEAD = (
+    "Patch data hold a strong but sparse feature (robust) and a weak but dense one (non-robust). Standard "
+    "training learns the dense one and can be attacked; adversarial training learns it first, then the "
+    "strong one. Simulation of Li and Li, arXiv 2410.08503."
+)
+Note = Callable[[str], None]
+
+
+def noisy_pair(seeds: list[int], note: Note) -> list[PhaseRun]:
+    """Noisy standard and adversarial training (margin) over the same seeds."""
+    runs = []
+    for objective, kind in (("none", "standard"), ("margin", "adversarial")):
+        note(f"noisy, {objective}")
+        runs.append(noisy_run(Training(objective, NOISY_STEPS[kind]), seeds, NOISY))
+    return runs
+
+
+def phases(
+    seeds: list[int], noisy_seeds: list[int], training: Training, distribution: PatchDistribution, note: Note
+) -> Findings:
+    runs = phase_runs(seeds, noisy_seeds, training=training, distribution=distribution, note=note)
+    return phase_findings(runs)
+
+
+def perturbation(seeds: list[int], note: Note) -> Findings:
+    return perturbation_findings(noisy_pair(seeds, note))
+
+
+def attacks(seeds: list[int], note: Note) -> Findings:
+    note("attacks on hand-built and trained networks")
+    return attack_findings(seeds)
+
+
+def summarise(findings: list[Findings], stopwatch: Stopwatch, seed: int, settings: dict[str, Any]) -> Summary:
+    """One summary: every row names its experiment, details are kept by experiment."""
+    return stopwatch.summary(
+        seed=seed,
+        rows=[row for found in findings for row in found.rows],
+        settings=settings,
+        details={found.experiment: found.details for found in findings},
+    )
+
+
+def patches_page(summary: Summary) -> str:
+    """The page, drawn from the summary alone."""
+    sections = [draw(summary.details[name]) for name, draw in SECTIONS.items() if name in summary.details]
+    return page(TITLE, LEAD, sections, summary)
+
+
+def write(summary: Summary, out: Path) -> None:
+    """``out``/summary.json and ``out``/report.html."""
+    summary.write(out / "summary.json")
+    write_text(out / "report.html", patches_page(summary))

@@ -1,0 +1,173 @@
+"""Where robust training on patch data can succeed: the derived inequality over simulated phase diagrams.
+
+``heirloom theory patches regime``: 60 s for 2 seeds a cell. One of alpha, beta, P, J_R, rho varies against
+eps, the others stay at the defaults; every cell is standard and adversarial training (margin) on the exact
+population.
+Expected: adversarial training succeeds inside slack > 1 only, and never at eps >= beta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heirloom.analysis.patch_regime import regime
+from heirloom.data.patches import PatchDistribution
+from heirloom.evaluation.statistics import proportion
+from heirloom_recipes.patches.curves import ROBUST, clean_correct, robust_correct
+from heirloom_recipes.patches.descent import (
+    Batch,
+    Training,
+    initial_networks,
+    population_batch,
+    train_networks,
+)
+from heirloom_recipes.patches.findings import Findings, table
+from heirloom_recipes.patches.phases import NOISELESS_STEPS, NOISY, noiseless
+
+AXES: dict[str, tuple[float, ...]] = {
+    "alpha": (2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0),
+    "beta": (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5),
+    "patches": (20, 40, 70, 100, 140, 180, 240, 320),
+    "robust_patches": (1, 2, 3, 4, 6, 8),
+    "rho": (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0),
+}
+EPS_GRID = tuple(round(0.30 + 0.05 * step, 2) for step in range(16))
+ASCENT_STEPS = (500.0, 1000.0, 2000.0, 4000.0, 8000.0)
+CHUNK = 160  # networks trained at once: their activations stay in the processor's cache
+Cell = dict[str, float]
+
+
+def regime_findings(
+    seeds: int, *, base: PatchDistribution = NOISY, ascent_seeds: int = 100, first_seed: int = 0,
+    axes: dict[str, tuple[float, ...]] = AXES, eps_grid: tuple[float, ...] = EPS_GRID,
+    note: Callable[[str], None] = lambda _: None,
+) -> Findings:  # fmt: skip
+    """Simulate every panel; ``seeds`` networks a cell."""
+    rows: list[dict[str, Any]] = []
+    chosen = list(range(first_seed, first_seed + seeds))
+    for name, values in axes.items():
+        note(f"{name} against eps")
+        rows += simulate(name, list(product(values, eps_grid)), chosen, noiseless(base))
+    note("ascent step")
+    ascent = ascent_rows(list(range(first_seed, first_seed + ascent_seeds)), noiseless(base))
+    panels = [{"axis": name, "values": list(values), "eps": list(eps_grid)} for name, values in axes.items()]
+    tables = [_verdicts(rows, base), _ascent_table(ascent)]
+    details = {"tables": tables, "panels": panels, "cells": rows, "base": _base(base)}
+    return Findings("regime", [*rows, *ascent], details)
+
+
+def simulate(
+    name: str, cells: list[tuple[float, float]], seeds: list[int], base: PatchDistribution
+) -> list[dict[str, Any]]:
+    """Train all cells (value of ``name``, eps) of one panel; a row each."""
+    settings = [{**_base(base), name: value, "eps": eps} for value, eps in cells]
+    runs = [(cell, seed) for cell in settings for seed in seeds]
+    ends = {
+        objective: torch.cat(
+            [_train(runs[i : i + CHUNK], objective, base) for i in range(0, len(runs), CHUNK)]
+        )
+        for objective in ("none", "margin")
+    }
+    ends = {objective: end.view(len(cells), len(seeds), 2) for objective, end in ends.items()}
+    rows = []
+    for number, cell in enumerate(settings):
+        ratios = regime(*(cell[key] for key in ("alpha", "beta", "eps", "patches", "robust_patches")))
+        robust = ends["margin"][number, :, 1]
+        rows.append(
+            {
+                "panel": name,
+                **cell,
+                "seeds": len(seeds),
+                "standard_clean": float(ends["none"][number, :, 0].mean()),
+                "standard_robust": float(ends["none"][number, :, 1].mean()),
+                "adversarial_clean": float(ends["margin"][number, :, 0].mean()),
+                "adversarial_robust": float(robust.mean()),
+                "adversarial_succeeds": float((robust >= ROBUST).double().mean()),
+                "dominance": float(ratios.dominance),
+                "vulnerability": min(float(ratios.vulnerability), 1e9),
+                "slack": float(ratios.slack),
+                "possible": bool(ratios.possible),
+            }
+        )
+    return rows
+
+
+def _train(runs: list[tuple[Cell, int]], objective: str, base: PatchDistribution) -> Tensor:
+    """Final clean and robust accuracy (S, 2) of networks that each have their own setting."""
+
+    def column(key: str) -> Tensor:
+        return torch.tensor([cell[key] for cell, _ in runs])
+
+    eps, rho = (column(key)[:, None, None] for key in ("eps", "rho"))
+    training = Training(objective=objective, eps=eps, rho=rho)
+    training = replace(training, steps=NOISELESS_STEPS[training.kind])
+    unit = population_batch(replace(base, alpha=1.0, beta=1.0), 1)
+    strength = torch.stack([column("alpha"), column("beta")], 1)[:, None, :, None]
+    robust = column("robust_patches")
+    counts = torch.stack([robust, column("patches") - robust], 1)
+    batch = Batch(unit.x * strength, unit.y, counts, base.classes)
+    weights = initial_networks(base, training, [seed for _, seed in runs])
+    weights = train_networks(weights, batch, training)
+    accuracies = (check(weights, batch, training) for check in (clean_correct, robust_correct))
+    return torch.stack([accuracy.double().mean(1) for accuracy in accuracies], 1)
+
+
+def ascent_rows(seeds: list[int], base: PatchDistribution) -> list[dict[str, Any]]:
+    """How often adversarial training succeeds at the default setting, by the size of the ascent step."""
+    rows = []
+    batch = population_batch(base, len(seeds))
+    for step in ASCENT_STEPS:
+        training = Training("margin", NOISELESS_STEPS["adversarial"], ascent_step=step)
+        weights = train_networks(initial_networks(base, training, seeds), batch, training)
+        robust = robust_correct(weights, batch, training).double().mean(1)
+        rows.append({"panel": "ascent_step", "ascent_step": step, "succeeds": proportion(robust >= ROBUST)})
+    return rows
+
+
+def _base(base: PatchDistribution) -> Cell:
+    return {
+        "alpha": base.alpha,
+        "beta": base.beta,
+        "patches": float(base.patches),
+        "robust_patches": float(base.robust_patches),
+        "rho": float(Training().rho),
+    }
+
+
+def _verdicts(rows: list[dict[str, Any]], base: PatchDistribution) -> dict[str, Any]:
+    """How the derived conditions and the simulation agree."""
+    # the inequality is for the polynomial region: the rho panel shows where that assumption ends
+    cells = [row for row in rows if row["panel"] != "rho"]
+    groups = {
+        "all three conditions": [row for row in cells if row["possible"]],
+        "slack > 1": [row for row in cells if row["slack"] > 1],
+        "slack < 1": [row for row in cells if row["slack"] < 1],
+        "eps >= beta, dominance > 1": [
+            row for row in cells if row["eps"] >= row["beta"] and row["dominance"] > 1
+        ],
+        "dominance < 1": [row for row in cells if row["dominance"] < 1],
+    }
+    shown = []
+    for name, group in groups.items():
+        successes = sum(row["adversarial_succeeds"] > 0 for row in group)
+        zero = sum(row["standard_robust"] == 0 for row in group)
+        mean = sum(row["adversarial_succeeds"] for row in group) / max(len(group), 1)
+        shown.append(
+            [name, len(group), f"{zero}/{len(group)}", f"{successes}/{len(group)}", f"{100 * mean:.0f} %"]
+        )
+    columns = ["cells where", "cells", "standard robust 0", "adversarial succeeds (any seed)", "of networks"]
+    return table("The derived conditions against the simulation (all panels but rho)", columns, shown)
+
+
+def _ascent_table(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    cells = [[f"{row['ascent_step']:g}", str(row["succeeds"])] for row in rows]
+    caption = (
+        f"Seeds (%, of {rows[0]['succeeds'].n}) in which adversarial training ends at robust accuracy >= .95"
+    )
+    return table(caption, ["ascent step", "succeeds"], cells)
