@@ -48,7 +48,8 @@ def dense_losses(
         back = embedding @ A.T  # dg/dsigma
         clean = np.sum(sigma(v) * back, 1)
         gradient = (back * (np.abs(v) >= b)) @ W.T
-        delta = -y * eps * gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
+        length = np.linalg.norm(gradient, axis=1, keepdims=True)
+        delta = -y * eps * gradient / np.maximum(length, 1e-30)  # an example without active features has none
         attacked = np.sum(sigma((z + delta) @ W) * back, 1)
         losses[f"{name}_clean"] = np.logaddexp(0, -y * clean)
         losses[f"{name}_adversarial"] = np.logaddexp(0, -y * attacked)

@@ -1,0 +1,73 @@
+"""``heirloom theory sparse-coding``: what it writes, prints and refuses."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from heirloom.cli import main
+from heirloom.results import Summary
+from heirloom_recipes.sparse_coding.report import sparse_coding_page
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["theory", "sparse-coding", *arguments])
+    return ended.value.code  # type: ignore[return-value]
+
+
+@pytest.mark.slow
+def test_all_four_experiments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--tiny", "--out", str(tmp_path)) == 0
+    shown = capsys.readouterr().out
+    for title in (
+        "Contrastive losses",
+        "gamma_1 and gamma_2",
+        "Test losses and purity",
+        "Lemma 4.2",
+        "Spearman",
+    ):
+        assert title in shown
+    summary = Summary.read(tmp_path / "summary.json")
+    assert {row["lab"] for row in summary.rows} == {"figure-4", "purify", "inherit", "lemma"}
+    figure = [row for row in summary.rows if row["lab"] == "figure-4"]
+    keys = {"m", "similar_clean", "similar_adversarial", "dissimilar_clean", "dissimilar_adversarial"}
+    assert keys | {"gamma_1", "gamma_2"} <= set(figure[0])
+    assert set(figure[0]["gamma_1"]) == {"value", "sd", "n"}
+    page = (tmp_path / "report.html").read_text()
+    assert page == sparse_coding_page(summary)  # drawn from the JSON alone
+    assert not re.search(r"(src|href)=\"http", page)
+    assert page.count("<figure>") >= 7
+    assert str(tmp_path) not in page.replace(summary.command, "")
+
+
+def test_one_experiment_with_its_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--d", "40", "--k", "3", "--nodes", "200", "--samples", "20", "--repeats", "2")
+    assert run("figure-4", *small, "--m", "2,1", "--gate", "printed", "--out", str(tmp_path)) == 0
+    rows = json.loads((tmp_path / "summary.json").read_text())["rows"]
+    assert [(row["variant"], row["m"]) for row in rows] == [("chosen", 1), ("chosen", 2)]
+    assert "Contrastive losses" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("figure-4", "--m", "1,x"), "--m must be whole numbers"),
+        (("figure-4", "--gate", "wide"), "gate must be fitted or printed"),
+        (("figure-4", "--noise", "pink"), "noise must be one of"),
+        (("figure-4", "--eps", "0"), "eps must be above 0"),
+        (("figure-4", "--nodes", "1001"), "H m must be a multiple of d"),
+        (("purify", "--cases", "nothing"), "--cases must be part of a case's name"),
+        (("purify", "--seeds", "0"), "--seeds must be at least 1"),
+        (("--out", "x", "lemma"), "give --out after"),
+    ],
+)
+def test_wrong_options_are_told_in_one_sentence(
+    arguments: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said in error
+    assert list(tmp_path.rglob("*.json")) == []
