@@ -12,6 +12,7 @@ import typer
 from heirloom.cli import common
 from heirloom.cli.defend import defend
 from heirloom.cli.demo import demo
+from heirloom.cli.evaluate import evaluate
 from heirloom.cli.inspect import inspect
 from heirloom.cli.predict import predict
 from heirloom.cli.pretrain import pretrain
@@ -30,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(common.top_level)
-for command in (demo, defend, predict, report, pretrain, probe, inspect, reproduce):
+for command in (demo, defend, evaluate, predict, report, pretrain, probe, inspect, reproduce):
     app.command()(command)
 app.add_typer(theory_app, name="theory")
 

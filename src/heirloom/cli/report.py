@@ -10,12 +10,19 @@ import typer
 
 def report(
     folder: Annotated[
-        Path, typer.Argument(help="Folder with the summary.json of a defence.", show_default=False)
+        Path,
+        typer.Argument(
+            help="Folder with the summary.json of a defence or an evaluation.", show_default=False
+        ),
     ],
 ) -> None:
     """Draw FOLDER/report.html again from FOLDER/summary.json."""
     from heirloom.report.defence import defence_page
+    from heirloom.report.evaluation import evaluation_page
     from heirloom.results import Summary
 
-    defence_page(Summary.read(folder / "summary.json"), folder / "report.html")
+    summary = Summary.read(folder / "summary.json")
+    alone = "evaluation" in summary.details and "defences" not in summary.details
+    draw = evaluation_page if alone else defence_page
+    draw(summary, folder / "report.html")
     print(folder / "report.html")

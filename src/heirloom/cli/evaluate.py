@@ -1,0 +1,146 @@
+"""``heirloom evaluate``: the robust accuracy of any model, and whether to believe it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from heirloom.evaluation.audit import Finding
+    from heirloom.results import Summary
+
+
+def evaluate(
+    saved: Annotated[
+        str | None, typer.Argument(help="Folder (or hub id) of a defence that heirloom saved.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Instead: package.module:factory of any model of [0, 1] pixels.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Images: hub id, folder, .npz file, or digits. Default: the defence's.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the figures. Default: evaluation/ in the defence's.")
+    ] = None,
+    norm: Annotated[
+        str | None, typer.Option(help="Linf, L2 or L1. Default: the defence's, else Linf.")
+    ] = None,
+    eps: Annotated[
+        str | None, typer.Option(help="Radius in pixel units. Default: the defence's, else 8/255.")
+    ] = None,
+    attacks: Annotated[str, typer.Option(help="Attacks by commas, weakest first.")] = "pgd-10,pgd-20,strong",
+    limit: Annotated[int | None, typer.Option(help="At most so many test images, drawn at random.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images at once; halved when memory runs out.")] = 256,
+    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Repeat with so many seeds; their spread is told apart.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    dtype: Annotated[
+        str, typer.Option(help="Type that the model is converted to and judged in.")
+    ] = "float32",
+    autocast: Annotated[
+        str | None, typer.Option(help="Type of the attacks' passes (bfloat16); verdicts stay in --dtype.")
+    ] = None,
+    audit: Annotated[bool, typer.Option(help="Look for signs that the figure is wrong.")] = True,
+    audit_examples: Annotated[int, typer.Option(help="Images that the audit looks at.")] = 64,
+    surrogate: Annotated[
+        str | None, typer.Option(help="package.module:factory of another model, for transfer attacks.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Folder of another evaluation: paired differences to it.")
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="Exit with status 1 when the audit finds a sign.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on with the interrupted evaluation in OUT.")] = False,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side that images are resized and cropped to.")
+    ] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column of the images.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option(help="Let code that the saved defence names run.")
+    ] = False,
+) -> None:
+    """Measure the robust accuracy of a saved defence or of any model, and audit the figure."""
+    from heirloom.cli.targets import resolve_target
+    from heirloom.data.images import load_images
+    from heirloom.devices import torch_device
+    from heirloom.encoders import module_from_factory
+    from heirloom.errors import require
+    from heirloom.evaluation import processes
+    from heirloom.evaluation.precision import dtype_named, in_dtype
+    from heirloom.evaluation_pipeline import Settings, run
+    from heirloom.results import Stopwatch
+    from heirloom.threat import Threat, parse_eps
+
+    stopwatch = Stopwatch()
+    torch_device(device)
+    require(seeds >= 1, "--seeds", "at least 1", seeds)
+    require(audit_examples >= 8, "--audit-examples", "at least 8", audit_examples)
+    require(strict <= audit, "--strict", "used with the audit", "--no-audit")
+    precision = dtype_named(dtype)
+    passes = None if autocast is None else dtype_named(autocast, "--autocast")
+    radius = None if eps is None else parse_eps(eps)
+    target = resolve_target(saved, model, trust_remote_code=trust_remote_code)
+    source = data or target.data
+    if source is None:
+        require(False, "--data", "given with --model", "nothing")
+    place = out or (Path(saved) / "evaluation" if saved and Path(saved).is_dir() else None)
+    if place is None:
+        require(False, "--out", "given with --model", "nothing")
+    assert source is not None
+    assert place is not None
+    threat = Threat(
+        norm or (target.threat.norm if target.threat else "Linf"),  # type: ignore[arg-type]
+        radius or (target.threat.eps if target.threat else 8 / 255),
+    )
+    images = load_images(
+        source, image_size=image_size or target.image_size, limit_test=limit, seed=seed,
+        image_column=image_column, label_column=label_column,
+    ).test  # fmt: skip
+    settings = Settings(
+        name=target.name, data=source, threat=threat, attacks=tuple(filter(None, attacks.split(","))),
+        batch_size=batch_size, seed=seed, seeds=seeds, device=device, dtype=dtype, autocast=passes,
+        audit_examples=audit_examples if audit else 0, limit=limit,
+    )  # fmt: skip
+    processes.join()
+    with _progress(processes.rank() == 0) as progress:
+        summary, findings = run(
+            in_dtype(target.model, precision), (images.images, images.labels), settings, place,
+            resume=resume, against=against, stopwatch=stopwatch, progress=progress,
+            surrogate=module_from_factory(surrogate) if surrogate else None,
+        )  # fmt: skip
+    first = processes.rank() == 0
+    processes.leave()
+    if first:
+        print_evaluation(summary, findings, place)
+    if strict and any(finding.verdict == "fail" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _progress(shown: bool) -> Any:
+    from contextlib import nullcontext
+
+    from heirloom.cli.progress import stage_progress
+
+    return stage_progress() if shown else nullcontext(lambda *_: None)
+
+
+def print_evaluation(summary: Summary, findings: list[Finding], out: Path) -> None:
+    """The table, what the audit found, and where the files lie."""
+    from heirloom.cli.output import print_table
+    from heirloom.evaluation.audit import failed
+    from heirloom.report.tables import accuracy_table
+
+    columns, rows = accuracy_table(summary.rows, "model")
+    row = summary.rows[0]
+    print_table(
+        f"Accuracy in % [95 % interval], {row['threat']}, {row['clean']['n']} test images", columns, rows
+    )
+    print("Each column is the worst case over its attack and all before it.")
+    for finding in failed(findings):
+        print(f"\nAUDIT, {finding.check}: {finding.cause}\n  Remedy: {finding.remedy}")
+    if findings and not failed(findings):
+        print(f"Audit: none of {len(findings)} signs of a wrong figure was found.")
+    print(f"{out / 'summary.json'}\n{out / 'report.html'}")

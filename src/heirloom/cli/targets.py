@@ -1,0 +1,59 @@
+"""What ``heirloom evaluate`` measures: a saved defence or any ``package.module:factory``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heirloom.errors import InputError, require
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from heirloom.threat import Threat
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model, its name in tables, and what its folder says of data and threat (None where it says nothing)."""
+
+    model: nn.Module
+    name: str
+    image_size: int | None = None
+    data: str | None = None
+    threat: Threat | None = None
+
+
+def resolve_target(saved: str | None, factory: str | None, *, trust_remote_code: bool = False) -> Target:
+    """The model of ``heirloom evaluate SAVED`` or ``heirloom evaluate --model FACTORY``.
+
+    Args:
+        saved: a folder that ``heirloom defend`` wrote, or such a folder's id on the hub.
+        factory: ``package.module:factory``, called without arguments.
+    """
+    if (saved is None) == (factory is None):
+        came = "neither" if saved is None else "both"
+        raise InputError(f"evaluate needs a saved defence or --model, one of them, but {came} came.")
+    if factory is not None:
+        from heirloom.encoders import module_from_factory
+
+        require(":" in factory, "--model", "a package.module:factory", factory)
+        return Target(module_from_factory(factory), factory)
+    assert saved is not None
+    return _saved(saved, trust_remote_code)
+
+
+def _saved(place: str, trust_remote_code: bool) -> Target:
+    from heirloom.hub import DefendedModel
+    from heirloom.results import Summary
+    from heirloom.threat import Threat, parse_eps
+
+    model = DefendedModel.from_pretrained(place, trust_remote_code=trust_remote_code)
+    norm, _, eps = str(model.defence.get("threat", "")).partition(" ")
+    threat = Threat(norm, parse_eps(eps)) if eps else None  # type: ignore[arg-type]
+    data = None
+    if (Path(place) / "summary.json").exists():
+        said = Summary.read(Path(place) / "summary.json").settings.get("data", "")
+        data = str(said).rpartition(": ")[0] or None
+    return Target(model, str(model.defence.get("method", place)), model.image_shape[1], data, threat)
