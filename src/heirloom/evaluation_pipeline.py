@@ -14,6 +14,7 @@ from heirloom.evaluation import processes
 from heirloom.evaluation.audit import Finding, audit, audit_details
 from heirloom.evaluation.record import (
     VERDICTS,
+    check_comparable,
     compare,
     evaluation_details,
     spread_over_seeds,

@@ -124,7 +124,7 @@ def test_dtype_and_autocast(tmp_path: Path) -> None:
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--autocast", "x"], "--autocast must be one of"),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--strict", "--no-audit"], "--strict must be used"),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--device", "quantum"], "--device must be one of"),
-        (["--model", LINEAR, "--data", "digits", "--out", "x", "--audit-examples", "2"], "--audit-examples must be at least 8"),
+        (["--model", LINEAR, "--data", "digits", "--out", "x", "--audit-examples", "2"], "--audit-examples must"),
         (["--model", LINEAR, "--data", "no.npz", "--out", "x"], "no.npz does not exist"),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--against", "nowhere"], "nowhere"),
     ],
