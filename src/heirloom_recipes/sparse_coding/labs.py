@@ -97,7 +97,8 @@ def _figure_4(sizes: Sizes, seed: int, report: Report) -> tuple[list[dict[str, A
 
 
 def _purify(sizes: Sizes, seed: int, report: Report) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    rows, drawings = [], {}
+    rows: list[dict[str, Any]] = []
+    drawings: dict[str, Any] = {}
     for case in sizes.chosen():
         setting = case.setting if sizes.steps is None else _shorter(case.setting, sizes.steps)
         done = purify(
