@@ -149,7 +149,8 @@ def _vanilla(
 ) -> dict[str, Tensor]:
     reconstruction, z, _ = model(x)
     # 0 * z: the projector takes part in no loss, which DistributedDataParallel would call an error
-    return {"loss": functional.mse_loss(reconstruction, x) + 0 * z.sum()}
+    error = functional.mse_loss(reconstruction, x)
+    return {"loss": error + 0 * z.sum(), "reconstruction": error}
 
 
 def _noise(
@@ -157,7 +158,8 @@ def _noise(
 ) -> dict[str, Tensor]:
     noisy = replace(threat, eps=NOISE_FACTOR * threat.eps).random_start(x, generator)
     reconstruction, z, _ = model(noisy)
-    return {"loss": functional.mse_loss(reconstruction, x) + 0 * z.sum()}
+    error = functional.mse_loss(reconstruction, x)
+    return {"loss": error + 0 * z.sum(), "reconstruction": error}
 
 
 def _cropd(

@@ -62,6 +62,9 @@ def defend(
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
     mixed_precision: Annotated[str, typer.Option(help="Of training: no, fp16 or bf16.")] = "no",
+    checkpoint_seconds: Annotated[
+        float, typer.Option(help="At most so much training is lost when cut off.")
+    ] = 30.0,
     resume: Annotated[bool, typer.Option(help="Go on with the interrupted run in OUT.")] = False,
 ) -> None:
     """Put a robust preprocessor in front of a frozen model, train a head behind it, measure, save."""
@@ -72,6 +75,7 @@ def defend(
     from heirloom.defending import DefenceSettings
     from heirloom.devices import torch_device
     from heirloom.encoders import EncoderSettings, load_encoder
+    from heirloom.errors import require
     from heirloom.heads import HeadSettings
     from heirloom.pipeline import DefendSettings
     from heirloom.pipeline import defend as run
@@ -83,8 +87,7 @@ def defend(
     torch_device(device)
     threat = Threat(norm, parse_eps(eps))  # type: ignore[arg-type]
     encoder_settings = EncoderSettings(model, revision, pooling, normalisation)  # type: ignore[arg-type]
-    if architecture != "auto" or learning_rate is not None:
-        _check_rate(learning_rate)
+    require(learning_rate is None or learning_rate > 0, "--learning-rate", "above 0", learning_rate)
     images = load_images(
         data, image_size=image_size, limit=limit, limit_test=limit_test, seed=seed,
         image_column=image_column, label_column=label_column,
@@ -105,6 +108,7 @@ def defend(
                 seed=seed,
                 device=device,
                 mixed_precision=mixed_precision,  # type: ignore[arg-type]
+                checkpoint_seconds=checkpoint_seconds,
             ),
         ),
         compare=tuple(filter(None, compare.split(","))),
@@ -125,9 +129,3 @@ def defend(
 def _architecture(side: int) -> str:
     """The paper's where its size fits exactly and the machine can bear it is the user's choice: small ones here."""
     return "mlp" if side <= 28 else "conv"
-
-
-def _check_rate(learning_rate: float | None) -> None:
-    from heirloom.errors import require
-
-    require(learning_rate is None or learning_rate > 0, "--learning-rate", "above 0", learning_rate)

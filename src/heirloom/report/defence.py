@@ -29,7 +29,7 @@ def defence_page(summary: Summary, path: Path) -> None:
     sections = [
         Section("Accuracy", [_accuracy(summary)]),
         Section("Against the radius of the attack", [_security_curve(defences, summary)]),
-        Section("What the model sees", [_grid(detail, summary) for detail in defences[::-1]]),
+        Section("What the model sees", [_grid(detail) for detail in _first_and_last(defences)]),
         Section("Class by class", [_per_class(defences[-1])]),
         Section("Training", _training(defences)),
     ]
@@ -87,22 +87,32 @@ def _security_curve(defences: list[dict[str, Any]], summary: Summary) -> Figure:
     )
 
 
-def _grid(detail: dict[str, Any], summary: Summary) -> Images:
+def _first_and_last(defences: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The saved defence, and what it is compared with first."""
+    return [defences[-1]] if len(defences) == 1 else [defences[-1], defences[0]]
+
+
+def _grid(detail: dict[str, Any]) -> Images:
     columns = ["clean", "perturbation", "adversarial", "clean, preprocessed", "adversarial, preprocessed"]
     rows = []
     for example in detail["examples"]:
+        said = {
+            kind: ("" if example[f"{kind}_prediction"] == example["label"] else "!")
+            + example[f"{kind}_prediction"]
+            for kind in ("clean", "adversarial")
+        }
         pictures = [
-            (example["clean"], example["clean_prediction"]),
+            (example["clean"], said["clean"]),
             (example["perturbation"], ""),
-            (example["adversarial"], example["adversarial_prediction"]),
+            (example["adversarial"], said["adversarial"]),
             (example["clean_preprocessed"], ""),
             (example["adversarial_preprocessed"], ""),
         ]
         rows.append((example["label"], pictures))
     return Images(
         f"{NAMES.get(detail['defence'], detail['defence'])}: the first test images, whatever they show. Left: the "
-        "true class; under a picture: the prediction. The perturbation is drawn with its largest value as black "
-        "or white. Where no attack succeeded, the adversarial image is the clean one.",
+        "true class; under a picture: the prediction, red where wrong. The perturbation is drawn with "
+        "its largest value as black or white. Where no attack succeeded, the adversarial image is the clean one.",
         columns,
         rows,
     )

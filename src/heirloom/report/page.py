@@ -46,7 +46,7 @@ class Images:
 
     caption: str
     columns: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[tuple[str, str]]]]  # (label, [(uri, note), ...])
+    rows: Sequence[tuple[str, Sequence[tuple[str, str]]]]  # (label, [(uri, note), ...]); a note "!..." is red
     kind: str = "images"
 
 

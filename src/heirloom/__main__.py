@@ -1,0 +1,5 @@
+"""``python -m heirloom``."""
+
+from heirloom.cli import main
+
+main()
