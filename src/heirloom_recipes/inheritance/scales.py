@@ -85,20 +85,20 @@ def _smoke() -> Scale:
 
 
 def _small() -> Scale:
-    """10000 images of CIFAR-10, ResNet-8, the paper's radius; five attack steps in training, PGD-20 to judge."""
+    """5000 images of CIFAR-10, ResNet-8, the paper's radius; five attack steps in training, PGD-20 to judge."""
     attack = InnerAttack(steps=5, step_size=SMALL_STEP)
     training = TrainingSettings(batch_size=64, learning_rate=0.05, weight_decay=5e-4)
     supervised = PretrainSettings(
-        clean_epochs=10, adversarial_epochs=6, attack=attack, validation=0.05, validation_images=250,
+        clean_epochs=8, adversarial_epochs=6, attack=attack, validation=0.05, validation_images=250,
         training=training,
     )  # fmt: skip
     contrastive = replace(
-        paper_settings("contrastive"), clean_epochs=5, adversarial_epochs=4, optimiser="sgd", warmup=1,
+        paper_settings("contrastive"), clean_epochs=4, adversarial_epochs=3, optimiser="sgd", warmup=1,
         attack=attack, validation=0.05,
         training=replace(training, batch_size=128, weight_decay=1e-4),
     )  # fmt: skip
     return Scale(
-        "small", dict(HUB_IDS), ("cifar10",), 10_000, 2000, 32,
+        "small", dict(HUB_IDS), ("cifar10",), 5000, 1000, 32,
         {"3x3": "resnet8", "7x7": "resnet8-7x7"},
         supervised, contrastive,
         ProbeSettings(HeadSettings(epochs=30, batch_size=256), replace(training, epochs=2), attack,
