@@ -118,7 +118,7 @@ def with_head(encoder: nn.Module, head: nn.Module) -> Defended:
 
 
 class _Probe(nn.Module):
-    """A frozen encoder and a head on its standardised features; only the head is in the state dict."""
+    """A frozen encoder and a head on its centred and scaled features; only the head is in the state dict."""
 
     centre: Tensor
     scale: Tensor
@@ -127,7 +127,8 @@ class _Probe(nn.Module):
         super().__init__()
         self._frozen: Any = (encoder,)  # a tuple hides it: checkpoints need not repeat what never changes
         self.register_buffer("centre", features.mean(0))
-        self.register_buffer("scale", features.std(0).clamp_min(1e-6))
+        # one scale for all features, as in heads.train_head, and for its reason
+        self.register_buffer("scale", features.var(0).mean().sqrt().clamp_min(1e-6))
         self.head = nn.utils.skip_init(nn.Linear, start.in_features, start.out_features)
         with torch.no_grad():
             self.head.weight.copy_(start.weight * self.scale)
@@ -138,7 +139,7 @@ class _Probe(nn.Module):
 
     @torch.no_grad()
     def folded(self) -> nn.Linear:
-        """The same function as a head of features that are not standardised."""
+        """The same function as a head of the features as they are."""
         model = self.cpu()
         head = nn.utils.skip_init(nn.Linear, model.head.in_features, model.head.out_features)
         head.weight.copy_(model.head.weight / model.scale)

@@ -50,7 +50,7 @@ def filters(scale: str, out: Path, *, stopwatch: Stopwatch | None = None, **opti
     summary = stopwatch.summary(
         seed=options.get("seed", 0), device=options.get("device", "cpu"), rows=rows,
         details={"kind": "inspect", "filters": details}, settings=_settings(runner.scale),
-        earlier_seconds=max(0.0, runner.seconds() - stopwatch.seconds),
+        earlier_seconds=max(0.0, runner.seconds(keys=keys) - stopwatch.seconds),
     )  # fmt: skip
     summary.write(out / "filters.json")
     inspect_page(summary, out / "filters.html")

@@ -7,7 +7,8 @@ Everything lies under one folder and every stage is kept once finished, so table
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,14 @@ class Runner:
             settings = self._settings(key)
             if key.adversarial:  # the two share their clean phase
                 take_over_clean_phase(self.encoder(clean), folder)
-            started = time.perf_counter()
-            pretrain(
-                self.data(key.data).train, THREAT, settings, folder, resume=True,
-                report=lambda phase, done, total, losses: self._tell(
-                    f"{key.folder}: {phase} phase", done, total, losses
-                ),
-            )  # fmt: skip
-            self._spend(folder, started)
+            data = self.data(key.data).train
+            with self._timed(folder / "seconds.json"):
+                pretrain(
+                    data, THREAT, settings, folder, resume=True,
+                    report=lambda phase, done, total, losses: self._tell(
+                        f"{key.folder}: {phase} phase", done, total, losses
+                    ),
+                )  # fmt: skip
             write_json(folder / "finished.json", {"pretrain": key.pretrain})
         return folder
 
@@ -89,22 +90,26 @@ class Runner:
         path = self.work / "rows" / f"{row.name}.safetensors"
         if not path.exists():
             encoder = self.encoder(row.encoder)
+            data = self.data("cifar10")
             frozen = load_encoder(EncoderSettings(str(encoder / "encoder")))
-            started = time.perf_counter()
-            model = with_head(frozen, self._head(row, encoder, frozen))
             told: Progress = lambda stage, done, total, text: self.progress(  # noqa: E731
                 f"{row.name}: {stage}", done, total, text
             )
-            found = verdicts(
-                model, self.data("cifar10"), THREAT, self.scale.attacks, self.device, told, self.seed
-            )
-            self._spend(path.parent, started)
+            with self._timed(path.with_suffix(".seconds.json")):
+                model = with_head(frozen, self._head(row, encoder, frozen))
+                found = verdicts(model, data, THREAT, self.scale.attacks, self.device, told, self.seed)
             write_tensors(path, {**found.correct, "robust": list(found.correct.values())[-1].clone()})
         return read_tensors(path)[0]
 
-    def seconds(self) -> float:
-        """Spent on everything in the folder, all commands together."""
-        return sum(read_json(path)["seconds"] for path in self.work.rglob("seconds.json"))
+    def seconds(self, rows: Iterable[PaperRow] = (), keys: Iterable[EncoderKey] = ()) -> float:
+        """Spent on these rows and encoders, the clean phases that they took over included, all commands
+        together; what was lost to a kill -9 is not counted."""
+        rows = tuple(rows)
+        needed = {row.encoder for row in rows} | set(keys)
+        needed |= {replace(key, adversarial=False) for key in needed}
+        paths = [self.work / "encoders" / key.folder / "seconds.json" for key in needed]
+        paths += [self.work / "rows" / f"{row.name}.seconds.json" for row in rows]
+        return float(sum(read_json(path)["seconds"] for path in paths if path.exists()))
 
     def _settings(self, key: EncoderKey) -> PretrainSettings:
         chosen = self.scale.supervised if key.method == "supervised" else self.scale.contrastive
@@ -136,10 +141,14 @@ class Runner:
         if self.deadline is not None and time.monotonic() > self.deadline and done < total:
             raise OutOfTimeError
 
-    def _spend(self, folder: Path, started: float) -> None:
-        path = folder / "seconds.json"
-        before = read_json(path)["seconds"] if path.exists() else 0.0
-        write_json(path, {"seconds": before + time.perf_counter() - started})
+    @contextmanager
+    def _timed(self, path: Path) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            before = read_json(path)["seconds"] if path.exists() else 0.0
+            write_json(path, {"seconds": round(before + time.perf_counter() - started, 2)})
 
     def _open(self) -> None:
         """Refuse a folder of other settings: its encoders would be taken for this run's."""
@@ -183,7 +192,7 @@ def reproduce_table(
         seed=seed, device=device, rows=[_figures(row, found[row.name]) for row in rows],
         settings=_shown_settings(runner, table),
         details={"kind": "inheritance", "table": table, "orderings": orderings, "not covered": missing},
-        earlier_seconds=max(0.0, runner.seconds() - stopwatch.seconds),
+        earlier_seconds=max(0.0, runner.seconds(rows) - stopwatch.seconds),
     )  # fmt: skip
 
 

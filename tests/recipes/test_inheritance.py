@@ -1,0 +1,107 @@
+"""Recipes: the published figures as the paper prints them, the verdicts on orderings, the smoke scale."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from heirloom import InputError
+from heirloom_recipes.inheritance.orderings import check_orderings
+from heirloom_recipes.inheritance.paper import TABLE_1, TABLE_4, TABLE_5, TABLES
+from heirloom_recipes.inheritance.run import OutOfTimeError, reproduce_table
+from heirloom_recipes.inheritance.scales import scale_settings
+
+TEXT = Path(__file__).parents[3] / "shared" / "papers" / "inheritance-arxiv-2401.15248.txt"
+
+
+@pytest.mark.skipif(not TEXT.exists(), reason="the paper's text is not beside the checkout")
+def test_published_figures_are_the_papers() -> None:
+    text = TEXT.read_text()
+    printed = set(re.findall(r"(0\.\d{3})\t(0\.\d{3})", text))
+    for rows in TABLES.values():
+        for row in rows:
+            assert (f"{row.clean:.3f}", f"{row.robust:.3f}") in printed, row
+
+
+def test_tables_are_those_of_the_issue() -> None:
+    """The same figures as typed in by hand from the published page, so that the suite means something
+    where the text is absent."""
+    figures = [(row.clean, row.robust) for row in TABLE_1]
+    assert figures == [
+        (0.955, 0.001), (0.477, 0.109), (0.810, 0.495), (0.847, 0.429), (0.836, 0.484), (0.831, 0.393),
+        (0.807, 0.462),
+    ]  # fmt: skip
+    assert [(row.clean, row.robust) for row in TABLE_4] == [(0.888, 0.024), (0.783, 0.363), (0.789, 0.401)]
+    assert {name: len(rows) for name, rows in TABLES.items()} == {
+        "table-1": 7, "table-2": 13, "table-4": 3, "table-5": 10,
+    }  # fmt: skip
+    assert len({row.name for rows in TABLES.values() for row in rows}) == 22
+
+
+def verdicts(shares: list[tuple[float, float]], n: int = 1000) -> dict[str, dict[str, torch.Tensor]]:
+    ranks = torch.arange(n) / n
+    return {
+        row.name: {"clean": ranks < clean, "robust": ranks < robust}
+        for row, (clean, robust) in zip(TABLE_1, shares, strict=True)
+    }
+
+
+def test_the_papers_own_figures_uphold_every_ordering() -> None:
+    found = check_orderings(TABLE_1, verdicts([(row.clean, row.robust) for row in TABLE_1]))
+    assert len(found) == 9
+    assert {entry["verdict"] for entry in found} == {"holds"}
+    for entry in found[1:]:
+        assert entry["ours"].value == pytest.approx(entry["paper"], abs=2e-3)
+
+
+def test_reversed_and_open_are_told_apart() -> None:
+    equal = check_orderings(TABLE_1, verdicts([(0.8, 0.3)] * 7))
+    assert equal[0]["verdict"] == "reversed"  # clean/clean at .3 is not near 0
+    assert {entry["verdict"] for entry in equal[1:]} == {"open"}
+    backwards = check_orderings(TABLE_1, verdicts([(1 - row.clean, 1 - row.robust) for row in TABLE_1]))
+    assert {entry["verdict"] for entry in backwards} == {"reversed"}
+
+
+def test_table_5_compares_augmentation_and_adversarial_training() -> None:
+    ranks = torch.arange(1000) / 1000
+    found = check_orderings(
+        TABLE_5, {r.name: {"clean": ranks < r.clean, "robust": ranks < r.robust} for r in TABLE_5}
+    )
+    claims = " ".join(entry["claim"] for entry in found)
+    assert "adversarial contrastive / clean is above cifar10, clean contrastive / clean" in claims
+    assert "no augmentation" in claims
+
+
+@pytest.mark.parametrize("name", ["smoke", "small", "gpu", "paper"])
+def test_every_scale_is_described(name: str) -> None:
+    scale = scale_settings(name, 3, "cpu")  # type: ignore[arg-type]
+    assert scale.supervised.training.seed == scale.contrastive.training.seed == scale.probe.head.seed == 3
+    assert set(scale.networks) == {"3x3", "7x7"}
+    assert (scale.supervised.training.mixed_precision == "bf16") == (name == "gpu")
+    assert (scale.supervised.adversarial_epochs, scale.contrastive.adversarial_epochs) == {
+        "smoke": (1, 1), "small": (6, 3), "gpu": (30, 60), "paper": (200, 1200),
+    }[name]  # fmt: skip
+
+
+def test_smoke_tables_share_their_work_and_stop_in_time(tmp_path: Path) -> None:
+    with pytest.raises(OutOfTimeError):
+        reproduce_table("table-4", "smoke", tmp_path, minutes=1e-9)
+    first = reproduce_table("table-4", "smoke", tmp_path)
+    assert [(row["pretrain"], row["downstream"]) for row in first.rows] == [
+        ("clean supervised", "clean"), ("adversarial supervised", "clean"),
+        ("adversarial supervised", "adversarial"),
+    ]  # fmt: skip
+    for row in first.rows:
+        assert row["clean"]["n"] == 60
+        assert row["robust"]["value"] <= row["clean"]["value"]
+        assert set(row["paper"]) == {"clean", "robust"}
+    trained = []
+    again = reproduce_table("table-4", "smoke", tmp_path, progress=lambda stage, *_: trained.append(stage))
+    assert not trained
+    assert again.rows == first.rows
+    assert again.seconds >= 0.5 * first.seconds  # what was spent before counts
+    with pytest.raises(InputError, match="--out must be a new folder or one of the same scale"):
+        reproduce_table("table-4", "smoke", tmp_path, seed=1)
+    with pytest.raises(InputError, match="--data must be NAME=SOURCE"):
+        reproduce_table("table-4", "smoke", tmp_path, sources={"imagenet": "x"})
