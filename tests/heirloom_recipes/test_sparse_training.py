@@ -14,7 +14,8 @@ from heirloom_recipes.sparse_coding.figure_4 import Setting
 from heirloom_recipes.sparse_coding.inherit import inherit, mixture
 from heirloom_recipes.sparse_coding.intervals import interval, spearman
 from heirloom_recipes.sparse_coding.lemma import lemma
-from heirloom_recipes.sparse_coding.purify import CASES, Case, purify, verdict
+from heirloom_recipes.sparse_coding.purify import CASES, Case, arranged, purify
+from heirloom_recipes.sparse_coding.tables import verdict
 from heirloom_recipes.sparse_coding.training import (
     Training,
     contrastive_delta,
@@ -232,8 +233,11 @@ def test_purify_rows_pair_each_seed_with_its_clean_run() -> None:
     assert attacked["purifies"] in ("yes", "not shown", "reversed")
     drawing = found.drawing()
     assert sum(drawing["histogram"][0]) == pytest.approx(1)
-    assert np.asarray(drawing["U"][1]).shape == (12, 30)
-    assert np.asarray(drawing["U"][1]).max() == 1
+    assert drawing["U"][1].startswith("data:image/png")
+    shown = arranged(found.trained.U()[0])
+    assert shown.shape == (12, 30)
+    assert torch.allclose(shown.amax(0), torch.ones(30))
+    assert torch.all(shown.argmax(0).diff() >= 0)
 
 
 def test_verdicts_need_an_interval_off_zero() -> None:

@@ -64,28 +64,30 @@ class Inherit:
         return trained + built + self.correlations()
 
     def correlations(self) -> list[dict[str, Any]]:
-        """Spearman's rank correlation of the gap at the largest eps with each measure, over all networks."""
+        """Spearman's rank correlation of the gaps at the largest eps with each measure, over all networks."""
         rows = []
         for kind, groups in (("trained", self.trained), ("built", self.built)):
-            gap = torch.cat([group.fgm.gap[:, -1] for group in groups])
+            eps = groups[0].fgm.epsilons[-1]
+            gaps = {
+                f"gap_{eps:g}": torch.cat([group.fgm.gap[:, -1] for group in groups]),
+                f"gap_{eps:g}_pgd": torch.cat([group.pgd.gap[:, -1] for group in groups]),
+            }
             for name in ("top_1", "pure", "hoyer", "count"):
                 values = torch.cat([group.purity[name].double() for group in groups])
                 if len(values) > 3 and float(values.std()) > 0:
-                    rows.append(
-                        {"lab": "inherit", "networks": kind, "rank_correlation_with": name,
-                         f"gap_{groups[0].fgm.epsilons[-1]:g}": spearman(values, gap)}
-                    )  # fmt: skip
+                    row: dict[str, Any] = {"lab": "inherit", "networks": kind, "rank_correlation_with": name}
+                    rows.append(row | {gap: spearman(values, found) for gap, found in gaps.items()})
         return rows
 
     def points(self) -> dict[str, Any]:
-        """Every network as a point of the page's figure: its measures and its gap at the largest eps."""
+        """Every network as a point of the page's figure: its measures and its gaps at the largest eps."""
         return {
             kind: [
-                {"level": group.level, "pure": pure, "top_1": top, "gap": gap}
+                {"level": group.level, "pure": pure, "top_1": top, "gap": gap, "gap_pgd": gap_pgd}
                 for group in groups
-                for pure, top, gap in zip(
+                for pure, top, gap, gap_pgd in zip(
                     group.purity["pure"].tolist(), group.purity["top_1"].tolist(),
-                    group.fgm.gap[:, -1].tolist(), strict=True,
+                    group.fgm.gap[:, -1].tolist(), group.pgd.gap[:, -1].tolist(), strict=True,
                 )
             ]
             for kind, groups in (("trained", self.trained), ("built", self.built))

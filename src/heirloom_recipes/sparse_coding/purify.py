@@ -25,6 +25,7 @@ from heirloom.networks.two_layer import activate
 from heirloom.randomness import seed_of
 from heirloom_recipes.sparse_coding.downstream import SIZE, downstream_of
 from heirloom_recipes.sparse_coding.intervals import interval
+from heirloom_recipes.sparse_coding.tables import verdict
 from heirloom_recipes.sparse_coding.training import (
     Trained,
     Training,
@@ -135,6 +136,7 @@ class Purified:
                 }
                 row["purifies"] = verdict(row["change"]["top_1"], up=True)
                 row["inherits"] = verdict(row["change"]["gap_0.3"], up=False)
+                row["inherits_pgd"] = verdict(row["change"]["gap_0.3_pgd"], up=False)
             if eps in self.case.trial:
                 row["trial"] = self.case.trial[eps]
             rows.append(row)
@@ -146,7 +148,7 @@ class Purified:
         first = [int(self.at(eps)[0]) for eps in self.case.epsilons]
         return {
             "epsilons": list(self.case.epsilons),
-            "U": [arranged(U[run]).tolist() for run in first] if matrices else [],
+            "U": [picture(U[run]) for run in first] if matrices else [],
             "histogram": [histogram(U[self.at(eps)]) for eps in self.case.epsilons],
             "steps": self.trained.curves_at,
             "curves": {
@@ -205,23 +207,20 @@ def _contrastive_losses(
     return found
 
 
-def verdict(change: dict[str, Any], *, up: bool) -> str:
-    """``yes`` where the 95 % interval of the change lies on the claimed side of 0, ``reversed`` where it lies
-    on the other, else ``not shown``.
-    """
-    if change["low"] is None:
-        return "not shown"
-    low, high = (change["low"], change["high"]) if up else (-change["high"], -change["low"])
-    return "yes" if low > 0 else "reversed" if high < 0 else "not shown"
-
-
 def arranged(U: Tensor) -> Tensor:
     """abs(U) (d, H), each node over its largest entry, heaviest nodes first within their top feature."""
     size = U.abs()
     top = size.argmax(0)
     weight = size.square().sum(0)
     order = sorted(range(U.shape[1]), key=lambda h: (int(top[h]), -float(weight[h])))
-    return (size / size.amax(0).clamp_min(1e-30))[:, order].mul(100).round().div(100)
+    return (size / size.amax(0).clamp_min(1e-30))[:, order]
+
+
+def picture(U: Tensor) -> str:
+    """:func:`arranged` as an image (data URI), black for the largest entry of a node, four pixels an entry."""
+    from heirloom.report.figures import image_uri
+
+    return image_uri((1 - arranged(U)).repeat_interleave(4, 0).repeat_interleave(4, 1).numpy())
 
 
 def histogram(U: Tensor) -> list[float]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from heirloom.report import Figure, Section, Table, Text, page
-from heirloom.report.figures import COLOURS, data_uri, image_uri, new_axes
+from heirloom.report.figures import COLOURS, data_uri, new_axes
 from heirloom.report.page import Part
 from heirloom.results import Summary
 from heirloom_recipes.sparse_coding.tables import TableData, tables
@@ -58,6 +58,14 @@ def lead(summary: Summary) -> str:
             f"Adversarial training raised the top-1 energy share in {yes} of {len(judged)} trainings; where it "
             "did not, the table says so."
         )
+    heads = [row for row in rows_of(summary, "inherit") if row["networks"] == "trained" and "pretrain" in row]
+    if heads:
+        name = [name for name in heads[0] if name.startswith("gap_")][-1]
+        least = min(heads, key=lambda row: float(row[name]["value"]))
+        said.append(
+            f"A clean-trained head loses {heads[0][name]['value']:.2f} to PGD on clean pre-training and "
+            f"{least[name]['value']:.2f} on the best pre-training, {least['pretrain']}."
+        )
     checked = rows_of(summary, "lemma")
     if checked:
         broken = sum(row["violations"] for row in checked)
@@ -101,17 +109,44 @@ def figure_4_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[
     right.legend(fontsize=8)
     slopes = ", ".join(f"{name} {value:.2f}" for name, value in details["slopes"].items())
     caption = "Left: losses of similar and dissimilar pairs, clean and attacked; crosses: the paper. Right: "
+    caption += f"gamma_1 and gamma_2 against m, slopes in the logarithms: {slopes}."
     return [
-        Figure(
-            caption + f"gamma_1 and gamma_2 against m, slopes in the logarithms: {slopes}.", data_uri(figure)
-        ),
-        Text(
-            "The attack adds to the loss of dissimilar pairs, and more so the more features share a node; it hardly "
-            "moves similar pairs. gamma_2 stays above the square of gamma_1 and grows more slowly, in the paper's "
-            "own Table 8 too: its remark log gamma_2 = log gamma_1 squared is not what either shows. With exactly "
-            "one feature per node (below) far less is added than with one on average."
-        ),
+        Figure(caption, data_uri(figure)),
+        Text(" ".join(figure_4_findings(main, rows, details["slopes"]))),
     ]
+
+
+def figure_4_findings(
+    main: list[dict[str, Any]], rows: list[dict[str, Any]], slopes: dict[str, float]
+) -> list[str]:
+    """Sentences made of the figures."""
+    first, last = main[0], main[-1]
+    moved = {
+        pair: [
+            100 * (row[f"{pair}_adversarial"]["value"] - row[f"{pair}_clean"]["value"])
+            for row in (first, last)
+        ]
+        for pair in ("similar", "dissimilar")
+    }
+    said = [
+        f"From m = {first['m']} to {last['m']} the attack's addition to the loss (x 100) goes from "
+        f"{moved['similar'][0]:.3f} to {moved['similar'][1]:.3f} for similar pairs and from "
+        f"{moved['dissimilar'][0]:.2f} to {moved['dissimilar'][1]:.2f} for dissimilar ones."
+    ]
+    if "gamma_2" in slopes:
+        said.append(
+            f"The paper takes log gamma_2 = log gamma_1 squared; here the slope of gamma_2 in log m is "
+            f"{slopes['gamma_2']:.2f}, that of gamma_1 squared {2 * slopes['gamma_1']:.2f}, and at m = {first['m']} "
+            f"gamma_2 is {first['gamma_2']['value'] / max(first['gamma_1']['value'] ** 2, 1e-30):.1f} times it. "
+            "Without the diagonal i = j, as the text prints it, gamma_2 is negative where the table says so."
+        )
+    exact = [row for row in rows if row["variant"] == "exactly m per node" and row["m"] == 1]
+    if exact and first["m"] == 1:
+        said.append(
+            f"With exactly one feature in every node the addition is {100 * exact[0]['increment']['value']:.2f}: "
+            "one feature on average is not purity."
+        )
+    return said
 
 
 def purify_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[Part]:
@@ -129,7 +164,6 @@ def purify_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[Pa
         right.plot(case["steps"], curve, color=COLOURS[number], label=label)
     right.set(xlabel="step", ylabel="top-1 energy share", ylim=(0, 1))
     right.legend(fontsize=9)
-    images = [(image_uri(1 - np.asarray(U)), label) for U, label in zip(case["U"], labels, strict=False)]
     parts: list[Part] = [
         Figure(
             f"{name}: how pure the nodes are after training (left), and on the way (right).", data_uri(figure)
@@ -139,7 +173,7 @@ def purify_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[Pa
         Figure(
             f"{name}, {label}: U, one seed. A row is a feature, a column a node over its largest entry.", uri
         )
-        for uri, label in images
+        for uri, label in zip(case["U"], labels, strict=False)
     ]
     if len(cases) > 1:
         parts.append(_all_curves(cases))
@@ -176,20 +210,33 @@ def inherit_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[P
         left.plot(eps, [row[name]["value"] for name in gaps], "o-", ms=3, label=row["pretrain"])
     left.set(xlabel="attack eps", ylabel="L_eps - L_0")
     left.legend(fontsize=7, title="pre-training", title_fontsize=8)
-    for number, (kind, mark) in enumerate((("trained", "o"), ("built", "s"))):
+    for number, kind in enumerate(("trained", "built")):
         points = details["points"][kind]
-        right.plot(
-            [p["pure"] for p in points], [p["gap"] for p in points], mark, ms=4, alpha=0.7, mew=0,
-            color=COLOURS[number], label=kind,
-        )  # fmt: skip
+        for gap, fill in (("gap", "none"), ("gap_pgd", COLOURS[number])):
+            right.plot(
+                [p["pure"] for p in points], [p[gap] for p in points], "os"[number], ms=4, alpha=0.7,
+                mec=COLOURS[number], mfc=fill, label=f"{kind}, {'PGD-20' if fill != 'none' else 'FGM'}",
+            )  # fmt: skip
     right.set(xlabel="share of purified nodes", ylabel=f"L_eps - L_0, eps {eps[-1]:g}")
-    right.legend(fontsize=9)
-    return [
-        Figure(
-            "Left: the gap of clean-trained heads against eps. Right: every network as a point.",
-            data_uri(figure),
+    right.legend(fontsize=8)
+    caption = "Left: the gap of clean-trained heads against eps (FGM). Right: every network as a point."
+    return [Figure(caption, data_uri(figure)), Text(inherit_finding(rows))]
+
+
+def inherit_finding(rows: list[dict[str, Any]]) -> str:
+    """The gap of the purest and the least pure built networks, FGM and PGD, and what half of it takes."""
+    built = [row for row in rows if row["networks"] == "built" and "pretrain" in row]
+    names = [name for name in built[0] if name.startswith("gap_")]
+    said = []
+    for name, attack in ((names[-2], "FGM"), (names[-1], "PGD-20")):
+        gaps = [row[name]["value"] for row in built]
+        half = (gaps[0] + gaps[-1]) / 2
+        level = next(row["level"] for row, gap in zip(built, gaps, strict=True) if gap <= half)
+        said.append(
+            f"{attack}: the gap falls from {gaps[0]:.2f} with no pure node to {gaps[-1]:.2f} with pure nodes only; "
+            f"half of the fall is reached at a share of {level:.0%} or less."
         )
-    ]
+    return "Built networks, largest eps. " + " ".join(said)
 
 
 def lemma_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[Part]:
