@@ -74,13 +74,13 @@ def _undefended(seed: int) -> nn.Module:
 
 
 def clean_net(seed: int = 0) -> nn.Module:
-    """Sound: a convolutional net trained cleanly. Its robust accuracy is about 0, truly."""
+    """Sound: a convolutional net trained cleanly. Its robust accuracy is low, and truly so."""
     return _undefended(seed)
 
 
 @cache
 def adversarial_net(seed: int = 0) -> nn.Module:
-    """Sound: the same net trained on PGD-5 examples at Linf 0.15 (Madry et al. 2018)."""
+    """Sound: the same net trained adversarially, on PGD-5 at Linf 0.15 (Madry et al. 2018)."""
 
     def attack(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         return pgd(model, x, y, THREAT, steps=5, step_size=THREAT.eps / 3, generator=generator)
