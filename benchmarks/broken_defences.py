@@ -97,7 +97,7 @@ def one(
     row = {
         "clean": evaluation.accuracy("clean"),
         "pgd-20": evaluation.accuracy("pgd-20"),
-        "autoattack": proportion(reported),
+        "autoattack": None if reported is None else proportion(reported),
         "autoattack_warnings": warnings,
         "autoattack_rescored": round(float(peer.mean()), 4),
         "adaptive": round(float(lowest.mean()), 4),
@@ -107,8 +107,8 @@ def one(
     return row, audit_details(findings)
 
 
-def autoattack(model: nn.Module, x: Tensor, y: Tensor, seed: int) -> tuple[Tensor, Tensor, list[str]]:
-    """(right after pyautoattack's standard version, its images, the kinds of its warnings)."""
+def autoattack(model: nn.Module, x: Tensor, y: Tensor, seed: int) -> tuple[Tensor | None, Tensor, list[str]]:
+    """(right after pyautoattack's standard version, None where it stops; its images; its warnings)."""
     said: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
@@ -117,6 +117,8 @@ def autoattack(model: nn.Module, x: Tensor, y: Tensor, seed: int) -> tuple[Tenso
     peer = AutoAttack(model, norm="Linf", eps=broken.THREAT.eps, seed=seed, version="standard")
     try:
         x_adv, _ = peer.run_standard_evaluation(x, y, batch_size=len(x))
+    except (RuntimeError, ValueError, IndexError) as error:
+        return None, x, [f"stops: {str(error)[:60]}"]
     finally:
         logger.removeHandler(handler)
     right = score_once(model, x, y)
@@ -148,6 +150,10 @@ def score_once(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return ~misclassified(model(x).float(), y)
 
 
+def percent(proportion: dict[str, Any] | None) -> str:
+    return "stops" if proportion is None else f"{100 * proportion['value']:.0f}"
+
+
 def render(summary: Summary, docs: Path | None) -> None:
     lines = [
         "| model | what is wrong | clean | PGD-20 | AutoAttack | its warnings | adaptive | heirloom's audit |",
@@ -157,7 +163,7 @@ def render(summary: Summary, docs: Path | None) -> None:
         checks = "**" + row["audit"][0] + "**" if row["audit"] else "no sign"
         if len(row["audit"]) > 1:
             checks += ", " + ", ".join(row["audit"][1:])
-        cells = [f"{100 * row[key]['value']:.0f}" for key in ("clean", "pgd-20", "autoattack")]
+        cells = [percent(row[key]) for key in ("clean", "pgd-20", "autoattack")]
         cells += [", ".join(row["autoattack_warnings"]) or "none", f"{100 * row['adaptive']:.0f}", checks]
         lines.append(f"| `{row['defence']}` | {row['what']} | " + " | ".join(cells) + " |")
     table = "\n".join(lines)

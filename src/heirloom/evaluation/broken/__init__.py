@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from heirloom.evaluation.broken.base import THREAT, adaptive_attack, adversarial_net, clean_net, linear_net
+from heirloom.evaluation.broken.base import THREAT, adversarial_net, clean_net, linear_net
 from heirloom.evaluation.broken.defences import (
     detached_smoothing,
     jpeg_rounding,
@@ -42,7 +42,6 @@ __all__ = [
     "SOUND",
     "THREAT",
     "Planted",
-    "adaptive_attack",
     "adversarial_net",
     "clean_net",
     "detached_smoothing",
@@ -70,7 +69,7 @@ class Planted:
         make: the factory; its docstring says what is wrong.
         check: the mechanism that must fail. ``also``: mechanisms that may fail with it, no other.
         says: words that the cause must hold.
-        stand_in: of the model, what :func:`adaptive_attack` differentiates instead of it.
+        stand_in: of the model, what an attacker who knows the defence would differentiate instead of it.
     """
 
     make: Callable[[], nn.Module]

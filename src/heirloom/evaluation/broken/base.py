@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heirloom.attacks.losses import misclassified
 from heirloom.attacks.pgd import pgd
 from heirloom.data.images import load_images
 from heirloom.preprocessors import Defended
@@ -94,10 +93,3 @@ def linear_net(seed: int = 0) -> nn.Module:
     """Sound: softmax regression on the pixels, whose worst case has a closed form."""
     build = lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10))  # noqa: E731
     return fit(seeded_modules(build, seed), seed=seed, epochs=30)
-
-
-def adaptive_attack(stand_in: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int = 0) -> Tensor:
-    """PGD-100 on a differentiable stand-in: what someone who knows the defence would run."""
-    return pgd(
-        stand_in, x, y, threat, steps=100, restarts=2, until=misclassified, generator=generator_of(seed)
-    )
