@@ -28,7 +28,7 @@ def audit_section(details: dict[str, Any]) -> Section:
         "Each check looks for one sign of an evaluation gone wrong. A sound model shows none; showing "
         "none is no proof, since an attack made for this model may still break it."
     )
-    parts.append(Table(caption, ["check", "sign", "what was seen"], rows))
+    parts.append(Table(caption, ["check", "sign", "what was seen"], rows, prose=True))
     return Section(TITLE, parts)
 
 

@@ -23,9 +23,11 @@ def evaluation_page(summary: Summary, path: Path) -> None:
         sections.append(Section("Against another model", [_against(details["evaluation"])]))
     if details["evaluation"].get("seeds"):
         sections.append(Section("Over attack seeds", [_seeds(details["evaluation"]["seeds"])]))
-    write_text(
-        path, page(f"Robust accuracy of {summary.rows[0]['model']}", _lead(summary), sections, summary)
-    )
+    write_text(path, page(_title(summary), _lead(summary), sections, summary))
+
+
+def _title(summary: Summary) -> str:
+    return f"Robust accuracy of {str(summary.rows[0]['model']).rpartition(':')[2]}"
 
 
 def _lead(summary: Summary) -> str:
@@ -80,7 +82,7 @@ def _against(evaluation: dict[str, Any]) -> Table:
     ]
     caption = (
         f"This model minus {evaluation['against']['folder']} on the same images, in points, with 95 % "
-        "intervals over the pairs. An interval that holds 0 tells the two models not apart."
+        "intervals over the pairs. An interval that holds 0 does not tell the two models apart."
     )
     return Table(caption, ["column", "difference"], rows)
 

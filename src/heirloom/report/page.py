@@ -23,12 +23,16 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; every cell is shown as ``str(cell)``. The first column names the rows."""
+    """A table; every cell is shown as ``str(cell)``. The first column names the rows.
+
+    ``prose``: cells hold words, to the left and wrapped, not figures.
+    """
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     kind: str = "table"
+    prose: bool = False
 
 
 @dataclass(frozen=True)
