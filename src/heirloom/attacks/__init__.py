@@ -1,17 +1,40 @@
 """Attacks: one paper, one file, one pure function ``(model, x, y, threat, *, ...) -> x_adv``."""
 
+from heirloom.attacks.apgd import apgd, apgd_targeted
+from heirloom.attacks.autoattack import autoattack
+from heirloom.attacks.fab import fab, fab_minimum
 from heirloom.attacks.fgsm import fgsm
-from heirloom.attacks.losses import cross_entropy, margin, misclassified, squared_distance, target_margin
+from heirloom.attacks.losses import (
+    cross_entropy,
+    dlr,
+    margin,
+    misclassified,
+    squared_distance,
+    target_margin,
+    targeted_dlr,
+)
 from heirloom.attacks.multi_targeted import multi_targeted
 from heirloom.attacks.pgd import pgd
+from heirloom.attacks.square import square
+from heirloom.attacks.wrappers import BPDA, EOT
 
 __all__ = [
+    "BPDA",
+    "EOT",
+    "apgd",
+    "apgd_targeted",
+    "autoattack",
     "cross_entropy",
+    "dlr",
+    "fab",
+    "fab_minimum",
     "fgsm",
     "margin",
     "misclassified",
     "multi_targeted",
     "pgd",
+    "square",
     "squared_distance",
     "target_margin",
+    "targeted_dlr",
 ]

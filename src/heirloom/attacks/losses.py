@@ -1,7 +1,7 @@
 """What an attack maximises: functions of (output, y) with one value per example, shape (N,).
 
-For classifiers ``output`` is logits (N, classes) and ``y`` class indices (N,); all are positive-going, that
-is, a higher value is a better attack. ``margin`` and ``dlr`` are above 0 exactly where the example is
+For classifiers ``output`` is logits (N, classes) and ``y`` class indices (N,) unless said
+otherwise. A higher value is a better attack. ``margin`` and ``dlr`` are above 0 exactly where the example is
 misclassified.
 """
 
@@ -31,6 +31,30 @@ def target_margin(logits: Tensor, pairs: Tensor) -> Tensor:
     """The target's logit minus the true one; ``pairs`` (N, 2) holds the true label and the target."""
     both = logits.gather(1, pairs)
     return both[:, 1] - both[:, 0]
+
+
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """Difference of logits ratio (Croce and Hein, ICML 2020, section 4): the margin over the distance from
+    the first to the third logit, so that it does not change when logits are scaled.
+
+    With fewer than 3 classes there is no third logit; the margin takes its place.
+    """
+    if logits.shape[1] < 3:
+        return margin(logits, y)
+    top = logits.topk(3, dim=1).values
+    return margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+def targeted_dlr(logits: Tensor, pairs: Tensor) -> Tensor:
+    """Targeted DLR (Croce and Hein, ICML 2020, equation 7); ``pairs`` (N, 2) holds label and target.
+
+    With fewer than 4 classes there is no fourth logit; the targeted margin takes its place.
+    """
+    gain = target_margin(logits, pairs)
+    if logits.shape[1] < 4:
+        return gain
+    top = logits.topk(4, dim=1).values
+    return gain / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
 
 
 def misclassified(logits: Tensor, y: Tensor) -> Tensor:

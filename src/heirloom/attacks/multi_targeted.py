@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.gradient import predict
 from heirloom.attacks.losses import margin, target_margin
 from heirloom.attacks.pgd import Success, pgd
 from heirloom.errors import require
@@ -49,7 +50,7 @@ def multi_targeted(
         for each example the image of highest margin over all targets, float32, inside the threat set.
     """
     with torch.no_grad():
-        logits = model(x).float()
+        logits = predict(model, x)
     most = logits.shape[1] - 1
     require(targets is None or 1 <= targets <= most, "targets", f"from 1 to classes - 1 = {most}", targets)
     # likeliest other class first; the true one last, where it is never reached
@@ -73,7 +74,7 @@ def multi_targeted(
             generator=generator,
         )
         with torch.no_grad():
-            output = model(found).float()
+            output = predict(model, found)
         values = margin(output, y[active])
         done = torch.zeros_like(active, dtype=torch.bool) if until is None else until(output, y[active])
         better = (values > best_loss[active]) | done

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.apgd import apgd, apgd_targeted
+from heirloom.attacks.autoattack import autoattack_parts
+from heirloom.attacks.fab import fab
 from heirloom.attacks.fgsm import fgsm
-from heirloom.attacks.losses import margin, misclassified
+from heirloom.attacks.losses import dlr, margin, misclassified
 from heirloom.attacks.multi_targeted import multi_targeted
 from heirloom.attacks.pgd import pgd
+from heirloom.attacks.square import square
 from heirloom.errors import reject
 from heirloom.threat import Threat
 
@@ -30,32 +34,58 @@ class Attack:
     parts: tuple[Run, ...]
 
 
+ATTACK_NAMES = (
+    "fgsm, pgd-N, multi-targeted-N, strong, apgd-ce, apgd-dlr, apgd-t, apgd-margin, fab, fab-t, square, square-N, autoattack, "
+    "autoattack-plus or autoattack-rand"
+)
+
+
 def named_attack(name: str) -> Attack:
-    """The attack called ``name``: ``fgsm``, ``pgd-N`` (N steps of 2 eps / N, random start, cross-entropy),
-    ``multi-targeted-N`` (N steps on the margin to every other class) or ``strong`` (PGD-100, 3 restarts,
-    first cross-entropy, then margin with flat coordinates drawn anew).
+    """The attack called ``name``, one of
+
+    - ``fgsm``: one step of eps;
+    - ``pgd-N``: N steps of 2 eps / N, random start, cross-entropy;
+    - ``multi-targeted-N``: N steps on the margin to every other class;
+    - ``strong``: PGD-100 with 3 restarts, first on cross-entropy, then on the margin with flat coordinates
+      drawn anew;
+    - ``apgd-ce``, ``apgd-dlr``, ``apgd-margin``: APGD with 100 steps on that loss;
+    - ``apgd-t``: APGD on the targeted DLR, 9 targets;
+    - ``fab``, ``fab-t``: FAB with 100 steps, untargeted or with 9 targets;
+    - ``square``: Square Attack with 5000 queries; ``square-N``: with N;
+    - ``autoattack``: AutoAttack's standard version; ``autoattack-plus``, ``autoattack-rand``: the others.
     """
-    if name == "fgsm":
-        return Attack(name, (lambda model, x, y, threat, generator: fgsm(model, x, y, threat),))
+    if name in _FIXED:
+        return Attack(name, _FIXED[name])
     if match := re.fullmatch(r"pgd-([1-9]\d*)", name):
-        return Attack(name, (_pgd(steps=int(match[1])),))
+        return Attack(name, (_with(pgd, steps=int(match[1]), until=misclassified),))
     if match := re.fullmatch(r"multi-targeted-([1-9]\d*)", name):
-        return Attack(name, (_multi_targeted(steps=int(match[1])),))
-    if name == "strong":
-        by_margin = _pgd(steps=100, restarts=3, loss=margin, redraw_flat=True)
-        return Attack(name, (_pgd(steps=100, restarts=3), by_margin))
-    reject("attack", "fgsm, pgd-N, multi-targeted-N or strong", name)
+        return Attack(name, (_with(multi_targeted, steps=int(match[1]), until=misclassified),))
+    if match := re.fullmatch(r"square-([1-9]\d*)", name):
+        return Attack(name, (_with(square, queries=int(match[1])),))
+    reject("attack", ATTACK_NAMES, name)
 
 
-def _pgd(**settings: object) -> Run:
+def _with(attack: Callable[..., Tensor], **settings: object) -> Run:
     def run(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: torch.Generator) -> Tensor:
-        return pgd(model, x, y, threat, until=misclassified, generator=generator, **settings)  # type: ignore[arg-type]
+        return attack(model, x, y, threat, generator=generator, **settings)
 
     return run
 
 
-def _multi_targeted(**settings: object) -> Run:
-    def run(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: torch.Generator) -> Tensor:
-        return multi_targeted(model, x, y, threat, until=misclassified, generator=generator, **settings)  # type: ignore[arg-type]
-
-    return run
+_FIXED: dict[str, tuple[Run, ...]] = {
+    "fgsm": (_with(fgsm),),
+    "strong": (
+        _with(pgd, steps=100, restarts=3, until=misclassified),
+        _with(pgd, steps=100, restarts=3, loss=margin, redraw_flat=True, until=misclassified),
+    ),
+    "apgd-ce": (_with(apgd, until=misclassified),),
+    "apgd-dlr": (_with(apgd, loss=dlr, until=misclassified),),
+    "apgd-margin": (_with(apgd, loss=margin, until=misclassified),),
+    "apgd-t": (_with(apgd_targeted),),
+    "fab": (_with(fab),),
+    "fab-t": (_with(fab, targets=9),),
+    "square": (_with(square),),
+    "autoattack": autoattack_parts("standard"),
+    "autoattack-plus": autoattack_parts("plus"),
+    "autoattack-rand": autoattack_parts("rand"),
+}

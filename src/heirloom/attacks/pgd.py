@@ -8,8 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from heirloom.attacks.gradient import input_gradient
+from heirloom.attacks.gradient import input_gradient, predict
 from heirloom.attacks.losses import Loss, cross_entropy
+from heirloom.attacks.region import Region
 from heirloom.errors import require
 from heirloom.threat import Threat
 
@@ -57,50 +58,48 @@ def pgd(
     require(steps >= 1, "steps", "at least 1", steps)
     require(restarts >= 1, "restarts", "at least 1", restarts)
     step_size = 2 * threat.eps / steps if step_size is None else step_size
-    best, best_loss = x.clone(), torch.full((len(x),), -torch.inf, device=x.device)
+    region = Region.around(x, threat)
+    best, best_loss = region.x.clone(), torch.full((len(x),), -torch.inf, device=x.device)
     active = torch.arange(len(x), device=x.device)
     redraw = partial(threat.random_start, generator=generator) if redraw_flat else None
-    for run in range(restarts):
+    for restart in range(restarts):
         if not len(active):
             break
-        if run == 0 and start is not None:
+        if restart == 0 and start is not None:
             first = threat.project(start, x)[active]
         else:
-            first = threat.random_start(x, generator)[active] if random_start else x[active]
+            first = threat.random_start(region.x, generator)[active] if random_start else region.x[active]
         active = _ascend(
-            model, x, y, first, active, threat, loss, steps, step_size, redraw, until, best, best_loss
+            model, region, y, first, active, loss, steps, step_size, redraw, until, best, best_loss
         )
-    return best
+    return threat.project(best, x)
 
 
 def _ascend(
-    model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, active: Tensor, threat: Threat, loss: Loss,
-    steps: int, step_size: float, redraw: Redraw | None, until: Success | None,
-    best: Tensor, best_loss: Tensor,
+    model: nn.Module, whole: Region, y: Tensor, x_adv: Tensor, active: Tensor, loss: Loss, steps: int,
+    step_size: float, redraw: Redraw | None, until: Success | None, best: Tensor, best_loss: Tensor,
 ) -> Tensor:  # fmt: skip
     """One run from ``x_adv`` for the examples ``active``; fills ``best``; returns those not yet finished."""
-    unfinished = active
+    region, labels = whole[active], y[active]
     for step in range(steps + 1):
         if step < steps:
-            gradient, values, output = input_gradient(model, x_adv, y[active], loss)
+            gradient, values, output = input_gradient(model, x_adv, labels, loss)
         else:
             with torch.no_grad():
-                output = model(x_adv).float()
-                values = loss(output, y[active])
-        better = values > best_loss[active]
-        if until is not None:
-            done = until(output, y[active])
-            better |= done
-        best[active[better]] = x_adv[better]
-        best_loss[active[better]] = values[better]
-        if step == steps:
-            return active if until is None else active[~done]
-        if until is not None and bool(done.any()):
-            active, x_adv, gradient = active[~done], x_adv[~done], gradient[~done]
-            if not len(active):
-                return active
-        x_adv = x_adv + step_size * threat.ascent_direction(gradient)
+                output = predict(model, x_adv)
+                values = loss(output, labels)
+        done = torch.zeros_like(values, dtype=torch.bool) if until is None else until(output, labels)
+        better = (values > best_loss[active]) | done
+        best[active[better]], best_loss[active[better]] = x_adv[better], values[better]
+        if bool(done.any()):
+            left = ~done
+            active, region, labels, x_adv = active[left], region[left], labels[left], x_adv[left]
+            if step < steps:
+                gradient = gradient[left]
+        if step == steps or not len(active):
+            break
+        x_adv = x_adv + step_size * region.threat.ascent_direction(gradient)
         if redraw is not None and bool((flat := gradient == 0).any()):
-            x_adv = torch.where(flat, redraw(x[active]), x_adv)
-        x_adv = threat.project(x_adv, x[active])
-    return unfinished
+            x_adv = torch.where(flat, redraw(region.x), x_adv)
+        x_adv = region.nearest(x_adv)
+    return active
