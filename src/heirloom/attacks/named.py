@@ -35,8 +35,8 @@ class Attack:
 
 
 ATTACK_NAMES = (
-    "fgsm, pgd-N, multi-targeted-N, strong, apgd-ce, apgd-dlr, apgd-t, apgd-margin, fab, fab-t, square, square-N, autoattack, "
-    "autoattack-plus or autoattack-rand"
+    "fgsm, pgd-N, multi-targeted-N, strong, apgd-ce, apgd-dlr, apgd-t, apgd-margin, fab, fab-t, square, "
+    "square-N, autoattack, autoattack-plus or autoattack-rand"
 )
 
 
