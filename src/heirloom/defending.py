@@ -79,15 +79,9 @@ def train_preprocessor(
     Returns:
         the module in eval mode ([0, 1] pixels -> [0, 1] pixels) and its history, empty for ``identity``.
     """
-    if settings.method == "identity":
-        return nn.Identity().eval(), []
-    preprocessor = build_preprocessor(settings.architecture, data.shape, seed=settings.training.seed)
-    require(
-        settings.method != "cropd" or min(len(data), settings.training.batch_size) >= 2,
-        "batch_size",
-        "at least 2 for a contrastive loss",
-        settings.training.batch_size,
-    )
+    preprocessor = fresh_preprocessor(data, settings)
+    if not isinstance(preprocessor, Preprocessor):
+        return preprocessor.eval(), []
     both = _ReconstructAndEmbed(preprocessor)
     unlabelled = replace(data, labels=torch.zeros_like(data.labels))
     history = train(
@@ -102,6 +96,19 @@ def train_preprocessor(
         report=report,
     )
     return preprocessor.cpu().eval(), history
+
+
+def fresh_preprocessor(data: LabelledImages, settings: DefenceSettings) -> nn.Module:
+    """The untrained module that ``settings`` describe, for images of ``data``'s shape."""
+    if settings.method == "identity":
+        return nn.Identity()
+    require(
+        settings.method != "cropd" or min(len(data), settings.training.batch_size) >= 2,
+        "batch_size",
+        "at least 2 for a contrastive loss",
+        settings.training.batch_size,
+    )
+    return build_preprocessor(settings.architecture, data.shape, seed=settings.training.seed)
 
 
 class _ReconstructAndEmbed(nn.Module):

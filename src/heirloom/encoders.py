@@ -237,7 +237,7 @@ def _from_transformers(settings: EncoderSettings, trust_remote_code: bool) -> tu
         return config, loader.from_pretrained(
             source, config=chosen, dtype=torch.float32, use_safetensors=True, **options
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except Exception as error:  # unknown, unreachable, corrupt: the library raises many kinds
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"--model must be a hub id within reach, a local Transformers folder or package.module:factory, "

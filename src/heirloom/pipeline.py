@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.named import named_attack
 from heirloom.data.images import ImageSource, LabelledImages
-from heirloom.defending import METHODS, DefenceSettings, train_preprocessor
+from heirloom.defending import METHODS, DefenceSettings, fresh_preprocessor, train_preprocessor
 from heirloom.encoders import FrozenEncoder
 from heirloom.errors import InputError, require
 from heirloom.evaluation.details import examples, per_class
@@ -85,6 +86,7 @@ def defend(
     """
     stopwatch = stopwatch or Stopwatch()
     train, validation = data.train.split(settings.validation, seed=settings.defence.training.seed)
+    _check_before_anything_is_written(encoder, train, settings)
     work = _open_work(out, settings, encoder, data, resume)
     job = _Job(encoder, train, validation, data.test, settings, work, progress or _silent)
     spent = work / "seconds.json"
@@ -208,6 +210,18 @@ class _Job:
     def _first(self, count: int) -> tuple[Tensor, Tensor]:
         chosen = self.test.select(torch.arange(min(count, len(self.test))))
         return chosen.images, chosen.labels
+
+
+def _check_before_anything_is_written(
+    encoder: FrozenEncoder, train: LabelledImages, settings: DefendSettings
+) -> None:
+    """Names, sizes and the foundation model's output, in a second rather than after an hour."""
+    for attack in settings.attacks:
+        named_attack(attack)
+    for method in settings.methods:
+        fresh_preprocessor(train, replace(settings.defence, method=method))  # type: ignore[arg-type]
+    with torch.no_grad():
+        encoder(train.select(torch.arange(1)).images)
 
 
 def _open_work(

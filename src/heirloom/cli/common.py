@@ -11,6 +11,7 @@ from heirloom.errors import InputError, TrainingError
 
 UsageError: Any = typer.BadParameter.__base__
 ClickError: Any = UsageError.__base__
+INTERRUPTED = 130  # what the library makes of Ctrl-C
 
 
 def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
@@ -24,14 +25,14 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
             print(error.format_message())
             return 2
         return _fail(error.format_message())
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("Interrupted: nothing half-written is left; run again with --resume to go on.")
     except BrokenPipeError:
         sys.stderr.close()
         return 2
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         return _fail(f"The operating system refused: {error.strerror or error}{place}.")
+    if code == INTERRUPTED:
+        return _fail("Interrupted: nothing half-written is left; run again with --resume to go on.")
     return code if isinstance(code, int) else 0
 
 

@@ -1,9 +1,12 @@
-"""Image files as a batch of the shape that a model takes."""
+"""Image files as a batch of the shape that a model takes; and images as data URIs."""
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,3 +38,13 @@ def read_pictures(paths: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
         array = np.asarray(picture, dtype=np.float32) / 255
         batch.append(array[None] if channels == 1 else array.transpose(2, 0, 1))
     return torch.from_numpy(np.stack(batch))
+
+
+def image_uri(pixels: np.ndarray[Any, Any]) -> str:
+    """One image (C, H, W) or (H, W) with values in [0, 1] as a PNG data URI."""
+    array = np.clip(np.asarray(pixels, dtype=np.float64) * 255 + 0.5, 0, 255).astype(np.uint8)
+    if array.ndim == 3:
+        array = array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0)
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

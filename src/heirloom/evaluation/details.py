@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from heirloom.data.images import LabelledImages
+from heirloom.data.pictures import image_uri
 from heirloom.evaluation.verdicts import Evaluation
 from heirloom.preprocessors import Defended
 
@@ -30,8 +31,6 @@ def examples(
     model: Defended, evaluation: Evaluation, test: LabelledImages, count: int, device: str
 ) -> list[dict[str, Any]]:
     """The first ``count`` test images: clean, adversarial, what the preprocessor makes of each, predictions."""
-    from heirloom.report.figures import image_uri
-
     model = model.to(device)
     x, x_adv = test.select(torch.arange(min(count, len(test)))).images, evaluation.x_adv[:count]
     seen = [model.preprocessor(batch.to(device)).cpu() for batch in (x, x_adv)]

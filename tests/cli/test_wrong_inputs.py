@@ -1,0 +1,138 @@
+"""Wrong inputs: one sentence that names the argument, exit status 2, nothing half-written."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from heirloom.cli import app, common
+
+Arguments = Callable[[Path, Path], list[str]]
+
+
+def _defend(*changes: str, model: str | None = None, data: str = "digits") -> Arguments:
+    def arguments(folder: Path, foundation: Path) -> list[str]:
+        chosen = str(foundation) if model is None else model
+        return ["defend", "--model", chosen, "--data", data.replace("FOLDER", str(folder)), "--epochs", "1",
+                "--limit", "40", "--limit-test", "10", "--out", str(folder / "out"), *changes]  # fmt: skip
+
+    return arguments
+
+
+def _with(*words: str) -> Arguments:
+    return lambda folder, foundation: [w.replace("FOLDER", str(folder)) for w in words]
+
+
+CASES: list[tuple[str, Arguments, str]] = [
+    ("unknown command", _with("defnd"), "No such command 'defnd'"),
+    ("unknown option", _defend("--lambda", "3"), "No such option"),
+    ("missing option", _with("defend", "--data", "digits"), "Missing option '--model'"),
+    ("not a number", _defend("--epochs", "many"), "valid integer"),
+    ("eps zero", _defend("--eps", "0"), "--eps must be a number above 0"),
+    ("eps negative", _defend("--eps", "-8/255"), "--eps must be a number above 0"),
+    ("eps words", _defend("--eps", "small"), "--eps must be a number above 0"),
+    ("eps over zero", _defend("--eps", "8/0"), "--eps must be a number above 0"),
+    ("norm", _defend("--norm", "L7"), "norm must be one of Linf, L2, L1"),
+    ("method", _defend("--method", "magic"), "method must be one of identity, vanilla"),
+    ("compare", _defend("--compare", "identity,magic"), "compare must be among identity, vanilla"),
+    ("weight", _defend("--weight", "-1"), "weight must be at least 0"),
+    ("temperature", _defend("--temperature", "0"), "temperature must be above 0"),
+    ("architecture", _defend("--architecture", "unet"), "architecture must be one of mlp"),
+    ("architecture size", _defend("--architecture", "vit-small32"), "one that fits images of 8 pixels"),
+    ("epochs", _defend("--epochs", "0"), "epochs must be at least 1"),
+    ("head epochs", _defend("--head-epochs", "0"), "head epochs must be at least 1"),
+    ("batch size", _defend("--batch-size", "0"), "batch_size must be at least 1"),
+    ("batch of one", _defend("--batch-size", "1", "--compare", ""), "at least 2 for a contrastive loss"),
+    ("learning rate", _defend("--learning-rate", "-1"), "--learning-rate must be above 0"),
+    ("validation", _defend("--validation", "1.5"), "validation must be a share between 0 and 1"),
+    ("precision", _defend("--mixed-precision", "int8"), "mixed_precision must be no, fp16 or bf16"),
+    ("device", _defend("--device", "cuda:99"), "--device must be one of cpu"),
+    ("device words", _defend("--device", "gpu please"), "--device must be one of cpu"),
+    ("attack", _defend("--attacks", "pgd-ten"), "attack must be"),
+    ("limit", _defend("--limit", "0"), "limit must be at least 1"),
+    ("pooling", _defend("--pooling", "max"), "pooling must be auto, cls, mean or pooler"),
+    ("pooling for the model", _defend("--pooling", "cls"), "pooling must be mean or pooler"),
+    ("normalisation", _defend("--normalisation", "zebra"), "normalisation must be auto, none"),
+    ("model missing", _defend(model="./no-model"), "--model must be a hub id within reach"),
+    ("factory missing", _defend(model="no.module:build"), "importable package.module:factory"),
+    ("model corrupt", _defend(model="CORRUPT"), "could not be loaded"),
+    ("data missing", _defend(data="./no-data"), "--data must be an existing folder"),
+    ("data empty", _defend(data="FOLDER/empty"), "has none"),
+    ("data corrupt", _defend(data="FOLDER/bad.npz"), "readable .npz file"),
+    ("pixels out of range", _defend(data="FOLDER/range.npz"), "pixels in [0, 1]"),
+    ("pixels not a number", _defend(data="FOLDER/nan.npz"), "NaN"),
+    ("labels negative", _defend(data="FOLDER/labels.npz"), "class indices from 0"),
+    ("image corrupt", _defend(data="FOLDER/classes"), "readable images"),
+    ("predict nothing", _with("predict", "FOLDER/nowhere", "a.png"), "existing folder or a hub id"),
+    ("predict foreign", _with("predict", "FOLDER/empty", "a.png"), "no such file exists"),
+    ("report nothing", _with("report", "FOLDER/empty"), "must be a JSON file"),
+    ("report foreign", _with("report", "FOLDER/foreign"), "must be a result summary"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("empty", "foreign", "classes/a", "classes/b", "corrupt"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "foreign" / "summary.json").write_text('{"rows": 3}')
+    (tmp_path / "bad.npz").write_bytes(b"zzz")
+    labels = np.arange(40) % 4
+    images = np.zeros((40, 1, 8, 8))
+    np.savez(tmp_path / "range.npz", images=images + 200, labels=labels)
+    np.savez(tmp_path / "nan.npz", images=images * np.nan, labels=labels)
+    np.savez(tmp_path / "labels.npz", images=images, labels=labels - 1)
+    for name in ("a/1.png", "a/2.png", "b/1.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "classes" / name)
+    (tmp_path / "classes" / "b" / "2.png").write_bytes(b"no picture")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("arguments", "said"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_wrong_input(
+    arguments: Arguments, said: str, folder: Path, foundation: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = arguments(folder, foundation)
+    if "CORRUPT" in words:
+        (folder / "corrupt" / "config.json").write_bytes((foundation / "config.json").read_bytes())
+        (folder / "corrupt" / "model.safetensors").write_bytes(b"broken")
+        words[words.index("CORRUPT")] = str(folder / "corrupt")
+    before = {path for path in folder.rglob("*") if path.is_file()}
+    assert common.run(app, words) == 2
+    out, error = capsys.readouterr()
+    sentence = error.strip().splitlines()[-1]
+    assert sentence.startswith("heirloom: ")
+    assert said in sentence
+    assert out == ""
+    assert {path for path in folder.rglob("*") if path.is_file()} - before == set()
+
+
+def test_there_are_enough_kinds() -> None:
+    assert len({name for name, *_ in CASES}) >= 25
+
+
+def test_a_full_disk_is_one_sentence(
+    folder: Path, foundation: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    assert common.run(app, _defend("--compare", "")(folder, foundation)) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert not [path for path in (folder / "out").rglob("*") if path.is_file()]
+
+
+def test_ctrl_c_is_one_sentence(
+    folder: Path, foundation: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("heirloom.data.images.load_images", interrupted)
+    assert common.run(app, _defend()(folder, foundation)) == 2
+    assert "Interrupted" in capsys.readouterr().err
+    assert not (folder / "out").exists()

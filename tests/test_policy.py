@@ -1,0 +1,142 @@
+"""The house's rules, read off the syntax tree: imports go one way, names are frozen, nothing global is drawn."""
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from torch import nn
+
+import heirloom
+from heirloom.cli import app
+from heirloom.encoders import EncoderSettings, load_encoder
+from heirloom.networks.resnet import resnet8
+from heirloom.preprocessors import Defended, build_preprocessor
+
+SOURCE = Path(heirloom.__file__).parent
+# a module may import from its own level and from those above it
+LEVELS: list[set[str]] = [
+    {"errors", "files", "randomness", "schedules"},
+    {"threat", "results", "devices", "optimisers"},
+    {"attacks", "networks", "objectives", "data"},
+    {"encoders", "preprocessors", "heads", "checkpoints"},
+    {
+        "training",
+        "evaluation",
+        "analysis",
+        "defending",
+        "pretraining",
+        "pretraining_steps",
+        "selection",
+        "probing",
+    },
+    {"report", "hub", "pipeline", "evaluation_pipeline", "pretraining_pipeline", "demo"},
+    {"heirloom_recipes"},
+    {"cli", "__main__", "__init__"},
+]
+LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
+FILES = sorted([*SOURCE.rglob("*.py"), *(SOURCE.parent / "heirloom_recipes").rglob("*.py")])
+
+
+def _room(module: str) -> str:
+    """``heirloom.attacks.pgd`` -> ``attacks``."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "heirloom" and len(parts) > 1 else parts[0]
+
+
+def _own_imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("heirloom"):
+            if node.module == "heirloom":
+                yield from (f"heirloom.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("heirloom"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE.parent)))
+def test_imports_go_one_way(path: Path) -> None:
+    module = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+    room = _room(module)
+    assert room in LEVEL, f"{module} has no level: add it to LEVELS"
+    for imported in _own_imports(ast.parse(path.read_text())):
+        other = _room(imported)
+        other = _home(imported) if other not in LEVEL else other
+        assert LEVEL[other] <= LEVEL[room], f"{module} imports {imported}, which stands above it"
+
+
+def _home(imported: str) -> str:
+    return _room(heirloom._HOME[imported.rpartition(".")[2]])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE.parent)))
+def test_nothing_global_is_seeded_or_drawn(path: Path) -> None:
+    """``torch.manual_seed`` only inside ``fork_rng``; numpy's and Python's global generators never."""
+    tree = ast.parse(path.read_text())
+    forked: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.With) and any("fork_rng" in ast.unparse(item) for item in node.items):
+            forked |= set(ast.walk(node))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if name in ("torch.manual_seed", "torch.cuda.manual_seed"):
+                assert node in forked, f"line {node.lineno}"
+            assert name not in ("torch.seed", "random.seed"), f"line {node.lineno}"
+            if name.startswith("np.random."):
+                assert name.startswith("np.random.default_rng"), f"line {node.lineno}"
+            assert name not in ("pickle.load", "pickle.loads"), f"line {node.lineno}"
+            if name == "torch.load":
+                assert "weights_only=True" in ast.unparse(node), f"line {node.lineno}"
+
+
+def test_public_names_are_frozen() -> None:
+    assert set(heirloom.__all__) == PUBLIC
+    for name in heirloom.__all__:
+        assert getattr(heirloom, name) is not None
+
+
+def test_command_line_options_are_frozen() -> None:
+    found = {}
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        found[name] = {
+            option for p in getattr(command, "params", []) for option in p.opts if option.startswith("--")
+        }
+    assert found == COMMANDS
+
+
+@pytest.mark.parametrize("package", ["torchvision", "timm"])
+def test_packages_that_break_the_others_are_absent(package: str) -> None:
+    assert importlib.util.find_spec(package) is None
+
+
+def test_every_attackable_module_is_deterministic(foundation: Path) -> None:
+    encoder = load_encoder(EncoderSettings(str(foundation)))
+    small_vit = {"width": 24, "encoder_layers": 1, "decoder_layers": 1, "projector_hidden": 16}
+    wholes: list[tuple[nn.Module, tuple[int, int, int]]] = [
+        (Defended(build_preprocessor("mlp", (1, 8, 8)), encoder, nn.Linear(64, 10)), (1, 8, 8)),
+        (Defended(build_preprocessor("conv", (1, 8, 8), width=8), encoder, nn.Linear(64, 10)), (1, 8, 8)),
+        (
+            Defended(build_preprocessor("vit-small32", (3, 32, 32), **small_vit), resnet8(), nn.Identity()),
+            (3, 32, 32),
+        ),
+    ]
+    for model, shape in wholes:
+        x = torch.rand(4, *shape, generator=torch.Generator().manual_seed(1))
+        outputs = []
+        for seed in (0, 1):
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                outputs.append(model.train(False)(x))
+        assert torch.equal(*outputs)
+        # the dead are easily told from the deterministic: other images, other logits
+        assert not torch.equal(model(x.flip(0)), outputs[0])
+
+
+PUBLIC = {"InputError", "Proportion", "Summary", "Threat"}
+COMMANDS: dict[str, set[str]] = {}
