@@ -192,10 +192,12 @@ def test_an_adversarial_run_can_take_over_a_clean_phase(digits: LabelledImages, 
         pretrain(digits, THREAT, other, tmp_path / "other", resume=True)
 
 
-def test_a_new_run_forgets_an_old_one(digits: LabelledImages, tmp_path: Path) -> None:
-    pretrain(digits, THREAT, replace(SETTINGS, adversarial_epochs=1), tmp_path)
+def test_a_run_is_never_written_over(digits: LabelledImages, tmp_path: Path) -> None:
     pretrain(digits, THREAT, replace(SETTINGS, adversarial_epochs=0), tmp_path)
-    assert not list(tmp_path.rglob("*adversarial*"))
+    before = weights(tmp_path)
+    with pytest.raises(InputError, match="--out must be a new folder, or --resume be given"):
+        pretrain(digits, THREAT, SETTINGS, tmp_path)
+    assert_equal(weights(tmp_path), before)
 
 
 def test_contrastive_training_saves_an_encoder_without_a_head(digits: LabelledImages, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ the classifier's ``head.safetensors``.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import nn
 from heirloom.analysis.filters import first_layer
 from heirloom.data.augmentation import CROP_AND_FLIP, Augmentation
 from heirloom.data.images import LabelledImages, to_unit_range
-from heirloom.errors import require
+from heirloom.errors import InputError, require
 from heirloom.files import write_bytes, write_tensors
 from heirloom.networks.backbones import Backbone, BackboneSettings, build_backbone, save_backbone
 from heirloom.networks.synchronised import synchronise
@@ -151,9 +150,14 @@ def pretrain(
         report: called with (phase, steps done, steps in all, losses).
 
     Raises:
+        InputError: ``folder`` holds a run's work and ``resume`` is off, or was made with other settings.
         TrainingError: a loss or gradient that is not finite, or a loss that grew a thousandfold; the last
             checkpoint before it is kept.
     """
+    if not resume and (folder / "checkpoints").exists():
+        raise InputError(
+            f"--out must be a new folder, or --resume be given, but {folder} holds the work of a run."
+        )
     rest, held_out = data.split(settings.validation, seed=settings.training.seed)
     if settings.select_on_test:
         require(test is not None, "--select-on-test", "used with a data set that has test images", "none")
@@ -166,8 +170,6 @@ def pretrain(
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.compile:
         model.compile()
-    if not resume:
-        _forget(folder)
     _save_filters(folder, encoder, "initial", 0)
     history = {}
     for phase in _phases(settings):
@@ -276,13 +278,6 @@ def _save(folder: Path, encoder: Backbone, head: Any, threat: Threat, settings: 
     if head is not None:
         write_tensors(folder / "head.safetensors", head.state_dict())
     save_backbone(folder / "encoder", encoder, notes)
-
-
-def _forget(folder: Path) -> None:
-    """Remove what an earlier run left, so that nothing of it can be taken for this one's."""
-    for name in ("checkpoints", "best", "filters", "encoder"):
-        if _is_first_process() and (folder / name).is_dir():
-            shutil.rmtree(folder / name)
 
 
 def _is_first_process() -> bool:
