@@ -44,6 +44,14 @@ def test_pretrain_leaves_encoder_figures_and_page(encoders: Path) -> None:
     assert "clean" not in contrastive["rows"][0]
 
 
+def test_report_draws_the_page_again_from_the_json_alone(encoders: Path) -> None:
+    page = encoders / "contrastive" / "report.html"
+    before = page.read_bytes()
+    page.unlink()
+    assert run("report", str(page.parent)) == 0
+    assert page.read_bytes() == before
+
+
 def test_probe_measures_both_heads(
     encoders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

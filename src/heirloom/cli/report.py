@@ -18,11 +18,12 @@ def report(
 ) -> None:
     """Draw FOLDER/report.html again from FOLDER/summary.json."""
     from heirloom.report.defence import defence_page
+    from heirloom.report.encoders import PAGES
     from heirloom.report.evaluation import evaluation_page
     from heirloom.results import Summary
 
     summary = Summary.read(folder / "summary.json")
     alone = "evaluation" in summary.details and "defences" not in summary.details
-    draw = evaluation_page if alone else defence_page
+    draw = PAGES.get(summary.details.get("kind", ""), evaluation_page if alone else defence_page)
     draw(summary, folder / "report.html")
     print(folder / "report.html")

@@ -139,3 +139,6 @@ def _curves(phase: str, history: list[dict[str, float]]) -> Figure:
 def _lead(row: dict[str, Any]) -> str:
     clean, robust = (100 * row[key]["value"] for key in ("clean", "robust"))
     return f"{clean:.1f} % of the test images are classified rightly, {robust:.1f} % still under attack"
+
+
+PAGES = {"pretrain": pretrain_page, "probe": probe_page, "inspect": inspect_page}
