@@ -32,6 +32,7 @@ def _settings(**changes: object) -> DefendSettings:
         defence=DefenceSettings(training=training),
         head=HeadSettings(epochs=3),
         attacks=("fgsm", "pgd-3"),
+        audit_examples=8,
         **changes,  # type: ignore[arg-type]
     )
 
@@ -77,7 +78,14 @@ def test_the_whole_job(small: ImageSource, foundation: Path, tmp_path: Path) -> 
     assert Summary.read(tmp_path / "summary.json") == summary
     page = (tmp_path / "report.html").read_text()
     assert "http" not in page.replace("http://www.w3.org", "")  # self-contained
-    for word in ("Against the radius", "Class by class", summary.command[:20], "CRoPD", "seconds"):
+    for word in (
+        "Against the radius",
+        "Class by class",
+        "Can these figures be trusted?",
+        summary.command[:20],
+        "CRoPD",
+        "seconds",
+    ):
         assert word in page
     (tmp_path / "report.html").unlink()
     defence_page(Summary.read(tmp_path / "summary.json"), tmp_path / "report.html")

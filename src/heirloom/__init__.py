@@ -10,6 +10,16 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "DefenceSettings": "heirloom.defending",
+    "DefendSettings": "heirloom.pipeline",
+    "DefendedModel": "heirloom.hub",
+    "EncoderSettings": "heirloom.encoders",
+    "FrozenEncoder": "heirloom.encoders",
+    "HeadSettings": "heirloom.heads",
+    "TrainingSettings": "heirloom.training",
+    "defend": "heirloom.pipeline",
+    "load_encoder": "heirloom.encoders",
+    "load_images": "heirloom.data.images",
     "InputError": "heirloom.errors",
     "Threat": "heirloom.threat",
     "Summary": "heirloom.results",

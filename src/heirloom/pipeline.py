@@ -15,6 +15,7 @@ from heirloom.data.images import ImageSource, LabelledImages
 from heirloom.defending import METHODS, DefenceSettings, fresh_preprocessor, train_preprocessor
 from heirloom.encoders import FrozenEncoder
 from heirloom.errors import InputError, require
+from heirloom.evaluation.audit import audit, audit_details
 from heirloom.evaluation.details import examples, per_class
 from heirloom.evaluation.security_curve import security_curve
 from heirloom.evaluation.verdicts import Evaluation, evaluate
@@ -42,7 +43,8 @@ class DefendSettings:
         head: of each of them. robust_head: train it on adversarial examples too (CRoPD, Table 1, "robust").
         attacks: columns of the table, each the worst case over it and those before it.
         validation: share of the training images held out; heads are selected on it.
-        batch_size: of evaluation.
+        batch_size: of evaluation. audit_examples: test images that the audit of the saved defence looks at;
+            0: no audit.
     """
 
     threat: Threat
@@ -53,6 +55,7 @@ class DefendSettings:
     attacks: tuple[str, ...] = ("pgd-10", "pgd-20", "strong")
     validation: float = 0.1
     batch_size: int = 256
+    audit_examples: int = 64
 
     def __post_init__(self) -> None:
         for method in self.compare:
@@ -97,13 +100,14 @@ def defend(
         rows.append(row)
         details.append(detail)
         write_json(spent, {"seconds": earlier + stopwatch.seconds})
+    audited = job.audited(model, settings.defence.method)
     model.save_pretrained(out)
     summary = stopwatch.summary(
         seed=settings.defence.training.seed,
         device=settings.defence.training.device,
         settings=_shown_settings(settings, encoder, data, train),
         rows=rows,
-        details={"classes": list(data.test.classes), "defences": details},
+        details={"classes": list(data.test.classes), "defences": details, **audited},
         earlier_seconds=earlier,
     )
     publish(model, summary, out)
@@ -204,8 +208,24 @@ class _Job:
         return evaluate(
             model, (self.test.images, self.test.labels), self.settings.threat, self.settings.attacks,
             batch_size=self.settings.batch_size, device=self.device,
-            seed=self.settings.defence.training.seed, report=report,
+            seed=self.settings.defence.training.seed, folder=self.work / method / "verdicts", resume=True,
+            report=report,
         )  # fmt: skip
+
+    def audited(self, model: DefendedModel, method: str) -> dict[str, Any]:
+        """``{"audit": ...}`` of the defence that is saved, or nothing where none is asked for."""
+        stored = self.work / "audit.json"
+        if self.settings.audit_examples and not stored.exists():
+            self.progress("audit", 0, 1, "")
+            findings = audit(
+                model, (self.test.images, self.test.labels), self.settings.threat,
+                self._evaluated(model, method), device=self.device,
+                examples=min(self.settings.audit_examples, len(self.test)),
+                seed=self.settings.defence.training.seed,
+            )  # fmt: skip
+            write_json(stored, to_plain(audit_details(findings)))
+            self.progress("audit", 1, 1, "")
+        return {"audit": read_json(stored)} if stored.exists() else {}
 
     def _first(self, count: int) -> tuple[Tensor, Tensor]:
         chosen = self.test.select(torch.arange(min(count, len(self.test))))

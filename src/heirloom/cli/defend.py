@@ -59,6 +59,9 @@ def defend(
     trust_remote_code: Annotated[bool, typer.Option(help="Let a hub repository's own code run.")] = False,
     validation: Annotated[float, typer.Option(help="Share of the training images held out.")] = 0.1,
     eval_batch_size: Annotated[int, typer.Option(help="Batch size of evaluation.")] = 256,
+    audit_examples: Annotated[
+        int, typer.Option(help="Test images that the audit looks at; 0: no audit.")
+    ] = 64,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
     mixed_precision: Annotated[str, typer.Option(help="Of training: no, fp16 or bf16.")] = "no",
@@ -117,6 +120,7 @@ def defend(
         attacks=tuple(filter(None, attacks.split(","))),
         validation=validation,
         batch_size=eval_batch_size,
+        audit_examples=audit_examples,
     )
     encoder = load_encoder(encoder_settings, trust_remote_code=trust_remote_code)
     with stage_progress() as progress:

@@ -7,6 +7,7 @@ from typing import Any
 
 from heirloom.errors import InputError
 from heirloom.files import write_text
+from heirloom.report.audit import audit_section
 from heirloom.report.figures import data_uri, new_axes
 from heirloom.report.page import Figure, Images, Part, Section, Table, Text, page
 from heirloom.report.tables import LABELS, accuracy_table, shown
@@ -28,6 +29,7 @@ def defence_page(summary: Summary, path: Path) -> None:
         raise InputError(f"{path.parent} must hold the summary of a defence, but it tells of none.")
     sections = [
         Section("Accuracy", [_accuracy(summary)]),
+        *([audit_section(summary.details["audit"])] if "audit" in summary.details else []),
         Section("Against the radius of the attack", [_security_curve(defences, summary)]),
         Section("What the model sees", [_grid(detail) for detail in _first_and_last(defences)]),
         Section("Class by class", [_per_class(defences[-1])]),
