@@ -85,7 +85,7 @@ def test_reproduce_prints_ours_beside_the_papers(tmp_path: Path, capsys: pytest.
     assert run("reproduce", "inheritance/table-1", "--scale", "smoke", "--out", str(tmp_path)) == 0
     out = capsys.readouterr().out
     assert "95.5" in out
-    assert "inherits robustness over" in out
+    assert "adversarial supervised / clean > clean supervised / clean, robust" in out
     assert run("reproduce", "inheritance/filters", "--scale", "smoke", "--out", str(tmp_path)) == 0
     assert "adversarial minus clean" in capsys.readouterr().out
     for name in ("table-1", "filters"):
@@ -99,6 +99,7 @@ def test_reproduce_prints_ours_beside_the_papers(tmp_path: Path, capsys: pytest.
         (["reproduce", "inheritance/table-9"], "RECIPE must be one of inheritance/table-1"),
         (["reproduce", "inheritance/table-1", "--scale", "huge"], "--scale must be one of smoke"),
         (["reproduce", "inheritance/table-1", "--data", "x"], "--data must be NAME=SOURCE"),
+        (["reproduce", "inheritance/table-1", "--method", "x"], "--method must be supervised or"),
         (["reproduce", "inheritance/table-1", "--minutes", "0"], "--minutes must be above 0"),
         ([*PRETRAIN, "--out", "x", "--method", "byol"], "--method must be one of"),
         ([*PRETRAIN, "--out", "x", "--network", "alexnet"], "--network must be one of resnet18"),

@@ -28,6 +28,9 @@ def reproduce(
         list[str] | None,
         typer.Option(help="NAME=SOURCE, e.g. cifar10=../shared/data/cifar10 [default: the hub]; repeatable."),
     ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Only rows pre-trained so: supervised or contrastive.")
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Stop after so long; the same command again goes on.")
     ] = None,
@@ -49,6 +52,7 @@ def reproduce(
     names = [f"inheritance/{name}" for name in INHERITANCE]
     require(recipe in names, "RECIPE", f"one of {', '.join(names)}", recipe)
     require(scale in SCALES, "--scale", f"one of {', '.join(SCALES)}", scale)
+    require(method in (None, "supervised", "contrastive"), "--method", "supervised or contrastive", method)
     require(minutes is None or minutes > 0, "--minutes", "above 0", minutes)
     for source in data or []:
         require("=" in source, "--data", "NAME=SOURCE, e.g. cifar10=../shared/data/cifar10", source)
@@ -57,7 +61,7 @@ def reproduce(
     out = out or Path(f"runs/inheritance-{scale}")
     options: dict[str, Any] = {
         "sources": dict(source.split("=", 1) for source in data or []), "seed": seed, "device": device,
-        "minutes": minutes, "stopwatch": Stopwatch(),
+        "minutes": minutes, "method": method, "stopwatch": Stopwatch(),
     }  # fmt: skip
     try:
         with stage_progress() as progress:

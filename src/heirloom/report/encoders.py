@@ -14,8 +14,8 @@ from heirloom.results import Summary
 MEASURES = {
     "colour_count": "colours",
     "colour_rank": "colour rank",
-    "energy_concentration": "energy concentration",
-    "spatial_concentration": "spatial concentration",
+    "energy_concentration": "energy conc.",
+    "spatial_concentration": "spatial conc.",
     "hoyer": "Hoyer",
 }
 EXPLANATION = (
@@ -75,7 +75,7 @@ def measures(rows: list[dict[str, Any]]) -> Table:
 
 
 def interval(value: dict[str, Any]) -> str:
-    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    return f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
 
 
 def filter_sections(details: list[dict[str, Any]]) -> list[Section]:

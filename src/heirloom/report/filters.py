@@ -15,7 +15,7 @@ from torch import Tensor
 from heirloom.analysis.filters import drawn
 from heirloom.report.figures import image_uri
 
-CELL = 30  # pixels that a drawn filter is wide, about
+WIDTH, CELL = 640, 64  # pixels of a mosaic, about, and of one filter in it, at most
 STAGES, ROWS = 9, 8  # of the strip
 FRAMES, MILLISECONDS = 60, 250  # of the animation
 Pixels = np.ndarray[Any, Any]
@@ -26,7 +26,7 @@ def mosaic(filters: Tensor) -> Pixels:
     cells = drawn(filters).numpy()
     count, channels, side, _ = cells.shape
     columns = math.ceil(math.sqrt(2 * count))
-    scale, rows = max(1, round(CELL / side)), math.ceil(count / columns)
+    scale, rows = max(1, round(min(CELL, WIDTH / columns) / side)), math.ceil(count / columns)
     step = side * scale + 2
     picture = np.ones((channels, rows * step + 2, columns * step + 2))
     for number, cell in enumerate(cells):

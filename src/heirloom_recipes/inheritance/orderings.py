@@ -49,7 +49,7 @@ def _near_zero(row: PaperRow, verdicts: Verdicts) -> dict[str, Any]:
 
     ours = proportion(verdicts[row.name]["robust"])
     verdict = "holds" if ours.high < NEAR_ZERO else "reversed" if ours.low > NEAR_ZERO else "open"
-    claim = f"{shown(row)}: robust accuracy near 0 (below {NEAR_ZERO})"
+    claim = f"{shown(row)} near 0 (below {100 * NEAR_ZERO:g} %), robust"
     return {"claim": claim, "column": "robust", "ours": ours, "paper": row.robust, "verdict": verdict}
 
 
@@ -71,26 +71,27 @@ def _claims(lower: PaperRow, higher: PaperRow) -> list[tuple[str, str]]:
     a, b = lower.encoder, higher.encoder
     if a.data != b.data or a.stem != b.stem:
         return []
-    if _is_clean_clean(lower) and a.method == "supervised" and a.augmented:
-        if b.adversarial and b.augmented and higher.downstream == "clean":
-            return [(f"{shown(higher)} inherits robustness over {shown(lower)}", "robust")]
-        if b == a and higher.downstream == "adversarial":
-            return [(f"{shown(higher)} gains some robustness over {shown(lower)}", "robust")]
+    robust = [(f"{shown(higher)} > {shown(lower)}, robust", "robust")]
+    if _is_clean_clean(lower) and a.method == "supervised":
+        inherits = b.adversarial and b.augmented and higher.downstream == "clean"
+        return robust if inherits or (b == a and higher.downstream == "adversarial") else []
     if a == b and a.adversarial and (lower.downstream, higher.downstream) == ("clean", "adversarial"):
-        return [(f"{shown(higher)} is above {shown(lower)}", "robust")]
-    if lower.downstream == "adversarial" and not a.adversarial:
-        if b.adversarial and higher.downstream == "clean":
-            return [(f"{shown(higher)} is above {shown(lower)}", "robust")]
-        if b == a and higher.downstream == "clean":
-            return [(f"{shown(lower)} loses accuracy against {shown(higher)}", "clean")]
+        return robust
+    if lower.downstream == "adversarial" and not a.adversarial and higher.downstream == "clean":
+        if b.adversarial:
+            return robust
+        return [(f"{shown(higher)} > {shown(lower)}, clean", "clean")] if b == a else []
     if a.method == b.method == "contrastive" and lower.downstream == higher.downstream == "clean":
-        if a.augmented and b.augmented and b.adversarial and not a.adversarial:
-            return [(f"{shown(higher)} is above {shown(lower)}", "robust")]
-        if a.adversarial == b.adversarial and b.augmented and not a.augmented:
-            return [(f"{shown(higher)} is above {shown(lower)}", "robust")]
+        adversarial = a.augmented and b.augmented and b.adversarial and not a.adversarial
+        augmented = a.adversarial == b.adversarial and b.augmented and not a.augmented
+        return robust if adversarial or augmented else []
     return []
 
 
 def shown(row: PaperRow) -> str:
-    extra = "" if row.encoder.augmented else ", no augmentation"
-    return f"{row.encoder.data}, {row.encoder.pretrain}{extra} / {row.downstream}"
+    """``adversarial supervised / clean``; CIFAR-10 goes without saying."""
+    key = row.encoder
+    extra = [key.data] if key.data != "cifar10" else []
+    extra += [] if key.augmented else ["no augmentation"]
+    suffix = f" ({', '.join(extra)})" if extra else ""
+    return f"{key.pretrain}{suffix} / {row.downstream}"

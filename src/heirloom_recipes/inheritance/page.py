@@ -35,7 +35,7 @@ def rows_table(summary: Summary) -> Table:
         paper = [f"{100 * row['paper'][name]:.1f}" for name in ("clean", "robust")]
         rows.append([row_name(row), ours[0], paper[0], ours[1], paper[1]])
     caption = (
-        f"Accuracy on CIFAR-10's test images in %, with 95 % intervals over images; robust: worst case over "
+        f"Accuracy in % on CIFAR-10's test images [95 % interval over images]; robust: worst case over "
         f"{summary.settings['attacks']}, {summary.settings['threat']}."
     )
     return Table(caption, ["pre-training / downstream", "clean", "paper", "robust", "paper"], rows)
@@ -47,18 +47,18 @@ def orderings_table(summary: Summary) -> Table:
     for o in summary.details["orderings"]:
         kind = Proportion if "near 0" in o["claim"] else Difference
         ours = str(kind.model_validate(o["ours"]))
-        rows.append([o["claim"], o["column"], ours, f"{100 * o['paper']:+.1f}", o["verdict"]])
+        rows.append([o["claim"], o["verdict"], ours, f"{100 * o['paper']:+.1f}"])
     caption = (
-        "Paired differences on the same test images in percentage points, with 95 % intervals. Holds, reversed: "
-        "the interval lies on that side of 0; open: it includes 0."
+        "Paired differences on the same test images in percentage points [95 % interval]. Holds, reversed: the "
+        "interval lies on that side of 0; open: it includes 0."
     )
-    return Table(caption, ["claim", "accuracy", "ours", "paper", "verdict"], rows)
+    return Table(caption, ["claim: pre-training / downstream", "here", "ours", "paper"], rows)
 
 
 def row_name(row: dict[str, Any]) -> str:
     extra = " (no augmentation)" if not row["augmentation"] else ""
-    stem = " 7x7" if row["stem"] == "7x7" else ""
-    return f"{row['pretrain_data']}{stem}: {row['pretrain']}{extra} / {row['downstream']}"
+    data = f"{row['pretrain_data']}: " if row["pretrain_data"] != "cifar10" else ""
+    return f"{data}{row['pretrain']}{extra} / {row['downstream']}"
 
 
 def _figure(rows: list[dict[str, Any]]) -> Figure:

@@ -36,10 +36,12 @@ def table(name: str, scale: str, out: Path, **options: Any) -> Summary:
 def filters(scale: str, out: Path, *, stopwatch: Stopwatch | None = None, **options: Any) -> Summary:
     """Figures 5 to 10: drawings, and the measures of clean and adversarial filters with their difference."""
     stopwatch = stopwatch or Stopwatch()
-    keys = [key for pair in FILTER_PAIRS for key in pair]
+    method = options.pop("method", None)
+    pairs = [pair for pair in FILTER_PAIRS if method in (None, pair[0].method)]
+    keys = [key for pair in pairs for key in pair]
     runner, found = encoder_filters(keys, scale, out, **options)
     rows: list[dict[str, Any]] = []
-    for clean, adversarial in FILTER_PAIRS:
+    for clean, adversarial in pairs:
         weights = [found[key.folder][1] for key in (clean, adversarial)]
         for key, w in zip((clean, adversarial), weights, strict=True):
             rows.append({"encoder": key.folder, "filters": list(w.shape), **plain(purity(w))})

@@ -175,17 +175,21 @@ def reproduce_table(
     device: str = "cpu",
     progress: Progress | None = None,
     minutes: float | None = None,
+    method: str | None = None,
     stopwatch: Stopwatch | None = None,
 ) -> Summary:
     """Run one table at one scale; ``out`` gets ``<table>.json`` beside the shared work.
+
+    Args:
+        method: ``supervised`` or ``contrastive``: leave out the rows pre-trained otherwise.
 
     Raises:
         OutOfTimeError: after ``minutes``; the same call again goes on.
     """
     stopwatch = stopwatch or Stopwatch()
     runner = _runner(scale_name, sources, out, seed, device, progress, minutes)
-    rows = tuple(row for row in TABLES[table] if runner.covers(row))
-    missing = [shown(row) for row in TABLES[table] if not runner.covers(row)]
+    rows = tuple(row for row in TABLES[table] if runner.covers(row) and method in (None, row.encoder.method))
+    missing = [shown(row) for row in TABLES[table] if row not in rows]
     found = {row.name: runner.row(row) for row in rows}
     orderings = check_orderings(rows, found)
     return stopwatch.summary(
