@@ -4,8 +4,8 @@
     python benchmarks/broken_defences.py --table results/audit/summary.json --docs docs/trust.md    # seconds
 
 AutoAttack is pyautoattack's `standard` version, with its own checks' warnings; the adaptive attack is PGD-100 on
-what someone who knows the defence would differentiate, cross-entropy and margin, then a random search of 1000
-queries on the defence itself. A randomised defence is scored by the mean over 20 fresh draws.
+what someone who knows the defence would differentiate, cross-entropy and margin, then Square Attack with
+1000 queries on the defence itself. A randomised defence is scored by the mean over 20 fresh draws.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from heirloom.attacks.losses import cross_entropy, margin, misclassified
 from heirloom.attacks.pgd import pgd
+from heirloom.attacks.square import square
 from heirloom.data.images import load_images
 from heirloom.evaluation import broken
 from heirloom.evaluation.audit import audit, audit_details, failed
-from heirloom.evaluation.audit.search import random_search
 from heirloom.evaluation.chunks import seeded
 from heirloom.evaluation.statistics import proportion
 from heirloom.evaluation.verdicts import evaluate
@@ -136,7 +136,7 @@ def adaptive(model: nn.Module, stand_in: nn.Module, x: Tensor, y: Tensor, seed: 
             generator=generator_of(seed, loss.__name__))
         for loss in (cross_entropy, margin)
     ]  # fmt: skip
-    found.append(random_search(model, x, y, broken.THREAT, generator_of(seed, "search"), 1000))
+    found.append(square(model, x, y, broken.THREAT, queries=1000, generator=generator_of(seed, "square")))
     scores = torch.stack([score(model, images, y) for images in found])
     best = scores.argmin(0)
     return torch.stack(found)[best, torch.arange(len(x))]

@@ -106,7 +106,7 @@ def _findings(
         *seen,
         *gradients(probe),
         symptoms.one_step(probe),
-        symptoms.black_box(probe),
+        symptoms.black_box(probe, evaluation),
         symptoms.transfer(probe, surrogate),
         symptoms.blind(probe, without or _without_preprocessor(probe.model.model)),
         symptoms.eps(probe),

@@ -43,7 +43,7 @@ MECHANISMS = {
 }
 SYMPTOMS = {
     "one-step": "one step fools more than many (Carlini et al. 2019; Athalye et al. 2018)",
-    "black-box": "random search fools what gradients could not (Athalye et al. 2018; AutoAttack's check)",
+    "black-box": "Square Attack fools what gradients could not (Athalye et al. 2018; AutoAttack's check)",
     "transfer": "images made on a surrogate fool what gradients could not (Athalye et al. 2018; Pintor "
     "et al., I5)",
     "blind": "an attack that ignores the preprocessor beats the end-to-end one (Tramèr et al. 2020)",

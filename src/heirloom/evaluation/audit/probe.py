@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.apgd import apgd
 from heirloom.attacks.fgsm import fgsm
 from heirloom.attacks.gradient import input_gradient
 from heirloom.attacks.losses import Loss, cross_entropy, margin, misclassified
@@ -93,20 +94,25 @@ class Probe:
 
     def pgd(
         self, loss: Loss, steps: int, *, threat: Threat | None = None, among: Tensor | None = None,
-        model: nn.Module | None = None, step_size: float | None = None, restarts: int = 1,
+        model: nn.Module | None = None, restarts: int = 1,
     ) -> Tensor:  # fmt: skip
         """(K,) bool: those of ``among`` (default: the right ones) on which PGD makes the model err.
 
-        ``model``: another one to differentiate; what it finds is tried on the model itself.
+        ``model``: another one to differentiate; what it finds is tried on the model itself. For L1: APGD.
         """
         threat = threat or self.threat
         generator = self.generator(loss.__name__, steps, threat.eps, restarts)
         source = self.model if model is None else model
 
         def attack(x: Tensor, y: Tensor) -> Tensor:
+            if threat.norm == "L1":  # steps along one coordinate get nowhere: Croce and Hein, ICML 2021
+                return apgd(
+                    source, x, y, threat, loss=loss, steps=max(steps, 40), restarts=restarts,
+                    until=misclassified, generator=generator,
+                )  # fmt: skip
             return pgd(
-                source, x, y, threat, loss=loss, steps=steps, step_size=step_size, restarts=restarts,
-                until=misclassified, generator=generator,
+                source, x, y, threat, loss=loss, steps=steps, restarts=restarts, until=misclassified,
+                generator=generator,
             )  # fmt: skip
 
         return self.fools(attack, among)
