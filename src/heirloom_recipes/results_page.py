@@ -18,7 +18,8 @@ MOST_ROWS = 40
 HEADER = """# Results
 
 Made from `results/` by `python -m heirloom_recipes.results_page`; do not edit. Proportions are in %, with 95 %
-intervals over examples; means have their standard deviation over repeats. Timings are of the machine that each section names.
+intervals over examples; means have their standard deviation over repeats. Timings are of the machine that each
+section names.
 """
 
 
