@@ -142,4 +142,5 @@ def test_benchmark_runs_small() -> None:
     module = benchmark()
     row = module.compare(replace(SMALL, d=100, nodes=1000), 2, 0)
     assert row["largest_difference"] < 1e-4
+    assert row["dense_seconds"] > 0
     assert module.floor(SMALL, 2)["list_adds"] == 11 * 70 * 300 * 2
