@@ -46,7 +46,8 @@ def _lead(summary: Summary) -> str:
     row = summary.rows[-1]
     last = [key for key in row if key in LABELS or key.startswith(("pgd", "apgd"))][-1]
     sentence = (
-        f"With {row['defence']} in front, {_percent(row['clean'])} of the test images are classified rightly, and "
+        f"With {_short(row['defence'])} in front, {_percent(row['clean'])} of the test images are "
+        "classified rightly, and "
         f"{_percent(row[last])} still are when each may be changed within {summary.settings.get('threat')} "
         f"by the attack '{last}'"
     )
@@ -54,6 +55,10 @@ def _lead(summary: Summary) -> str:
     if other is None:
         return sentence + "."
     return sentence + f"; without it, {_percent(other['clean'])} and {_percent(other[last])}."
+
+
+def _short(defence: str) -> str:
+    return NAMES.get(defence, defence).partition(" (")[0]
 
 
 def _percent(value: Any) -> str:
@@ -95,7 +100,7 @@ def _first_and_last(defences: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _grid(detail: dict[str, Any]) -> Images:
-    columns = ["clean", "perturbation", "adversarial", "clean, preprocessed", "adversarial, preprocessed"]
+    columns = ["clean", "change", "attacked", "clean, seen", "attacked, seen"]
     rows = []
     for example in detail["examples"]:
         said = {
@@ -113,8 +118,8 @@ def _grid(detail: dict[str, Any]) -> Images:
         rows.append((example["label"], pictures))
     return Images(
         f"{NAMES.get(detail['defence'], detail['defence'])}: the first test images, whatever they show. Left: the "
-        "true class; under a picture: the prediction, red where wrong. The perturbation is drawn with "
-        "its largest value as black or white. Where no attack succeeded, the adversarial image is the clean one.",
+        "true class; under a picture: the prediction, red where wrong. The change is drawn with its "
+        "largest value as black or white; seen is what the preprocessor hands to the model. Where no attack succeeded, the adversarial image is the clean one.",
         columns,
         rows,
     )
