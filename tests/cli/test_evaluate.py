@@ -6,6 +6,12 @@ import pytest
 
 from heirloom import Summary
 from heirloom.cli import main
+from heirloom.encoders import EncoderSettings, load_encoder
+from heirloom.hub import DefendedModel
+from heirloom.preprocessors import build_preprocessor
+from heirloom.results import Stopwatch
+
+from ..evaluation.subjects import linear
 
 LINEAR = "tests.evaluation.subjects:linear"
 QUANTISED = "heirloom.evaluation.broken:pixel_quantiser"
@@ -88,6 +94,26 @@ def test_resume_of_a_finished_run_measures_nothing_again(tmp_path: Path) -> None
     files = {file: file.stat().st_mtime_ns for file in (tmp_path / "verdicts").rglob("*.safetensors")}
     assert run(*arguments, "--resume") == 0
     assert files == {file: file.stat().st_mtime_ns for file in files}
+
+
+def test_a_saved_defence_brings_its_own_threat_and_data(tmp_path: Path) -> None:
+    encoder = load_encoder(EncoderSettings("tests.evaluation.subjects:features"))
+    model = DefendedModel(
+        build_preprocessor("mlp", (1, 8, 8)), encoder, linear().layer,
+        image_shape=(1, 8, 8), classes=tuple("0123456789"), defence={"method": "cropd", "threat": "Linf 0.06"},
+    )  # fmt: skip
+    model.save_pretrained(tmp_path)
+    arguments = [str(tmp_path), "--trust-remote-code", "--limit", "40", "--attacks", "fgsm", "--no-audit"]
+    assert run(*arguments) == 2  # no summary.json yet that names the data
+    Stopwatch("test").summary(seed=0, rows=[], settings={"data": "digits: 9 images"}).write(
+        tmp_path / "summary.json"
+    )
+    assert run(*arguments) == 0
+    summary = Summary.read(tmp_path / "evaluation" / "summary.json")
+    assert summary.rows[0]["model"] == "cropd"
+    assert summary.rows[0]["threat"] == "Linf 0.06"
+    assert summary.settings["data"] == "digits"
+    assert run(*[part for part in arguments if part != "--trust-remote-code"]) == 2  # code must be trusted
 
 
 def test_dtype_and_autocast(tmp_path: Path) -> None:

@@ -40,5 +40,10 @@ def slow_linear() -> nn.Module:
     return linear(seconds=0.004)
 
 
+def features() -> nn.Module:
+    """A foundation model of sorts: the pixels themselves."""
+    return nn.Flatten()
+
+
 def not_a_module() -> str:
     return "a string"

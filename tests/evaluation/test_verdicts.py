@@ -120,6 +120,18 @@ def test_out_of_memory_halves_the_batch_and_is_repeatable(model: nn.Module, data
     assert torch.equal(found.correct["clean"], roomy.correct["clean"])
 
 
+def test_a_halved_batch_is_remembered_over_a_resume(model: nn.Module, data: tuple, tmp_path: Path) -> None:
+    settings = {"batch_size": 50, "folder": tmp_path}
+    whole = evaluate(cramped(model), data, THREAT, ["pgd-5"], **settings)
+    files = sorted(tmp_path.rglob("*.safetensors"))
+    for file in files[len(files) // 2 :]:
+        file.unlink()
+    again = evaluate(cramped(model), data, THREAT, ["pgd-5"], resume=True, **settings)
+    assert same(whole, again)
+    assert torch.equal(whole.x_adv, again.x_adv)
+    assert whole.batch == again.batch == 13
+
+
 def test_out_of_memory_for_one_image_is_one_sentence(model: nn.Module, data: tuple) -> None:
     twin = cramped(model)
     twin.most = 2  # the first look at the model takes two
