@@ -10,7 +10,7 @@ from heirloom.files import write_text
 from heirloom.report.audit import audit_section
 from heirloom.report.figures import data_uri, new_axes
 from heirloom.report.page import Figure, Images, Part, Section, Table, Text, page
-from heirloom.report.tables import LABELS, accuracy_table, shown
+from heirloom.report.tables import accuracy_table, is_proportion, shown
 from heirloom.results import Summary
 
 NAMES = {
@@ -44,11 +44,10 @@ def _title(summary: Summary) -> str:
 
 def _lead(summary: Summary) -> str:
     row = summary.rows[-1]
-    last = [key for key in row if key in LABELS or key.startswith(("pgd", "apgd"))][-1]
+    last = [key for key, value in row.items() if is_proportion(value)][-1]
     sentence = (
         f"With {_short(row['defence'])} in front, {_percent(row['clean'])} of the test images are "
-        "classified rightly, and "
-        f"{_percent(row[last])} still are when each may be changed within {summary.settings.get('threat')} "
+        f"classified rightly, and {_percent(row[last])} still are when each may be changed within {summary.settings.get('threat')} "
         f"by the attack '{last}'"
     )
     other = next((r for r in summary.rows if r["defence"] == "identity" and r is not row), None)
@@ -119,7 +118,8 @@ def _grid(detail: dict[str, Any]) -> Images:
     return Images(
         f"{NAMES.get(detail['defence'], detail['defence'])}: the first test images, whatever they show. Left: the "
         "true class; under a picture: the prediction, red where wrong. The change is drawn with its "
-        "largest value as black or white; seen is what the preprocessor hands to the model. Where no attack succeeded, the adversarial image is the clean one.",
+        "largest value as black or white; seen is what the preprocessor hands to "
+        "the model. Where no attack succeeded, the attacked image is the clean one.",
         columns,
         rows,
     )
