@@ -115,8 +115,9 @@ def defend(
 
 
 def publish(model: DefendedModel, summary: Summary, out: Path) -> None:
-    """Write summary.json, the model card and report.html of a measured model."""
+    """Write summary.json (and results/defend.json, beside later measurements), model card and report.html."""
     summary.write(out / "summary.json")
+    summary.write(out / "results" / "defend.json")
     model.summary = summary.model_dump()
     model.generate_model_card().save(out / "README.md")
     defence_page(summary, out / "report.html")

@@ -47,8 +47,8 @@ def _lead(summary: Summary) -> str:
     last = [key for key, value in row.items() if is_proportion(value)][-1]
     sentence = (
         f"With {_short(row['defence'])} in front, {_percent(row['clean'])} of the test images are "
-        f"classified rightly, and {_percent(row[last])} still are when each may be changed within {summary.settings.get('threat')} "
-        f"by the attack '{last}'"
+        f"classified rightly, and {_percent(row[last])} still are when each may be changed within "
+        f"{summary.settings.get('threat')} by the attack '{last}'"
     )
     other = next((r for r in summary.rows if r["defence"] == "identity" and r is not row), None)
     if other is None:
