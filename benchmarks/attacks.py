@@ -1,0 +1,277 @@
+"""heirloom's attacks against the peers', in one process, to the same verdicts: seconds and passes.
+
+    python benchmarks/attacks.py --network resnet18 --attack pgd-20 --out results/benchmarks/pgd-resnet18
+    python benchmarks/attacks.py --network resnet18-w16 --attack autoattack --examples 12 \\
+        --out results/benchmarks/autoattack-resnet18-w16
+
+Runs alternate (ours, peer, peer, ours, ...), after one run of each that does not count; a figure is the median
+over ``--repeats``. ``--network`` is trained first, once, if ``--weights`` has none (see attack_networks.py). Passes
+are counted per example: a forward pass over 10 images counts 10, its backward pass 10 more, which makes the
+figure independent of the machine. Peers run as their documentation has it, with the same threat, steps and step
+size, on all images; their verdict is the model's own prediction on what they return.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import logging
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from attack_networks import NAMES, trained
+from heirloom.attacks import autoattack, misclassified, pgd
+from heirloom.attacks.folding import folded
+from heirloom.cli.output import print_table
+from heirloom.data.images import load_images
+from heirloom.results import Stopwatch
+from heirloom.threat import Threat, parse_eps
+
+Contender = Callable[[nn.Module, Tensor, Tensor, Threat, int], Tensor]
+
+
+def main() -> None:
+    options = parse()
+    watch = Stopwatch()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    data = load_images(str(options.data))
+    weights = options.weights or Path(f"runs/bench/{options.network}.safetensors")
+    model = trained(options.network, weights, data.train, seconds=options.train_seconds).to(device)
+    chosen = data.test.limit(options.examples, seed=1)
+    x, y = chosen.images.to(device), chosen.labels.to(device)
+    threat = Threat("Linf", parse_eps(options.eps))
+    rows = measure(model, x, y, threat, options)
+    settings = {
+        "network": options.network, "attack": options.attack, "examples": len(x), "threat": str(threat),
+        "repeats": options.repeats, "data": "cifar10 test, random subset",
+    }  # fmt: skip
+    result = watch.summary(seed=1, rows=rows, device=options.device, settings=settings)
+    result.write(options.out / "summary.json")
+    columns = list(rows[0])
+    print_table(f"{options.attack}, {options.network}", columns, [[row[c] for c in columns] for row in rows])
+
+
+def measure(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, options: argparse.Namespace
+) -> list[dict[str, object]]:
+    """One row a contender: median seconds, passes, robust accuracy, disagreement with ours."""
+    contenders = contenders_of(options.attack)
+    names = [n for n in contenders if not options.only or n in options.only.split(",")]
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    counts: dict[str, tuple[float, float]] = {}
+    verdicts: dict[str, Tensor] = {}
+    for repeat in range(options.repeats):
+        for name in names if repeat % 2 == 0 else names[::-1]:
+            contender = contenders[name]
+            if repeat == 0:  # counts passes, and warms up
+                with PassCounter(model) as counter:
+                    verdicts[name] = verdict(contender, model, x, y, threat, seed=repeat)
+                counts[name] = (counter.forward / len(x), counter.backward / len(x))
+            started = time.perf_counter()
+            verdict(contender, model, x, y, threat, seed=repeat)
+            synchronise(x.device)
+            seconds[name].append(time.perf_counter() - started)
+            print(f"{name}: {seconds[name][-1]:.2f} s", flush=True)
+    with torch.no_grad():
+        clean = float((~misclassified(model(x), y)).double().mean())
+    ours = names[0]
+    return [
+        {
+            "tool": name,
+            "seconds": round(statistics.median(seconds[name]), 3),
+            "fastest": round(min(seconds[name]), 3),
+            "slowest": round(max(seconds[name]), 3),
+            "times ours": round(statistics.median(seconds[name]) / statistics.median(seconds[ours]), 2),
+            "forward": round(counts[name][0], 1),
+            "backward": round(counts[name][1], 1),
+            "clean": round(clean, 4),
+            "robust": round(float(verdicts[name].double().mean()), 4),
+            "agrees": round(float((verdicts[name] == verdicts[ours]).double().mean()), 4),
+            "ours alone robust": int((verdicts[ours] & ~verdicts[name]).sum()),
+        }
+        for name in names
+    ]
+
+
+def verdict(
+    contender: Contender, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int
+) -> Tensor:
+    """(N,) True where the model is still right, in float32, on what the contender returns."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        x_adv = contender(model, x, y, threat, seed)
+    with torch.inference_mode():
+        return ~misclassified(model(x_adv).float(), y).cpu()
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class PassCounter:
+    """Counts the examples that go forward through ``model``, and those for which a gradient comes back.
+
+    Ours runs on a folded copy, which shares no layer with the model: ``PassCounter.watching`` is told of it.
+    """
+
+    active: PassCounter | None = None
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.forward, self.backward, self._handles = model, 0, 0, []  # type: ignore[var-annotated]
+
+    def watch(self, model: nn.Module) -> None:
+        self._handles.append(model.register_forward_hook(self._count))
+
+    def _count(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.forward += len(output)
+        if output.requires_grad and torch.is_grad_enabled():
+            output.register_hook(lambda gradient: self._add(len(gradient)))
+
+    def _add(self, count: int) -> None:
+        self.backward += count
+
+    def __enter__(self) -> PassCounter:
+        self.watch(self.model)
+        PassCounter.active = self
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        PassCounter.active = None
+
+
+def prepared(model: nn.Module, x: Tensor) -> nn.Module:
+    """What the harness attacks: the folded copy (made anew here, so that its cost counts)."""
+    copy = folded(model, x)
+    if PassCounter.active is not None and copy is not model:
+        PassCounter.active.watch(copy)
+    return copy
+
+
+def ours_pgd(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return pgd(
+        prepared(model, x), x, y, threat, steps=20, step_size=threat.eps / 4, until=misclassified,
+        generator=generator,
+    )  # fmt: skip
+
+
+def ours_autoattack(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int) -> Tensor:
+    return autoattack(prepared(model, x), x, y, threat, generator=torch.Generator().manual_seed(seed))
+
+
+def in_bfloat16(contender: Contender) -> Contender:
+    """The attack's passes under bfloat16 autocast; what fooled only those is attacked again in float32, as the
+    harness does."""
+
+    def run(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            x_adv = contender(model, x, y, threat, seed)
+            with torch.no_grad():
+                claimed = misclassified(model(x_adv).float(), y)
+        with torch.no_grad():
+            again = (claimed & ~misclassified(model(x_adv), y)).nonzero().flatten()
+        if len(again):
+            x_adv[again] = contender(model, x[again], y[again], threat, seed + 1)
+        return x_adv
+
+    return run
+
+
+def torchattacks_pgd(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int) -> Tensor:
+    import torchattacks
+
+    torch.manual_seed(seed)
+    return torchattacks.PGD(model, eps=threat.eps, alpha=threat.eps / 4, steps=20)(x, y)
+
+
+def foolbox_pgd(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int) -> Tensor:
+    import foolbox
+
+    torch.manual_seed(seed)
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
+    attack = foolbox.attacks.LinfPGD(steps=20, abs_stepsize=threat.eps / 4)
+    return attack(wrapped, x, y, epsilons=threat.eps)[1]
+
+
+def art_pgd(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int) -> Tensor:
+    import numpy
+    from art.attacks.evasion import ProjectedGradientDescentPyTorch
+    from art.estimators.classification import PyTorchClassifier
+
+    numpy.random.seed(seed)
+    classifier = PyTorchClassifier(
+        model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), 10, clip_values=(0, 1),
+        device_type="gpu" if x.is_cuda else "cpu",
+    )  # fmt: skip
+    attack = ProjectedGradientDescentPyTorch(
+        classifier, eps=threat.eps, eps_step=threat.eps / 4, max_iter=20, num_random_init=1,
+        batch_size=len(x), verbose=False,
+    )  # fmt: skip
+    return torch.from_numpy(attack.generate(x.cpu().numpy(), y.cpu().numpy())).to(x.device)
+
+
+def pyautoattack_standard(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int) -> Tensor:
+    from pyautoattack import AutoAttack
+
+    logging.getLogger("auto-attack").setLevel(logging.ERROR)
+    attack = AutoAttack(
+        model, eps=threat.eps, norm=threat.norm, version="standard", seed=seed, device=str(x.device)
+    )
+    return attack.run_standard_evaluation(x, y, batch_size=len(x))[0]
+
+
+def torchattacks_autoattack(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int) -> Tensor:
+    import torchattacks
+
+    return torchattacks.AutoAttack(model, norm=threat.norm, eps=threat.eps, seed=seed, n_classes=10)(x, y)
+
+
+def contenders_of(attack: str) -> dict[str, Contender]:
+    if attack == "pgd-20":
+        return {
+            "heirloom": ours_pgd,
+            "heirloom bf16": in_bfloat16(ours_pgd),
+            "torchattacks": torchattacks_pgd,
+            "foolbox": foolbox_pgd,
+            "ART": art_pgd,
+        }
+    return {
+        "heirloom": ours_autoattack,
+        "heirloom bf16": in_bfloat16(ours_autoattack),
+        "pyautoattack": pyautoattack_standard,
+        "torchattacks": torchattacks_autoattack,
+    }
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--network", choices=NAMES, default="resnet18")
+    parser.add_argument("--attack", choices=("pgd-20", "autoattack"), default="pgd-20")
+    parser.add_argument("--examples", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--eps", default="4/255")
+    parser.add_argument("--only", default="", help="contenders to run, comma separated; all by default")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared/data/cifar10")
+    parser.add_argument("--weights", type=Path, default=None)
+    parser.add_argument("--train-seconds", type=float, default=240)
+    parser.add_argument("--out", type=Path, required=True)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
