@@ -18,6 +18,7 @@ from heirloom.networks.backbones import load_backbone
 from heirloom.pretraining import PretrainSettings, paper_settings, pretrain, take_over_clean_phase
 from heirloom.pretraining_steps import InnerAttack
 from heirloom.training import TrainingSettings
+from heirloom_recipes.inheritance.scales import scale_settings
 
 THREAT = Threat("Linf", 0.1)
 SETTINGS = PretrainSettings(
@@ -198,6 +199,38 @@ def test_a_run_is_never_written_over(digits: LabelledImages, tmp_path: Path) -> 
     with pytest.raises(InputError, match="--out must be a new folder, or --resume be given"):
         pretrain(digits, THREAT, SETTINGS, tmp_path)
     assert_equal(weights(tmp_path), before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["supervised", "contrastive"])
+def test_the_gpu_scale_runs_at_smoke_size(
+    method: str, digits: LabelledImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bf16, channels_last and a compiled network (captured, not compiled to machine code: that takes minutes),
+    with epochs, network and attack of the smoke scale."""
+    captured = []
+
+    def compile_eagerly(module: torch.nn.Module) -> None:
+        def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
+            captured.append(graph)
+            return graph.forward
+
+        module._compiled_call_impl = torch.compile(module._call_impl, backend=backend)  # type: ignore[assignment]
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_eagerly)
+    scale = scale_settings("gpu", 0, "cpu")
+    settings = getattr(scale, method)
+    assert settings.training.mixed_precision == "bf16"
+    assert settings.compile
+    assert settings.channels_last
+    small = replace(
+        settings, network="resnet8-7x7", clean_epochs=1, adversarial_epochs=1, validation=0.2,
+        attack=replace(settings.attack, steps=1), training=replace(settings.training, batch_size=64),
+    )  # fmt: skip
+    made = pretrain(digits, THREAT, small, tmp_path)
+    assert captured
+    assert all(torch.isfinite(value).all() for value in made.encoder.state_dict().values())
+    assert made.history["adversarial"][0]["loss"] > 0
 
 
 def test_contrastive_training_saves_an_encoder_without_a_head(digits: LabelledImages, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ the classifier's ``head.safetensors``.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -168,13 +169,15 @@ def pretrain(
         synchronise(model)
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # the copy shares all weights; compilation and autocast stay with it, so that validation runs in plain float32
+    trained = copy.copy(model)
     if settings.compile:
-        model.compile()
+        trained.compile()
     _save_filters(folder, encoder, "initial", 0)
     history = {}
     for phase in _phases(settings):
         history[phase] = _one_phase(
-            phase, model, encoder, rest, held_out, threat, settings, folder, resume, report
+            phase, trained, model, encoder, rest, held_out, threat, settings, folder, resume, report
         )
     model.cpu().eval()
     head = model.head if isinstance(model, Classifier) else None
@@ -188,7 +191,7 @@ def _phases(settings: PretrainSettings) -> list[str]:
 
 
 def _one_phase(
-    phase: str, model: nn.Module, encoder: Backbone, data: LabelledImages, held_out: LabelledImages,
+    phase: str, trained: nn.Module, model: nn.Module, encoder: Backbone, data: LabelledImages, held_out: LabelledImages,
     threat: Threat, settings: PretrainSettings, folder: Path, resume: bool, report: Report | None,
 ) -> History:  # fmt: skip
     attacked = threat if phase == "adversarial" else None
@@ -200,10 +203,10 @@ def _one_phase(
 
     def after_epoch(network: nn.Module, epoch: int) -> dict[str, float]:
         _save_filters(folder, encoder, phase, epoch)
-        return best.measure(network, epoch) if best is not None else {}
+        return best.measure(model, epoch) if best is not None else {}
 
     history = train(
-        model,
+        trained,
         data,
         _step(settings, attacked),
         replace(settings.training, epochs=epochs),
