@@ -52,7 +52,7 @@ def test_strict_exits_1_when_the_audit_finds_a_sign(
 ) -> None:
     arguments = options(tmp_path, QUANTISED, eps="0.15", attacks="pgd-5")
     assert run(*arguments) == 0
-    assert run(*arguments, "--strict") == 1
+    assert run(*arguments, "--strict", "--resume") == 1
     said = capsys.readouterr().out
     assert "AUDIT, quantisation" in said
     assert "Remedy" in said
@@ -170,6 +170,12 @@ def test_a_folder_of_another_run_is_not_resumed(tmp_path: Path, capsys: pytest.C
     assert run(*options(tmp_path, attacks="fgsm"), "--no-audit") == 0
     assert run(*options(tmp_path, attacks="fgsm", eps="0.07"), "--no-audit", "--resume") == 2
     assert "--resume needs" in capsys.readouterr().err
+
+
+def test_an_evaluation_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*options(tmp_path, attacks="fgsm"), "--no-audit") == 0
+    assert run(*options(tmp_path, attacks="pgd-2"), "--no-audit") == 2
+    assert "--out must be a new folder, or --resume be given" in capsys.readouterr().err
 
 
 def test_a_verdict_file_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,10 @@ class Store:
         self.folder = folder
 
     def open(self, identity: dict[str, Any], *, resume: bool) -> None:
-        """Start afresh, or, with ``resume``, check that what lies there is the same evaluation's."""
+        """Start in a new folder, or, with ``resume``, check that what lies there is the same evaluation's.
+
+        Verdicts may have taken days: those of another evaluation are never overwritten.
+        """
         if self.folder is None:
             return
         place = self.folder / IDENTITY
@@ -38,7 +40,10 @@ class Store:
                     f"but {', '.join(differ)} differ{'s' if len(differ) == 1 else ''}."
                 )
             return
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if place.exists():
+            raise InputError(
+                f"--out must be a new folder, or --resume be given, but {self.folder} holds an evaluation."
+            )
         write_json(place, identity)
 
     def read(self, stage: str, number: int, index: Tensor) -> ChunkResult | None:
