@@ -7,23 +7,19 @@ represent one kind of feature, and the normalised weight-feature correlations of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.losses import check_labels, misclassified
 from heirloom.errors import require
-from heirloom.evaluation.statistics import proportion
-from heirloom.results import Proportion
 
 Data = tuple[Tensor, Tensor]
 
 
-def feature_learning_accuracy(
+def feature_learned(
     model: nn.Module, representative: Data, *, batch_size: int = 256, device: str | torch.device = "cpu"
-) -> Proportion:
-    """The share of ``representative`` that the model gives its feature's class.
+) -> Tensor:
+    """True (N,) where the model gives a representative its feature's class.
 
     Args:
         model: any classifier, measured in eval mode and left as it was.
@@ -46,17 +42,15 @@ def feature_learning_accuracy(
                 correct.append(~misclassified(logits, labels.to(device)).cpu())
     finally:
         model.train(was_training)
-    return proportion(torch.cat(correct))
+    return torch.cat(correct)
 
 
-def feature_learning(
-    model: nn.Module, representatives: Mapping[str, Data], *, batch_size: int = 256, device: str = "cpu"
-) -> dict[str, Proportion]:
-    """:func:`feature_learning_accuracy` on each of several representative data sets, by name."""
-    return {
-        name: feature_learning_accuracy(model, data, batch_size=batch_size, device=device)
-        for name, data in representatives.items()
-    }
+def feature_learning_accuracy(
+    model: nn.Module, representative: Data, *, batch_size: int = 256, device: str | torch.device = "cpu"
+) -> float:
+    """The share of :func:`feature_learned` (Definition 4.1)."""
+    learned = feature_learned(model, representative, batch_size=batch_size, device=device)
+    return float(learned.double().mean())
 
 
 def feature_correlation(weight: Tensor, features: Tensor) -> Tensor:

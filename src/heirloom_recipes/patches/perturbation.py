@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heirloom.analysis.feature_learning import feature_learning
+from heirloom.analysis.feature_learning import feature_learned
 from heirloom.data.patches import PatchDistribution, PatchSample, sample_patches
 from heirloom.evaluation.statistics import mean, proportion
 from heirloom.networks.patch_cnn import PatchCNN
@@ -55,7 +55,7 @@ def _network_rows(
     network = PatchCNN(run.weights[number], rho=float(run.training.rho), q=run.training.q)
     base = {"training": run.training.kind, "objective": run.training.objective, "seed": seed}
     kinds = {kind: (sample.representative(kind), sample.y) for kind in ("robust", "non-robust")}
-    learned = feature_learning(network, kinds)
+    learned = {kind: proportion(feature_learned(network, data)) for kind, data in kinds.items()}
     confidence = {kind: _confidence(network, *data) for kind, data in kinds.items()}
     rows: list[dict[str, Any]] = [
         {**base, "eps": None, "feature_learning": learned, "confidence": confidence},
