@@ -64,7 +64,7 @@ def _over_seeds(holds: Tensor | list[bool]) -> Proportion:
 
 
 def _verdict_table(runs: list[PhaseRun]) -> dict[str, Any]:
-    columns = ["training", "seeds", "clean 1", "robust 0", "robust >= .95", "phases in order", "mean robust"]
+    columns = ["training", "seeds", "clean 1", "robust 0", "robust >= .95", "in order", "mean"]
     rows = []
     for run in runs:
         n = len(run.seeds)
@@ -73,7 +73,7 @@ def _verdict_table(runs: list[PhaseRun]) -> dict[str, Any]:
         cells = [f"{int(count.sum())}/{n}" for count in counts]
         order = f"{in_order}/{n}" if run.training.kind == "adversarial" else "-"
         rows.append([_label(run), n, *cells, order, f"{run.curves.robust[-1].mean():.3f}"])
-    return table("Where training ends: in how many seeds", columns, rows)
+    return table("Where training ends, in how many seeds; mean: robust accuracy over seeds", columns, rows)
 
 
 def _seed_table(runs: list[PhaseRun]) -> dict[str, Any]:
@@ -110,14 +110,19 @@ def _panel(run: PhaseRun) -> dict[str, Any]:
 
 
 def phase_section(details: dict[str, Any]) -> Section:
-    parts: list[Any] = [Text(details["rule"])]
+    parts: list[Any] = []
     for panel in details["panels"]:
-        caption = f"{panel['title']}: mean and one standard deviation over {panel['seeds']} seeds"
+        over = (
+            f"mean and one standard deviation over {panel['seeds']} seeds" if panel["seeds"] > 1 else "1 seed"
+        )
+        caption = f"{panel['title']}: {over}"
         marked = [name for name in ("clean", "overtaken", "robust") if panel[f"{name}_at"] is not None]
         if "adversarial" in panel["title"] and marked:
             caption += f"; dotted lines: median step of {', '.join(marked)}"
         parts.append(Figure(caption, _drawing(panel)))
-    return Section("How features are learned (Figure 3)", [*page_tables(details), *parts])
+    verdicts, landmarks = page_tables(details)
+    parts = [verdicts, *parts, Text(details["rule"]), landmarks]
+    return Section("How features are learned (Figure 3)", parts)
 
 
 def _drawing(panel: dict[str, Any]) -> str:
@@ -125,7 +130,7 @@ def _drawing(panel: dict[str, Any]) -> str:
 
     from heirloom.report.figures import COLOURS, data_uri, new_axes
 
-    figure, (left, right) = new_axes(2, figsize=(9.0, 3.4))
+    figure, (left, right) = new_axes(2, figsize=(7.6, 3.2))
     pairs = (
         (left, "robust_correlation", "robust features", COLOURS[0]),
         (left, "non_robust_correlation", "non-robust features", COLOURS[1]),

@@ -38,7 +38,7 @@ def _caption(panel: dict[str, Any]) -> str:
 def _drawing(panel: dict[str, Any], details: dict[str, Any]) -> str:
     from heirloom.report.figures import data_uri, new_axes
 
-    figure, axes = new_axes(2, figsize=(9.0, 3.6), sharey=True)
+    figure, axes = new_axes(2, figsize=(7.6, 3.4), sharey=True)
     cells = [cell for cell in details["cells"] if cell["panel"] == panel["axis"]]
     shape = (len(panel["values"]), len(panel["eps"]))
     image: Any = None
