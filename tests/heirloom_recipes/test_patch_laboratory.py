@@ -17,6 +17,7 @@ from heirloom_recipes.patches.minima import minima_findings
 from heirloom_recipes.patches.perturbation import model_free_perturbation, perturbation_findings
 from heirloom_recipes.patches.phases import noisy_run, phase_runs
 from heirloom_recipes.patches.regime import regime_findings
+from heirloom_recipes.patches.regime_page import regime_section
 
 
 def test_minima_agree_with_the_closed_form_everywhere() -> None:
@@ -81,8 +82,11 @@ def test_the_model_free_perturbation_breaks_standard_training_only() -> None:
 
 
 def test_a_small_regime_follows_the_inequality() -> None:
-    found = regime_findings(1, ascent_seeds=2, axes={"alpha": (4.0,)}, eps_grid=(0.4, 0.55, 0.7, 1.0))
-    cells = [row for row in found.rows if row["panel"] == "alpha"]
+    axes = {"alpha": (4.0, 5.5)}
+    found = regime_findings(1, ascent_seeds=2, axes=axes, eps_grid=(0.4, 0.55, 0.7, 1.0))
+    section = regime_section(found.details)
+    assert [part.kind for part in section.parts] == ["text", "table", "table", "figure"]
+    cells = [row for row in found.rows if row.get("alpha") == 4.0]
     assert [cell["possible"] for cell in cells] == [False, True, False, False]
     assert [cell["adversarial_robust"] >= 0.95 for cell in cells] == [True, True, False, False]
     assert [cell["standard_robust"] == 0 for cell in cells] == [False, True, True, True]

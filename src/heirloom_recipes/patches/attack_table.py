@@ -42,12 +42,12 @@ SCALE = 16.0  # patch coordinates from -8 to 8 as pixels: alpha + eps never touc
 SNAPSHOTS = (200, 250, 300, 350, 400)
 HAND_BUILT = (("non-robust", 1.0), ("non-robust", 10.0), ("robust", 3.0), ("robust", 30.0), ("robust", 100.0))
 COLUMNS = {  # the table's columns: groups of networks
-    "v alone": ("v alone, gamma 1", "v alone, gamma 10"),
+    "v": ("v alone, gamma 1", "v alone, gamma 10"),
     "u, gamma 3": ("u alone, gamma 3",),
-    "u, gamma 30, 100": ("u alone, gamma 30", "u alone, gamma 100"),
+    "u, gamma >= 30": ("u alone, gamma 30", "u alone, gamma 100"),
     "standard": ("standard, end",),
-    "adversarial, midway": tuple(f"adversarial, step {step}" for step in SNAPSHOTS),
-    "adversarial, end": ("adversarial, end",),
+    "midway": tuple(f"adversarial, step {step}" for step in SNAPSHOTS),
+    "adversarial": ("adversarial, end",),
 }
 Network = tuple[str, Tensor, Training]
 
@@ -64,7 +64,7 @@ def attack_suite(ascent_step: float) -> list[Attack | str]:
         Attack("margin, redrawn", (_pgd(loss=margin, redraw_flat=True),)),
         "strong",
         "multi-targeted-20",
-        Attack("+ filter start", (_from_strongest_filter,)),
+        Attack("targeted, filter start", (_from_strongest_filter,)),
     ]
 
 
@@ -155,8 +155,9 @@ def _table(rows: list[dict[str, Any]]) -> dict[str, Any]:
         wrong = sum(row["wrong"][name] for row in rows)
         cells.append(line(name, f"{wrong}/{points}", lambda row: row["reported"][name]))  # noqa: B023
     caption = (
-        "Robust accuracy in % that each attack alone would have reported, and its wrong verdicts; open: "
-        "points that no corner breaks and that the upper bound does not certify either"
+        "Robust accuracy in % that each attack alone would have reported, and its wrong verdicts. v, u: "
+        "hand-built networks; midway and adversarial: steps 200 to 400 and the end of adversarial training. "
+        "Open: points that no corner breaks and that the upper bound does not certify either"
     )
     return table(caption, ["attack", *COLUMNS, "wrong"], cells)
 

@@ -77,6 +77,7 @@ def patches_page(summary: Summary) -> str:
 
 
 def write(summary: Summary, out: Path) -> None:
-    """``out``/summary.json and ``out``/report.html."""
+    """``out``/summary.json and ``out``/report.html, once the page is drawn."""
+    drawn = patches_page(summary)
     summary.write(out / "summary.json")
-    write_text(out / "report.html", patches_page(summary))
+    write_text(out / "report.html", drawn)

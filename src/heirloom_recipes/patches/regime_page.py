@@ -11,16 +11,16 @@ from heirloom.report import Figure, Section, Text
 from heirloom_recipes.patches.findings import page_tables
 
 NAMES = {"alpha": "alpha", "beta": "beta", "patches": "P", "robust_patches": "J_R", "rho": "rho"}
-LINES = (("slack", "#000000", "-"), ("vulnerability", "#D55E00", "--"), ("dominance", "#0072B2", "-."))
+LINES = (("slack", "#E8000B", "-"), ("vulnerability", "#D55E00", "--"), ("dominance", "#0072B2", "-."))
 
 
 def regime_section(details: dict[str, Any]) -> Section:
     text = (
-        "Adversarial training can only win where a network of robust features alone withstands every "
-        "attack (slack > 1), and it is only needed where the non-robust features dominate and can be "
-        "attacked. Both claims of the paper hold at once between the dashed and the solid line, on the "
-        "side of the dash-dotted one where the non-robust features dominate; the dotted line is eps = "
-        "beta, which that region never reaches. Small rho ends the polynomial region early, which the "
+        "Where the non-robust features can be attacked (vulnerability), adversarial training can only win if a "
+        "network of robust features alone withstands every attack (slack > 1); it is only needed where the "
+        "non-robust features dominate. Both claims of the paper hold at once between the dashed and the solid "
+        "line, on the side of the dash-dotted one where the non-robust features dominate; the dotted line is "
+        "eps = beta, which that region never reaches. Small rho ends the polynomial region early, which the "
         "inequality does not know."
     )
     figures = [Figure(_caption(panel), _drawing(panel, details)) for panel in details["panels"]]
@@ -38,20 +38,18 @@ def _caption(panel: dict[str, Any]) -> str:
 def _drawing(panel: dict[str, Any], details: dict[str, Any]) -> str:
     from heirloom.report.figures import data_uri, new_axes
 
-    figure, axes = new_axes(2, figsize=(7.6, 3.4), sharey=True)
-    cells = [cell for cell in details["cells"] if cell["panel"] == panel["axis"]]
+    figure, axes = new_axes(2, figsize=(7.6, 3.4))
     shape = (len(panel["values"]), len(panel["eps"]))
     image: Any = None
-    for axis, key, title in zip(
-        axes, ("adversarial_robust", "standard_robust"), ("adversarial", "standard"), strict=True
-    ):
-        grid = np.array([cell[key] for cell in cells]).reshape(shape)
+    for axis, title in zip(axes, ("adversarial", "standard"), strict=True):
+        grid = np.array(panel[title]).reshape(shape)
         rows = np.arange(len(panel["values"]))
         image = axis.pcolormesh(panel["eps"], rows, grid, vmin=0, vmax=1, cmap="cividis", shading="nearest")
         _conditions(axis, panel, details["base"])
         axis.set(xlabel="eps", title=f"{title} training")
         axis.set_yticks(rows, [f"{value:g}" for value in panel["values"]])
     axes[0].set_ylabel(NAMES[panel["axis"]])
+    axes[1].set_yticklabels([])
     figure.colorbar(image, ax=axes, label="robust accuracy")
     return data_uri(figure)
 
