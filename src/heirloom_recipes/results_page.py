@@ -41,7 +41,19 @@ def _section(path: Path, folder: Path) -> str:
         f"{summary.seconds:.0f} s, torch {summary.versions.get('torch', 'unknown')}.",
         "",
     ]
-    return "\n".join([*lines, *_table(summary.rows), ""])
+    tables = [table for part in summary.details.values() if isinstance(part, dict) for table in _made(part)]
+    return "\n".join([*lines, *(tables or _table(summary.rows)), ""])
+
+
+def _made(part: dict[str, Any]) -> list[str]:
+    """The tables that an experiment made of its rows, as it printed them: text cells, a caption."""
+    lines: list[str] = []
+    for table in part.get("tables", []):
+        lines += [f"{table['caption']}:", "", "| " + " | ".join(table["columns"]) + " |"]
+        lines += ["|" + "---|" * len(table["columns"])]
+        lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in table["rows"]]
+        lines += [""]
+    return lines
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

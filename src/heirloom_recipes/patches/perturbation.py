@@ -93,7 +93,7 @@ def _feature_table(rows: list[dict[str, Any]]) -> dict[str, Any]:
             line.append(f"{mean([row['feature_learning'][kind].value for row in chosen]).value:.3f}")
             line.append(f"{mean([row['confidence'][kind] for row in chosen]).value:.3f}")
         cells.append(line)
-    columns = ["training", "u alone", "probability", "v alone", "probability"]
+    columns = ["training", "u alone", "u probability", "v alone", "v probability"]
     caption = (
         "Feature-learning accuracy (Definition 4.1): only one kind of feature present, and the mean "
         "probability that the network gives its class"
