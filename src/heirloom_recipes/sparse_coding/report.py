@@ -206,8 +206,9 @@ def inherit_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[P
     trained = [row for row in rows if row.get("networks") == "trained" and "pretrain" in row]
     gaps = [name for name in trained[0] if name.startswith("gap_") and not name.endswith("pgd")]
     eps = [float(name[4:]) for name in gaps]
-    for row in trained:
-        left.plot(eps, [row[name]["value"] for name in gaps], "o-", ms=3, label=row["pretrain"])
+    for number, row in enumerate(trained):
+        style = "o-" if number < len(COLOURS) else "s--"
+        left.plot(eps, [row[name]["value"] for name in gaps], style, ms=3, label=row["pretrain"])
     left.set(xlabel="attack eps", ylabel="L_eps - L_0")
     left.legend(fontsize=7, title="pre-training", title_fontsize=8)
     for number, kind in enumerate(("trained", "built")):

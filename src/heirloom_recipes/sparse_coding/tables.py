@@ -33,7 +33,10 @@ def figure_4_tables(rows: Sequence[Row]) -> list[TableData]:
     losses: TableData = (
         "Contrastive losses x 100, mean ± SD over repeats (paper)",
         ["m", *(name.replace("_", " ") for name in names)],
-        [[str(row["m"]), *(_beside(row, name, 100, 2) for name in names)] for row in main],
+        [
+            [str(row["m"]), *(_beside(row, name, 100, 3 if "similar_" == name[:8] else 2) for name in names)]
+            for row in main
+        ],
     )
     averages = ("gamma_1", "gamma_2", "gamma_2_off_diagonal")
     gammas: TableData = (
