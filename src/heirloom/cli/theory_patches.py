@@ -62,6 +62,7 @@ def phases(
     robust_patches: Annotated[int, typer.Option(help="How many of them carry the robust feature.")] = 1,
     rho: Annotated[float, typer.Option(help="Where the smoothed ReLU becomes linear.")] = 20.0,
     ascent_step: Annotated[float, typer.Option(help="Step size of the gradient ascent (eta~).")] = 2000.0,
+    filters: Annotated[int, typer.Option(help="Filters a class; 60 makes both trainings reliable.")] = 30,
 ) -> None:
     """Figure 3: standard and adversarial training, three ascent objectives, the phases seed by seed."""
     from heirloom.data.patches import PatchDistribution
@@ -71,10 +72,11 @@ def phases(
 
     watch = Stopwatch()
     distribution = PatchDistribution(patches=patches, robust_patches=robust_patches, alpha=alpha, beta=beta)
-    training = Training(eps=eps, rho=rho, ascent_step=ascent_step)
+    training = Training(eps=eps, rho=rho, ascent_step=ascent_step, filters=filters)
     found = laboratory.phases(_seeds(seed, seeds), _seeds(seed, noisy_seeds), training, distribution, _note)
     settings = {"seeds": seeds, "noisy seeds": noisy_seeds, "eps": eps, "alpha": alpha, "beta": beta}
     settings |= {"patches": patches, "robust patches": robust_patches, "rho": rho, "ascent step": ascent_step}
+    settings |= {"filters": filters}
     _finish([found], watch, out, seed, settings)
 
 

@@ -54,6 +54,7 @@ class Training:
         names = ("none", *OBJECTIVES)
         require(self.objective in names, "objective", f"one of {', '.join(names)}", self.objective)
         require(self.steps >= 1, "steps", "at least 1", self.steps)
+        require(self.filters >= 1, "filters", "at least 1", self.filters)
         for name in ("learning_rate", "ascent_step", "eps", "rho", "deviation"):
             value = torch.as_tensor(getattr(self, name))
             require(bool((value > 0).all()), name, "above 0", value.min().item())
