@@ -34,7 +34,7 @@ def figure_4_tables(rows: Sequence[Row]) -> list[TableData]:
         "Contrastive losses x 100, mean ± SD over repeats (paper)",
         ["m", *(name.replace("_", " ") for name in names)],
         [
-            [str(row["m"]), *(_beside(row, name, 100, 3 if "similar_" == name[:8] else 2) for name in names)]
+            [str(row["m"]), *(_beside(row, name, 100, 3 if name[:8] == "similar_" else 2) for name in names)]
             for row in main
         ],
     )
