@@ -10,25 +10,25 @@ from torch.nn import functional
 from heirloom import InputError
 from heirloom.data.sparse_coding import SparseCoding
 from heirloom_recipes.sparse_coding import downstream as heads
+from heirloom_recipes.sparse_coding.cases import CASES, Case
 from heirloom_recipes.sparse_coding.figure_4 import Setting
-from heirloom_recipes.sparse_coding.inherit import inherit, mixture
-from heirloom_recipes.sparse_coding.intervals import interval, spearman
-from heirloom_recipes.sparse_coding.lemma import lemma
-from heirloom_recipes.sparse_coding.purify import CASES, Case, arranged, purify
-from heirloom_recipes.sparse_coding.tables import verdict
-from heirloom_recipes.sparse_coding.training import (
-    Training,
+from heirloom_recipes.sparse_coding.gradients import (
     contrastive_delta,
     contrastive_score,
     contrastive_step,
-    draw_batch,
     fgm,
     intercepts,
     output_layer,
     supervised_gradient,
     supervised_step,
-    train,
 )
+from heirloom_recipes.sparse_coding.inherit import inherit, mixture
+from heirloom_recipes.sparse_coding.intervals import interval, spearman
+from heirloom_recipes.sparse_coding.lemma import lemma
+from heirloom_recipes.sparse_coding.purify import arranged, purify
+from heirloom_recipes.sparse_coding.setting import Training
+from heirloom_recipes.sparse_coding.tables import verdict
+from heirloom_recipes.sparse_coding.training import draw_batch, train
 
 DATA = SparseCoding(d=12, k=2, zeta=0.05)
 SMALL = Training(data=DATA, nodes=30, steps=12, batch=40, init=0.3)

@@ -12,7 +12,9 @@ from heirloom.data.sparse_coding import SparseCoding, regression_targets
 from heirloom.errors import require
 from heirloom.networks.two_layer import Activation, activate
 from heirloom.randomness import seed_of
-from heirloom_recipes.sparse_coding.training import AttackNorm, Trained, fgm
+from heirloom_recipes.sparse_coding.gradients import fgm
+from heirloom_recipes.sparse_coding.setting import AttackNorm
+from heirloom_recipes.sparse_coding.training import Trained
 
 SIZE, RIDGE = (20_000, 8_000), 1e-6
 

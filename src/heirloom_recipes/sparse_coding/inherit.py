@@ -20,8 +20,10 @@ from heirloom.data.sparse_coding import random_dictionary
 from heirloom.evaluation.statistics import mean
 from heirloom.randomness import seed_of
 from heirloom_recipes.sparse_coding.downstream import SIZE, Downstream, downstream, downstream_of
+from heirloom_recipes.sparse_coding.gradients import intercepts
 from heirloom_recipes.sparse_coding.intervals import interval, spearman
-from heirloom_recipes.sparse_coding.training import Trained, Training, intercepts, purity, train
+from heirloom_recipes.sparse_coding.setting import Training
+from heirloom_recipes.sparse_coding.training import Trained, purity, train
 
 PRETRAIN_EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 ATTACK_EPS = (0.05, 0.1, 0.2, 0.3)

@@ -8,12 +8,13 @@ from typing import Any
 
 from heirloom.errors import require
 from heirloom.results import Stopwatch, Summary
+from heirloom_recipes.sparse_coding.cases import CASES, Case
 from heirloom_recipes.sparse_coding.downstream import SIZE
 from heirloom_recipes.sparse_coding.figure_4 import Setting, figure_4, variants
 from heirloom_recipes.sparse_coding.inherit import inherit
 from heirloom_recipes.sparse_coding.lemma import lemma
-from heirloom_recipes.sparse_coding.purify import CASES, Case, purify
-from heirloom_recipes.sparse_coding.training import Training
+from heirloom_recipes.sparse_coding.purify import purify
+from heirloom_recipes.sparse_coding.setting import Training
 
 Report = Callable[[str, int, int, str], None]
 LABS = ("figure-4", "purify", "inherit", "lemma")
