@@ -105,7 +105,7 @@ def with_speed_ups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def scaling(base: Setting, m: int, seed: int) -> list[dict[str, Any]]:
-    """Seconds of the sparse formulation when one of d, H, m, n is halved or doubled."""
+    """Processor seconds of the sparse formulation when one of d, H, m, n is halved or doubled."""
     rows = []
     for change in (
         {}, {"d": base.d // 2}, {"d": base.d * 2}, {"nodes": base.nodes // 2}, {"nodes": base.nodes * 2},
@@ -115,7 +115,7 @@ def scaling(base: Setting, m: int, seed: int) -> list[dict[str, Any]]:
         setting = replace(base, **{name: value for name, value in change.items() if name != "m"})
         seconds = min(sparse_seconds(setting, level, seed) for _ in range(3))
         rows.append(
-            {"d": setting.d, "H": setting.nodes, "m": level, "n": setting.samples, "seconds": seconds}
+            {"d": setting.d, "H": setting.nodes, "m": level, "n": setting.samples, "cpu_seconds": seconds}
         )
     return rows
 
@@ -125,9 +125,7 @@ def sparse_seconds(setting: Setting, m: int, seed: int) -> float:
     data = SparseCoding(setting.d, setting.k, setting.zeta)
     views = data.views(data.features(setting.samples, generator), None, generator)
     network = built_network(setting.d, setting.nodes, m, generator)
-    start = time.perf_counter()
-    SparseNetwork(network, intercept(setting, m), TAU).losses(*views, setting.eps)
-    return time.perf_counter() - start
+    return timed(lambda: SparseNetwork(network, intercept(setting, m), TAU).losses(*views, setting.eps))[2]
 
 
 def floor(setting: Setting, m: int) -> dict[str, Any]:
@@ -155,12 +153,8 @@ def add_speed(H: int) -> float:
 
 
 def best_seconds(action: Callable[[], object], repeats: int = 20) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    """Processor seconds, which other people's work on the machine hardly moves."""
+    return min(timed(action)[2] for _ in range(repeats))
 
 
 def main() -> None:
@@ -181,7 +175,7 @@ def main() -> None:
     )  # fmt: skip
     show("One repeat: sparse against dense NumPy, same data", columns, rows)
     scales = scaling(setting, 10, options.seed)
-    show("Seconds against d, H, m, n", ("d", "H", "m", "n", "seconds"), scales)
+    show("Processor seconds against d, H, m, n", ("d", "H", "m", "n", "cpu_seconds"), scales)
     floors = [floor(setting, m) for m in setting.ms]
     show("Operations, and the seconds they need at best", tuple(floors[0]), floors)
     if options.out:
