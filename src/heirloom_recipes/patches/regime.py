@@ -51,6 +51,7 @@ Cell = dict[str, float]
 def regime_findings(
     seeds: int, *, base: PatchDistribution = NOISY, reliability_seeds: int = 100, first_seed: int = 0,
     axes: dict[str, tuple[float, ...]] = AXES, eps_grid: tuple[float, ...] = EPS_GRID,
+    options: dict[str, tuple[Any, ...]] = RELIABILITY,
     note: Callable[[str], None] = lambda _: None,
 ) -> Findings:  # fmt: skip
     """Simulate every panel; ``seeds`` networks a cell."""
@@ -61,10 +62,10 @@ def regime_findings(
         rows += simulate(name, list(product(values, eps_grid)), chosen, noiseless(base))
     tables = [_verdicts(rows)]
     reliability: list[dict[str, Any]] = []
-    for name in RELIABILITY:
+    for name, values in options.items():
         note(RELIABILITY_NAMES[name])
         some = list(range(first_seed, first_seed + reliability_seeds))
-        found = reliability_rows(name, some, noiseless(base))
+        found = reliability_rows(name, values, some, noiseless(base))
         tables.append(reliability_table(name, found))
         reliability += found
     panels = [_panel(name, list(values), list(eps_grid), rows) for name, values in axes.items()]

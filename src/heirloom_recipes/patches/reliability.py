@@ -19,11 +19,13 @@ RELIABILITY: dict[str, tuple[Any, ...]] = {
 RELIABILITY_NAMES = {"ascent_step": "ascent step", "filters": "filters a class"}
 
 
-def reliability_rows(name: str, seeds: list[int], base: PatchDistribution) -> list[dict[str, Any]]:
+def reliability_rows(
+    name: str, values: tuple[Any, ...], seeds: list[int], base: PatchDistribution
+) -> list[dict[str, Any]]:
     """In how many seeds both claims hold at the default setting, over values of one training option."""
     batch = population_batch(base, len(seeds))
     rows = []
-    for value in RELIABILITY[name]:
+    for value in values:
         robust = {}
         for kind, objective in (("standard", "none"), ("adversarial", "margin")):
             training = replace(Training(objective, NOISELESS_STEPS[kind]), **{name: value})
