@@ -2,8 +2,10 @@
 
 import ast
 import importlib.util
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from heirloom.networks.resnet import resnet8
 from heirloom.preprocessors import Defended, build_preprocessor
 
 SOURCE = Path(heirloom.__file__).parent
+FROZEN = Path(__file__).with_name("frozen_interface.json")
 # a module may import from its own level and from those above it
 LEVELS: list[set[str]] = [
     {"errors", "files", "randomness", "schedules"},
@@ -94,20 +97,28 @@ def test_nothing_global_is_seeded_or_drawn(path: Path) -> None:
                 assert "weights_only=True" in ast.unparse(node), f"line {node.lineno}"
 
 
-def test_public_names_are_frozen() -> None:
-    assert set(heirloom.__all__) == PUBLIC
+def _interface() -> dict[str, list[str]]:
+    """The public names, and the options of every command, groups included."""
+    found = {"import heirloom": sorted(heirloom.__all__)}
+
+    def visit(command: Any, path: str) -> None:
+        options = {o for p in command.params for o in [*p.opts, *p.secondary_opts] if o.startswith("--")}
+        found[path] = sorted(options)
+        for name, inner in getattr(command, "commands", {}).items():
+            visit(inner, f"{path} {name}")
+
+    visit(typer.main.get_command(app), "heirloom")
+    return found
+
+
+def test_public_names_and_command_line_options_are_frozen() -> None:
+    """A name that users rely on neither goes nor comes by accident: ``python -m tests.test_policy`` on purpose."""
+    assert _interface() == json.loads(FROZEN.read_text())
+
+
+def test_public_names_are_there() -> None:
     for name in heirloom.__all__:
         assert getattr(heirloom, name) is not None
-
-
-def test_command_line_options_are_frozen() -> None:
-    found = {}
-    group = typer.main.get_command(app)
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
-        found[name] = {
-            option for p in getattr(command, "params", []) for option in p.opts if option.startswith("--")
-        }
-    assert found == COMMANDS
 
 
 @pytest.mark.parametrize("package", ["torchvision", "timm"])
@@ -138,5 +149,5 @@ def test_every_attackable_module_is_deterministic(foundation: Path) -> None:
         assert not torch.equal(model(x.flip(0)), outputs[0])
 
 
-PUBLIC = {"InputError", "Proportion", "Summary", "Threat"}
-COMMANDS: dict[str, set[str]] = {}
+if __name__ == "__main__":
+    FROZEN.write_text(json.dumps(_interface(), indent=1) + "\n")
