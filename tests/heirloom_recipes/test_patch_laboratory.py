@@ -112,7 +112,11 @@ def test_the_command_writes_a_summary_and_a_page_drawn_from_it(
 
 def test_minima_from_the_command_line(tmp_path: Path) -> None:
     assert run(app, ["theory", "patches", "minima", "--out", str(tmp_path)]) == 0
-    assert "certified" in (tmp_path / "report.html").read_text()
+    drawn = (tmp_path / "report.html").read_text()
+    assert "certified" in drawn
+    (tmp_path / "report.html").unlink()
+    assert run(app, ["report", str(tmp_path)]) == 0
+    assert (tmp_path / "report.html").read_text() == drawn
 
 
 @pytest.mark.parametrize(

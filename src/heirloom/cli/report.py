@@ -11,9 +11,7 @@ import typer
 def report(
     folder: Annotated[
         Path,
-        typer.Argument(
-            help="Folder with the summary.json of a defence or an evaluation.", show_default=False
-        ),
+        typer.Argument(help="Folder with the summary.json of a command.", show_default=False),
     ],
 ) -> None:
     """Draw FOLDER/report.html again from FOLDER/summary.json."""
@@ -21,8 +19,13 @@ def report(
     from heirloom.report.encoders import PAGES
     from heirloom.report.evaluation import evaluation_page
     from heirloom.results import Summary
+    from heirloom_recipes.patches import laboratory as patches
 
     summary = Summary.read(folder / "summary.json")
+    if patches.SECTIONS.keys() & summary.details.keys():
+        patches.write(summary, folder)
+        print(folder / "report.html")
+        return
     alone = "evaluation" in summary.details and "defences" not in summary.details
     draw = PAGES.get(summary.details.get("kind", ""), evaluation_page if alone else defence_page)
     draw(summary, folder / "report.html")
