@@ -14,6 +14,7 @@ from heirloom.analysis.filters import first_layer, purity, purity_difference
 from heirloom.data.images import ImageSource
 from heirloom.encoders import FrozenEncoder
 from heirloom.errors import InputError
+from heirloom.evaluation import processes
 from heirloom.evaluation.verdicts import Evaluation, evaluate
 from heirloom.files import read_tensors
 from heirloom.preprocessors import parameter_count
@@ -62,8 +63,10 @@ def run_pretrain(
         seed=settings.training.seed, device=settings.training.device, rows=[row], details=details,
         settings={**shown, "augmentation": str(settings.augmentation or "none")},
     )  # fmt: skip
-    summary.write(out / "summary.json")
-    pretrain_page(summary, out / "report.html")
+    if processes.rank() == 0:
+        summary.write(out / "summary.json")
+        pretrain_page(summary, out / "report.html")
+    processes.wait()
     return summary
 
 

@@ -89,8 +89,11 @@ def probe(
 def print_rows(summary: Summary, out: Path) -> None:
     """The table of a pre-training or a probe, and where the rest lies."""
     from heirloom.cli.output import print_table
+    from heirloom.evaluation import processes
     from heirloom.report.encoders import accuracy
 
+    if processes.rank() > 0:  # under torchrun one process speaks
+        return
     if "clean" in summary.rows[0]:
         table = accuracy(summary)
         print_table(f"Accuracy in % [95 % interval], {summary.settings['threat']}", table.columns, table.rows)

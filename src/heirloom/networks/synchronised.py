@@ -6,10 +6,11 @@ serves, and does nothing in a single process.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather, all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -18,9 +19,34 @@ def processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; since each of them uses it, gradients are summed over all as well."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
+def summed(x: Tensor) -> Tensor:
+    """The sum of ``x`` over all processes, differentiable."""
+    return _Sum.apply(x)
+
+
 def gathered(z: Tensor) -> Tensor:
     """The rows of ``z`` (N, D) of all processes, (P N, D), rank by rank; gradients flow back to each."""
-    return torch.cat(all_gather(z.contiguous())) if processes() > 1 else z
+    count = processes()
+    if count == 1:
+        return z
+    before = dist.get_rank() * len(z)
+    return summed(nn.functional.pad(z, (0, 0, before, (count - 1) * len(z) - before)))
 
 
 class SynchronisedBatchNorm(_BatchNorm):
@@ -37,9 +63,9 @@ class SynchronisedBatchNorm(_BatchNorm):
         values = x.float()
         count = torch.tensor([float(x.numel() // x.shape[1])], device=x.device)
         dist.all_reduce(count)
-        mean = all_reduce(values.sum(axes)) / count
+        mean = summed(values.sum(axes)) / count
         centred = values - mean.view(shape)
-        variance = all_reduce(centred.square().sum(axes)) / count
+        variance = summed(centred.square().sum(axes)) / count
         self._remember(mean.detach(), variance.detach() * count / (count - 1))
         normal = centred * torch.rsqrt(variance.view(shape) + self.eps)
         if self.affine:
