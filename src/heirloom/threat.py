@@ -150,7 +150,8 @@ def parse_eps(text: str) -> float:
 def format_eps(eps: float) -> str:
     """``8/255`` where eps is a whole number of grey levels, else four significant digits."""
     levels = eps * 255
-    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 and 1 <= levels < 255 else f"{eps:.4g}"
+    whole = abs(levels - round(levels)) < 1e-6 and 1 <= levels < 255
+    return f"{round(levels)}/255" if whole else f"{eps:.4g}"
 
 
 def check_images(x: Tensor, argument: str = "images") -> None:
