@@ -15,8 +15,10 @@ def inheritance_page(summary: Summary, path: Path) -> None:
     """Write ours beside the paper's, the orderings with their verdicts, and what was left out."""
     orderings = summary.details["orderings"]
     holding = sum(o["verdict"] == "holds" for o in orderings)
+    against = sum(o["verdict"] == "reversed" for o in orderings)
     lead = (
-        f"{holding} of {len(orderings)} of the paper's orderings hold here; the others are open or reversed."
+        f"Of the paper's {len(orderings)} orderings, {holding} hold here, {against} are reversed and "
+        f"{len(orderings) - holding - against} stay open."
     )
     parts: list[Part] = [_figure(summary.rows), rows_table(summary)]
     missing = summary.details["not covered"]
