@@ -26,6 +26,10 @@ patches_app = typer.Typer(
 @patches_app.callback()
 def patches(context: typer.Context, out: Out = Path("runs/patches"), seed: Seed = 0) -> None:
     """Patch data: how robust and non-robust features are learned. Without a command: all experiments."""
+    import torch
+
+    # networks this small lose more to the threads' waiting for each other than they gain
+    torch.set_num_threads(1)
     if context.invoked_subcommand is not None:
         return
     from heirloom.results import Stopwatch
