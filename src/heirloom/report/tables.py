@@ -18,14 +18,22 @@ LABELS = {
 
 def is_proportion(value: Any) -> bool:
     return isinstance(value, Proportion) or (
-        isinstance(value, dict) and set(value) == {"value", "low", "high", "n"}
+        _has_interval(value) and 0 <= value["low"] <= value["value"] <= value["high"] <= 1
     )
 
 
+def _has_interval(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == {"value", "low", "high", "n"}
+
+
 def shown(value: Any) -> str:
-    """A cell: proportions in % with their interval, means with their spread, floats to four digits."""
+    """A cell: proportions in % with their interval, other numbers with theirs (a difference, say), means with
+    their spread, floats to four digits.
+    """
     if is_proportion(value):
         return str(Proportion.model_validate(value))
+    if _has_interval(value):
+        return f"{value['value']:.4g} [{value['low']:.4g}, {value['high']:.4g}]"
     if isinstance(value, dict) and set(value) == {"value", "sd", "n"}:
         return str(Mean.model_validate(value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
