@@ -4,11 +4,13 @@
     python benchmarks/attacks.py --network resnet18-w16 --attack autoattack --examples 12 \\
         --out results/benchmarks/autoattack-resnet18-w16
 
-Runs alternate (ours, peer, peer, ours, ...), after one run of each that does not count; a figure is the median
-over ``--repeats``. ``--network`` is trained first, once, if ``--weights`` has none (see attack_networks.py). Passes
-are counted per example: a forward pass over 10 images counts 10, its backward pass 10 more, which makes the
-figure independent of the machine. Peers run as their documentation has it, with the same threat, steps and step
-size, on all images; their verdict is the model's own prediction on what they return.
+Runs alternate, in both orders; a figure is the median over ``--repeats``. "cpu" is this process's processor time,
+which other work on the machine disturbs little; "wall" is the clock's. The images are ones that the network
+classifies correctly, so that nothing is gained by skipping the others. ``--network`` is trained first, once, if
+``--weights`` has none (see attack_networks.py). Passes are counted per example: a forward pass over 10 images
+counts 10, its backward pass 10 more, which makes the figure independent of the machine. Peers run as their
+documentation has it, with the same threat, steps and step size; their verdict is the model's own prediction on
+what they return. The summary is written anew after each round.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ import argparse
 import contextlib
 import io
 import logging
+import os
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -30,7 +33,7 @@ from attack_networks import NAMES, trained
 from heirloom.attacks import autoattack, misclassified, pgd
 from heirloom.attacks.folding import folded
 from heirloom.cli.output import print_table
-from heirloom.data.images import load_images
+from heirloom.data.images import LabelledImages, load_images
 from heirloom.results import Stopwatch
 from heirloom.threat import Threat, parse_eps
 
@@ -45,60 +48,86 @@ def main() -> None:
     data = load_images(str(options.data))
     weights = options.weights or Path(f"runs/bench/{options.network}.safetensors")
     model = trained(options.network, weights, data.train, seconds=options.train_seconds).to(device)
-    chosen = data.test.limit(options.examples, seed=1)
-    x, y = chosen.images.to(device), chosen.labels.to(device)
+    x, y = correct_examples(model, data.test, options.examples, device)
     threat = Threat("Linf", parse_eps(options.eps))
-    rows = measure(model, x, y, threat, options)
     settings = {
         "network": options.network, "attack": options.attack, "examples": len(x), "threat": str(threat),
-        "repeats": options.repeats, "data": "cifar10 test, random subset",
+        "data": "cifar10 test, correctly classified", "threads": options.threads,
     }  # fmt: skip
-    result = watch.summary(seed=1, rows=rows, device=options.device, settings=settings)
-    result.write(options.out / "summary.json")
+    for repeat, rows in enumerate(measure(model, x, y, threat, options), start=1):
+        settings |= {"repeats": repeat, "load": [round(value, 1) for value in os.getloadavg()]}
+        result = watch.summary(seed=1, rows=rows, device=options.device, settings=settings)
+        result.write(options.out / "summary.json")
     columns = list(rows[0])
     print_table(f"{options.attack}, {options.network}", columns, [[row[c] for c in columns] for row in rows])
 
 
 def measure(
     model: nn.Module, x: Tensor, y: Tensor, threat: Threat, options: argparse.Namespace
-) -> list[dict[str, object]]:
-    """One row a contender: median seconds, passes, robust accuracy, disagreement with ours."""
+) -> Iterator[list[dict[str, object]]]:
+    """After each round, one row a contender: seconds, passes, robust accuracy, agreement with ours."""
     contenders = contenders_of(options.attack)
     names = [n for n in contenders if not options.only or n in options.only.split(",")]
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    wall: dict[str, list[float]] = {name: [] for name in names}
+    cpu: dict[str, list[float]] = {name: [] for name in names}
     counts: dict[str, tuple[float, float]] = {}
     verdicts: dict[str, Tensor] = {}
     for repeat in range(options.repeats):
         for name in names if repeat % 2 == 0 else names[::-1]:
             contender = contenders[name]
-            if repeat == 0:  # counts passes, and warms up
-                with PassCounter(model) as counter:
-                    verdicts[name] = verdict(contender, model, x, y, threat, seed=repeat)
+            with PassCounter(model) as counter:
+                started, used = time.perf_counter(), time.process_time()
+                found = verdict(contender, model, x, y, threat, seed=repeat)
+                synchronise(x.device)
+                wall[name].append(time.perf_counter() - started)
+                cpu[name].append(time.process_time() - used)
+            if repeat == 0:
+                verdicts[name] = found
                 counts[name] = (counter.forward / len(x), counter.backward / len(x))
-            started = time.perf_counter()
-            verdict(contender, model, x, y, threat, seed=repeat)
-            synchronise(x.device)
-            seconds[name].append(time.perf_counter() - started)
-            print(f"{name}: {seconds[name][-1]:.2f} s", flush=True)
-    with torch.no_grad():
-        clean = float((~misclassified(model(x), y)).double().mean())
+            print(f"{name}: {cpu[name][-1]:.2f} s cpu, {wall[name][-1]:.2f} s wall", flush=True)
+        yield table(names, wall, cpu, counts, verdicts)
+
+
+def table(
+    names: list[str],
+    wall: dict[str, list[float]],
+    cpu: dict[str, list[float]],
+    counts: dict[str, tuple[float, float]],
+    verdicts: dict[str, Tensor],
+) -> list[dict[str, object]]:
     ours = names[0]
     return [
         {
             "tool": name,
-            "seconds": round(statistics.median(seconds[name]), 3),
-            "fastest": round(min(seconds[name]), 3),
-            "slowest": round(max(seconds[name]), 3),
-            "times ours": round(statistics.median(seconds[name]) / statistics.median(seconds[ours]), 2),
+            "cpu": round(statistics.median(cpu[name]), 3),
+            "cpu range": f"{min(cpu[name]):.2f} to {max(cpu[name]):.2f}",
+            "wall": round(statistics.median(wall[name]), 3),
+            "times ours": round(statistics.median(cpu[name]) / statistics.median(cpu[ours]), 2),
             "forward": round(counts[name][0], 1),
             "backward": round(counts[name][1], 1),
-            "clean": round(clean, 4),
             "robust": round(float(verdicts[name].double().mean()), 4),
             "agrees": round(float((verdicts[name] == verdicts[ours]).double().mean()), 4),
             "ours alone robust": int((verdicts[ours] & ~verdicts[name]).sum()),
         }
         for name in names
     ]
+
+
+def correct_examples(
+    model: nn.Module, data: LabelledImages, count: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """``count`` random test images that ``model`` classifies correctly, and their labels."""
+    chosen = data.limit(min(len(data), 50 * count), seed=1)
+    kept: list[int] = []
+    for start in range(0, len(chosen), 100):
+        batch = chosen.select(torch.arange(start, min(start + 100, len(chosen))))
+        with torch.no_grad():
+            right = ~misclassified(model(batch.images.to(device)).cpu(), batch.labels)
+        kept += [start + int(i) for i in right.nonzero().flatten()]
+        if len(kept) >= count:
+            break
+    subset = chosen.select(torch.tensor(kept[:count]))
+    return subset.images.to(device), subset.labels.to(device)
 
 
 def verdict(
@@ -262,7 +291,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--attack", choices=("pgd-20", "autoattack"), default="pgd-20")
     parser.add_argument("--examples", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--eps", default="4/255")
+    parser.add_argument("--eps", default="8/255")
     parser.add_argument("--only", default="", help="contenders to run, comma separated; all by default")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
