@@ -11,11 +11,18 @@ import pytest
 import torch
 
 from heirloom import InputError, Threat
+from heirloom.data.augmentation import CROP_AND_FLIP
 from heirloom.data.images import LabelledImages, load_images
 from heirloom.errors import TrainingError
 from heirloom.files import read_tensors
 from heirloom.networks.backbones import load_backbone
-from heirloom.pretraining import PretrainSettings, paper_settings, pretrain, take_over_clean_phase
+from heirloom.pretraining import (
+    CONTRASTIVE_AUGMENTATION,
+    PretrainSettings,
+    paper_settings,
+    pretrain,
+    take_over_clean_phase,
+)
 from heirloom.pretraining_steps import InnerAttack
 from heirloom.training import TrainingSettings
 from heirloom_recipes.inheritance.scales import scale_settings
@@ -98,31 +105,33 @@ TOGETHER = """
     sys.path.insert(0, sys.argv[1])
     import torch
     torch.set_num_threads(1)
-    from tests.test_pretraining import SETTINGS, THREAT, deterministic
+    from tests.test_pretraining import METHODS, THREAT, adversarial
     from heirloom.data.images import load_images
     from heirloom.pretraining import pretrain
-    for method in ("supervised", "contrastive"):
-        settings = deterministic(method)
-        pretrain(load_images("digits", limit=300).train, THREAT, settings, Path(sys.argv[2]) / method)
+    for method in METHODS:
+        pretrain(load_images("digits", limit=300).train, THREAT, adversarial(method), Path(sys.argv[2]) / method)
 """
 
 
-def deterministic(method: str) -> PretrainSettings:
-    """Nothing is drawn in a step, so that one process and two can see the same images."""
+METHODS = ("supervised", "trades", "contrastive")
+
+
+def adversarial(method: str) -> PretrainSettings:
+    """Augmentation and the attack's random start are drawn in every step."""
     return replace(
         SETTINGS,
         method=method,  # type: ignore[arg-type]
         clean_epochs=0,
         adversarial_epochs=2,
-        augmentation=None,
-        attack=InnerAttack(steps=2, random_start=False),
+        augmentation=CONTRASTIVE_AUGMENTATION if method == "contrastive" else CROP_AND_FLIP,
+        attack=InnerAttack(steps=2, random_start=True),
     )
 
 
 @pytest.mark.slow
 def test_two_processes_train_the_same_model_as_one(digits: LabelledImages, tmp_path: Path) -> None:
-    """Equal but for the order of float32 sums (measured: 1e-7 where weights moved by .07; BatchNorm without
-    synchronisation misses by .035)."""
+    """Equal but for the order of float32 sums, which ReLUs at zero and signs of gradients amplify (measured: images
+    and draws exactly equal, weights 3 % apart of how far they moved after six steps; 1e-7 after the first)."""
     root = str(Path(__file__).parents[1])
     script = tmp_path / "together.py"
     script.write_text(textwrap.dedent(TOGETHER))
@@ -132,16 +141,16 @@ def test_two_processes_train_the_same_model_as_one(digits: LabelledImages, tmp_p
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "deprecated" not in done.stderr
-    for method in ("supervised", "contrastive"):
-        pretrain(digits, THREAT, deterministic(method), tmp_path / "one" / method)
+    for method in METHODS:
+        pretrain(digits, THREAT, adversarial(method), tmp_path / "one" / method)
         one, two = (load_backbone(tmp_path / name / method / "encoder") for name in ("one", "two"))
         start = read_tensors(tmp_path / "one" / method / "filters" / "0-initial-0000.safetensors")[0]
         for name, value in one.state_dict().items():
             if value.is_floating_point():
-                assert torch.allclose(value, two.state_dict()[name], atol=2e-3, rtol=2e-3), (method, name)
+                assert torch.allclose(value, two.state_dict()[name], atol=1e-2, rtol=1e-2), (method, name)
         moved = (one.body.stem.weight - start["filters"]).abs().max()  # type: ignore[union-attr, operator]
         apart = (one.body.stem.weight - two.body.stem.weight).abs().max()  # type: ignore[union-attr, operator]
-        assert apart < 0.02 * moved, method
+        assert apart < 0.1 * moved, method
 
 
 def test_divergence_stops_and_keeps_the_last_good_checkpoint(digits: LabelledImages, tmp_path: Path) -> None:

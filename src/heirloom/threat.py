@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from heirloom.errors import InputError, require
+from heirloom.randomness import normal, uniform
 
 Norm = Literal["Linf", "L2", "L1"]
 NORMS: tuple[str, ...] = get_args(Norm)
@@ -81,17 +82,15 @@ class Threat:
         in [0, eps]. The draw is made on the generator's device, so a CPU generator gives the same start
         on every device.
         """
-        device = generator.device if generator is not None else x.device
         if self.norm == "Linf":
-            noise = torch.rand(x.shape, generator=generator, device=device) * 2 - 1
-            return self.project(x + self.eps * noise.to(x.device), x)
-        direction = torch.randn(x.shape, generator=generator, device=device)
+            noise = uniform(x.shape, generator, x.device) * 2 - 1
+            return self.project(x + self.eps * noise, x)
+        direction = normal(x.shape, generator, x.device)
         if self.norm == "L1":
-            uniform = torch.rand(x.shape, generator=generator, device=device).clamp_min(1e-7)
-            direction = direction.sign() * -uniform.log()
-        radius = torch.rand(len(x), generator=generator, device=device).view(-1, *[1] * (x.ndim - 1))
+            direction = direction.sign() * -uniform(x.shape, generator, x.device).clamp_min(1e-7).log()
+        radius = uniform(x.shape[:1], generator, x.device).view(-1, *[1] * (x.ndim - 1))
         delta = self.eps * radius * direction / norms(direction, self.norm).clamp_min(1e-12)
-        return self.project(x + delta.to(x.device), x)
+        return self.project(x + delta, x)
 
     def ascent_direction(self, gradient: Tensor) -> Tensor:
         """The step of unit norm along which a linear function with this gradient grows most.

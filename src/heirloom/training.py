@@ -20,7 +20,7 @@ from heirloom.checkpoints import TrainingState, identity_of, load_checkpoint, sa
 from heirloom.data.images import LabelledImages, to_unit_range
 from heirloom.devices import MixedPrecision, make_accelerator
 from heirloom.errors import TrainingError, require
-from heirloom.randomness import generator_of
+from heirloom.randomness import generator_of, shared_generator_of
 from heirloom.schedules import Schedule, warmup_cosine
 
 DIVERGED = 1000.0  # times the first step's loss
@@ -152,6 +152,13 @@ class _Loop:
         self.settings, self.schedule = settings, schedule
         self.pixels, self.labels = data.pixels, data.labels
         self.batch_size = min(settings.batch_size, len(data))
+        processes = accelerator.num_processes
+        require(
+            self.batch_size % processes == 0,
+            "batch size",
+            f"a multiple of the {processes} processes",
+            self.batch_size,
+        )
         self.steps_per_epoch = len(data) // self.batch_size
         self.total_steps = settings.epochs * self.steps_per_epoch
         self._order: tuple[int, Tensor] | None = None
@@ -161,8 +168,10 @@ class _Loop:
 
     def one_step(self, state: TrainingState) -> dict[str, float]:
         x, y = self._batch(state.step)
-        rank = self.accelerator.process_index
-        generator = generator_of(self.settings.seed, "step", state.step, rank, device=self.accelerator.device)
+        generator = shared_generator_of(
+            self.settings.seed, "step", state.step, 0, rank=self.accelerator.process_index,
+            count=self.accelerator.num_processes, device=self.accelerator.device,
+        )  # fmt: skip
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(state.step)
         losses = self.step(self.model, x, y, generator)

@@ -72,6 +72,9 @@ def test_probe_measures_both_heads(
 def test_inspect_compares_two_encoders(encoders: Path, tmp_path: Path) -> None:
     names = [str(encoders / name / "encoder") for name in ("adversarial", "contrastive")]
     assert run("inspect", *names, "--out", str(tmp_path)) == 0
+    page = (tmp_path / "report.html").read_text()
+    (beside,) = re.findall(r'<div class="beside">(.*?)</div>', page, re.DOTALL)
+    assert beside.count("<figure>") == 2  # the two encoders' filters in one row
     rows = json.loads((tmp_path / "summary.json").read_text())["rows"]
     assert [row["encoder"] for row in rows] == [*names, "second minus first"]
     for name in ("colour_count", "colour_rank", "energy_concentration", "spatial_concentration", "hoyer"):

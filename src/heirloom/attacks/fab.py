@@ -17,6 +17,7 @@ from heirloom.attacks.apgd import ranked_targets
 from heirloom.attacks.gradient import predict
 from heirloom.attacks.losses import misclassified
 from heirloom.errors import require
+from heirloom.randomness import normal, uniform
 from heirloom.threat import Norm, Threat, norms
 
 BIAS_MAX, OVERSHOOT, BACK = 0.1, 1.05, 0.9  # alpha_max, eta and beta of the paper, section 4
@@ -203,9 +204,6 @@ def _sorted_lengths(slope: Tensor, room: Tensor, need: Tensor) -> Tensor:
 
 
 def _random_start(x: Tensor, norm: Norm, radius: float, generator: torch.Generator | None) -> Tensor:
-    device = generator.device if generator is not None else x.device
-    if norm == "Linf":
-        noise = torch.rand(x.shape, generator=generator, device=device).to(x.device) * 2 - 1
-    else:
-        noise = torch.randn(x.shape, generator=generator, device=device).to(x.device)
+    linf = norm == "Linf"
+    noise = uniform(x.shape, generator, x.device) * 2 - 1 if linf else normal(x.shape, generator, x.device)
     return (x + radius / 2 * noise / norms(noise, norm).clamp_min(1e-12)).clamp(0, 1)

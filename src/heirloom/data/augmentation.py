@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from heirloom.randomness import integers, uniform
+
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -86,10 +90,9 @@ def _crop_boxes(
         centre_y = _uniform(n, -1, 1, generator) * (1 - share_h)
         return share_w, share_h, centre_x, centre_y
     padded_w, padded_h = width + 2 * settings.pad, height + 2 * settings.pad
-    shift = torch.randint(
-        -settings.pad, settings.pad + 1, (2, n), generator=generator, device=generator.device
+    shift_x, shift_y = (
+        integers(-settings.pad, settings.pad + 1, (n,), generator, CPU).float() for _ in range(2)
     )
-    shift_x, shift_y = shift.cpu().float()
     ones = torch.ones(n)
     return ones * width / padded_w, ones * height / padded_h, 2 * shift_x / padded_w, 2 * shift_y / padded_h
 
@@ -127,7 +130,7 @@ def _colour_jitter(
 
 def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
     """(n,) on the CPU, wherever the generator is."""
-    return low + (high - low) * torch.rand(n, generator=generator, device=generator.device).cpu()
+    return low + (high - low) * uniform((n,), generator, CPU)
 
 
 def _chance(x: Tensor, p: float, generator: torch.Generator) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 from heirloom.files import write_text
 from heirloom.report.figures import data_uri, new_axes
-from heirloom.report.page import Figure, Images, Part, Section, Table, Text, page
+from heirloom.report.page import Figure, Images, Part, Section, SideBySide, Table, Text, page
 from heirloom.report.tables import accuracy_table
 from heirloom.results import Summary
 
@@ -80,12 +80,8 @@ def interval(value: dict[str, Any]) -> str:
 
 def filter_sections(details: list[dict[str, Any]]) -> list[Section]:
     """Drawings side by side, then, where the run kept its epochs, how they came about."""
-    sections = [
-        Section(
-            "Filters",
-            [Figure(f"{d['name']}: each filter scaled to [0, 1] by itself.", d["mosaic"]) for d in details],
-        )
-    ]
+    drawn = [Figure(f"{d['name']}: each filter scaled to [0, 1] by itself.", d["mosaic"]) for d in details]
+    sections = [Section("Filters", [SideBySide(drawn)])]
     for detail in details:
         if "strip" in detail:
             sections.append(Section(f"Evolution: {detail['name']}", _evolution(detail)))

@@ -45,6 +45,14 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class SideBySide:
+    """Drawings in one row, one above the other where the screen is too narrow for that."""
+
+    figures: Sequence[Figure]
+    kind: str = "side-by-side"
+
+
+@dataclass(frozen=True)
 class Images:
     """A grid of small images (data URIs), a row each with its label, and a heading for each column."""
 
@@ -54,7 +62,7 @@ class Images:
     kind: str = "images"
 
 
-Part = Text | Table | Figure | Images
+Part = Text | Table | Figure | SideBySide | Images
 
 
 @dataclass(frozen=True)
