@@ -32,6 +32,7 @@ LEVELS: list[set[str]] = [
         "analysis",
         "defending",
         "pretraining",
+        "pretraining_settings",
         "pretraining_steps",
         "selection",
         "probing",

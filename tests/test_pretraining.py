@@ -16,13 +16,8 @@ from heirloom.data.images import LabelledImages, load_images
 from heirloom.errors import TrainingError
 from heirloom.files import read_tensors
 from heirloom.networks.backbones import load_backbone
-from heirloom.pretraining import (
-    CONTRASTIVE_AUGMENTATION,
-    PretrainSettings,
-    paper_settings,
-    pretrain,
-    take_over_clean_phase,
-)
+from heirloom.pretraining import pretrain, take_over_clean_phase
+from heirloom.pretraining_settings import CONTRASTIVE_AUGMENTATION, PretrainSettings, paper_settings
 from heirloom.pretraining_steps import InnerAttack
 from heirloom.training import TrainingSettings
 from heirloom_recipes.inheritance.scales import scale_settings

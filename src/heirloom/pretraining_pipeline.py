@@ -18,7 +18,8 @@ from heirloom.evaluation import processes
 from heirloom.evaluation.verdicts import Evaluation, evaluate
 from heirloom.files import read_tensors
 from heirloom.preprocessors import parameter_count
-from heirloom.pretraining import PretrainSettings, pretrain
+from heirloom.pretraining import pretrain
+from heirloom.pretraining_settings import PretrainSettings
 from heirloom.probing import ProbeSettings, check_encoder, probe, with_head
 from heirloom.report.encoders import inspect_page, pretrain_page, probe_page
 from heirloom.report.filters import animation_uri, mosaic_uri, strip

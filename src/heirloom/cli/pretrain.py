@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from heirloom.pretraining import PretrainSettings
+    from heirloom.pretraining_settings import PretrainSettings
 
 
 def pretrain(
@@ -141,7 +141,7 @@ def _settings(method: str, adversarial: bool, augmentation: str, **changes: Any)
 
     from heirloom.data.augmentation import CROP_AND_FLIP
     from heirloom.errors import require
-    from heirloom.pretraining import CONTRASTIVE_AUGMENTATION, METHODS, paper_settings
+    from heirloom.pretraining_settings import CONTRASTIVE_AUGMENTATION, METHODS, paper_settings
 
     require(method in METHODS, "--method", f"one of {', '.join(METHODS)}", method)
     base = paper_settings(method)  # type: ignore[arg-type]

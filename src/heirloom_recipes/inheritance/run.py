@@ -21,8 +21,9 @@ from heirloom.encoders import EncoderSettings, load_encoder
 from heirloom.errors import InputError, require
 from heirloom.evaluation.statistics import proportion
 from heirloom.files import read_json, read_tensors, write_json, write_tensors
-from heirloom.pretraining import PretrainSettings, pretrain, take_over_clean_phase
+from heirloom.pretraining import pretrain, take_over_clean_phase
 from heirloom.pretraining_pipeline import Progress, verdicts, words
+from heirloom.pretraining_settings import PretrainSettings
 from heirloom.probing import Heads, probe, with_head
 from heirloom.results import Stopwatch, Summary, to_plain
 from heirloom.threat import Threat

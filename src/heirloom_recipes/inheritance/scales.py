@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from heirloom.heads import HeadSettings
-from heirloom.pretraining import PretrainSettings, paper_settings
+from heirloom.pretraining_settings import PretrainSettings, paper_settings
 from heirloom.pretraining_steps import InnerAttack
 from heirloom.probing import ProbeSettings
 from heirloom.training import TrainingSettings
