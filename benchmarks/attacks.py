@@ -28,12 +28,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from attack_networks import NAMES, trained
-from heirloom.attacks import autoattack, misclassified, pgd
-from heirloom.attacks.folding import folded
+from heirloom.attacks import misclassified, pgd
+from heirloom.attacks.named import Attack
 from heirloom.cli.output import print_table
 from heirloom.data.images import LabelledImages, load_images
+from heirloom.evaluation.verdicts import evaluate
 from heirloom.results import Stopwatch
 from heirloom.threat import Threat, parse_eps
 
@@ -75,13 +77,13 @@ def measure(
     for repeat in range(options.repeats):
         for name in names if repeat % 2 == 0 else names[::-1]:
             contender = contenders[name]
-            with PassCounter(model) as counter:
+            with PassCounter() if repeat == 0 else contextlib.nullcontext() as counter:
                 started, used = time.perf_counter(), time.process_time()
                 found = verdict(contender, model, x, y, threat, seed=repeat)
                 synchronise(x.device)
                 wall[name].append(time.perf_counter() - started)
                 cpu[name].append(time.process_time() - used)
-            if repeat == 0:
+            if counter is not None:
                 verdicts[name] = found
                 counts[name] = (counter.forward / len(x), counter.backward / len(x))
             print(f"{name}: {cpu[name][-1]:.2f} s cpu, {wall[name][-1]:.2f} s wall", flush=True)
@@ -147,20 +149,23 @@ def synchronise(device: torch.device) -> None:
 
 
 class PassCounter:
-    """Counts the examples that go forward through ``model``, and those for which a gradient comes back.
+    """Counts the examples that go forward through any model, and those for which a gradient comes back.
 
-    Ours runs on a folded copy, which shares no layer with the model: ``PassCounter.watching`` is told of it.
+    It watches the outermost module of each call, so that copies (BatchNorm folded, low precision) count too.
     """
 
-    active: PassCounter | None = None
+    def __init__(self) -> None:
+        self.forward, self.backward, self._depth = 0, 0, 0
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model, self.forward, self.backward, self._handles = model, 0, 0, []  # type: ignore[var-annotated]
+    def _enter(self, module: nn.Module, inputs: object) -> None:
+        self._depth += 1
 
-    def watch(self, model: nn.Module) -> None:
-        self._handles.append(model.register_forward_hook(self._count))
-
-    def _count(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _leave(self, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        self._depth -= 1
+        output = output[-1] if isinstance(output, (list, tuple)) else output  # ART's wrapper returns a list
+        of_images = bool(inputs) and isinstance(inputs[0], Tensor) and inputs[0].ndim == 4  # not a loss
+        if self._depth or not of_images or not isinstance(output, Tensor):
+            return
         self.forward += len(output)
         if output.requires_grad and torch.is_grad_enabled():
             output.register_hook(lambda gradient: self._add(len(gradient)))
@@ -169,50 +174,32 @@ class PassCounter:
         self.backward += count
 
     def __enter__(self) -> PassCounter:
-        self.watch(self.model)
-        PassCounter.active = self
+        self._handles = [
+            register_module_forward_pre_hook(self._enter),
+            register_module_forward_hook(self._leave, always_call=True),
+        ]
         return self
 
     def __exit__(self, *error: object) -> None:
         for handle in self._handles:
             handle.remove()
-        PassCounter.active = None
 
 
-def prepared(model: nn.Module, x: Tensor) -> nn.Module:
-    """What the harness attacks: the folded copy (made anew here, so that its cost counts)."""
-    copy = folded(model, x)
-    if PassCounter.active is not None and copy is not model:
-        PassCounter.active.watch(copy)
-    return copy
-
-
-def ours_pgd(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
+def pgd_20(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: torch.Generator) -> Tensor:
+    """With the peers' step size."""
     return pgd(
-        prepared(model, x), x, y, threat, steps=20, step_size=threat.eps / 4, until=misclassified,
-        generator=generator,
-    )  # fmt: skip
+        model, x, y, threat, steps=20, step_size=threat.eps / 4, until=misclassified, generator=generator
+    )
 
 
-def ours_autoattack(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int) -> Tensor:
-    return autoattack(prepared(model, x), x, y, threat, generator=torch.Generator().manual_seed(seed))
-
-
-def in_bfloat16(contender: Contender) -> Contender:
-    """The attack's passes under bfloat16 autocast; what fooled only those is attacked again in float32, as the
-    harness does."""
+def ours(attack: Attack | str, dtype: torch.dtype | None) -> Contender:
+    """The harness, as users run it: its own predictions and projections count."""
 
     def run(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16):
-            x_adv = contender(model, x, y, threat, seed)
-            with torch.no_grad():
-                claimed = misclassified(model(x_adv).float(), y)
-        with torch.no_grad():
-            again = (claimed & ~misclassified(model(x_adv), y)).nonzero().flatten()
-        if len(again):
-            x_adv[again] = contender(model, x[again], y[again], threat, seed + 1)
-        return x_adv
+        return evaluate(
+            model, (x.cpu(), y.cpu()), threat, [attack], batch_size=len(x), seed=seed, device=x.device,
+            attack_dtype=dtype,
+        ).x_adv.to(x.device)  # fmt: skip
 
     return run
 
@@ -269,15 +256,15 @@ def torchattacks_autoattack(model: nn.Module, x: Tensor, y: Tensor, threat: Thre
 def contenders_of(attack: str) -> dict[str, Contender]:
     if attack == "pgd-20":
         return {
-            "heirloom": ours_pgd,
-            "heirloom bf16": in_bfloat16(ours_pgd),
+            "heirloom": ours(Attack("pgd-20", (pgd_20,)), None),
+            "heirloom bf16": ours(Attack("pgd-20", (pgd_20,)), torch.bfloat16),
             "torchattacks": torchattacks_pgd,
             "foolbox": foolbox_pgd,
             "ART": art_pgd,
         }
     return {
-        "heirloom": ours_autoattack,
-        "heirloom bf16": in_bfloat16(ours_autoattack),
+        "heirloom": ours("autoattack", None),
+        "heirloom bf16": ours("autoattack", torch.bfloat16),
         "pyautoattack": pyautoattack_standard,
         "torchattacks": torchattacks_autoattack,
     }

@@ -42,7 +42,7 @@ class Settings:
     seeds: int = 1
     device: str = "cpu"
     dtype: str = "float32"
-    autocast: torch.dtype | None = None
+    attack_dtype: torch.dtype | None = None
     audit_examples: int = 64
     limit: int | None = None
 
@@ -100,12 +100,13 @@ def _evaluated(
 
     return evaluate(
         model, data, settings.threat, settings.attacks, batch_size=settings.batch_size, seed=seed,
-        device=settings.device, autocast=settings.autocast, folder=out / "verdicts" / f"seed-{seed}",
+        device=settings.device, attack_dtype=settings.attack_dtype, folder=out / "verdicts" / f"seed-{seed}",
         resume=resume, report=report,
     )  # fmt: skip
 
 
 def _shown(settings: Settings) -> dict[str, Any]:
     shown = asdict(settings) | {"threat": str(settings.threat), "attacks": ", ".join(settings.attacks)}
-    shown["autocast"] = None if settings.autocast is None else str(settings.autocast).removeprefix("torch.")
+    passes = settings.attack_dtype
+    shown["attack_dtype"] = None if passes is None else str(passes).removeprefix("torch.")
     return {name: value for name, value in shown.items() if name not in ("device", "seed")}

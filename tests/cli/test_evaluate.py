@@ -116,12 +116,12 @@ def test_a_saved_defence_brings_its_own_threat_and_data(tmp_path: Path) -> None:
     assert run(*[part for part in arguments if part != "--trust-remote-code"]) == 2  # code must be trusted
 
 
-def test_dtype_and_autocast(tmp_path: Path) -> None:
+def test_dtype_and_attack_dtype(tmp_path: Path) -> None:
     quick = {"attacks": "pgd-5"}
     for name, extra in {
         "whole": [],
         "half": ["--dtype", "bfloat16"],
-        "fast": ["--autocast", "bfloat16"],
+        "fast": ["--attack-dtype", "bfloat16"],
     }.items():
         assert run(*options(tmp_path / name, **quick), "--no-audit", *extra) == 0
     values = {n: Summary.read(tmp_path / n / "summary.json").rows[0] for n in ("whole", "half", "fast")}
@@ -147,7 +147,7 @@ def test_dtype_and_autocast(tmp_path: Path) -> None:
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--batch-size", "0"], "batch_size must be at least 1"),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--seeds", "0"], "--seeds must be at least 1"),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--dtype", "int8"], "--dtype must be one of"),
-        (["--model", LINEAR, "--data", "digits", "--out", "x", "--autocast", "x"], "--autocast must be one of"),
+        (["--model", LINEAR, "--data", "digits", "--out", "x", "--attack-dtype", "x"], "--attack-dtype must be one of"),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--strict", "--no-audit"], "--strict must be used"),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--device", "quantum"], "--device must be one of"),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--audit-examples", "2"], "--audit-examples must"),

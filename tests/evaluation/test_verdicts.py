@@ -181,9 +181,9 @@ def test_mode_is_restored(model: nn.Module, data: tuple) -> None:
     model.eval()
 
 
-def test_autocast_verdicts_are_float32_and_no_weaker(model: nn.Module, data: tuple) -> None:
+def test_low_precision_attacks_have_float32_verdicts_and_are_no_weaker(model: nn.Module, data: tuple) -> None:
     exact = evaluate(model, data, THREAT, ["pgd-10"])
-    fast = evaluate(model, data, THREAT, ["pgd-10"], autocast=torch.bfloat16)
+    fast = evaluate(model, data, THREAT, ["pgd-10"], attack_dtype=torch.bfloat16)
     assert fast.x_adv.dtype == torch.float32
     assert torch.equal(model(fast.x_adv).argmax(1) == data[1], fast.correct["pgd-10"])
     # linear: both reach the same corner of the box but for ties of rounding

@@ -193,7 +193,7 @@ def _ascend(
                 return found, found_value, done
         _keep_best(state)
         if step == 0:
-            state.checked_value = state.best_value.clone()
+            state.checked_value, state.rises = state.best_value.clone(), torch.zeros_like(state.rises)
         elif step - last_check == interval and step < steps:
             _checkpoint(state, region, eps, interval, ascent.rho)
             last_check, interval = step, _next_interval(region, steps, interval)

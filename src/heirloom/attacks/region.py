@@ -40,7 +40,8 @@ class Region:
         return Region(self.threat, x, x, x)
 
     def nearest(self, point: Tensor, eps: float | None = None) -> Tensor:
-        """The point of ball and pixel box nearest to ``point`` (L2: box first, then ball).
+        """The point of ball and pixel box nearest to ``point`` (L2: the ball's nearest point,
+        cut off at 0 and 1, as AutoAttack has it).
 
         Args:
             eps: another radius than the threat's (L2 and L1 only).
@@ -50,8 +51,8 @@ class Region:
         radius = (self.threat.eps if eps is None else eps) * _INSIDE
         if self.threat.norm == "L1":
             return self.x + project_l1_box(point - self.x, self.x, radius)
-        delta = point.clamp(0, 1) - self.x
-        return self.x + delta * (radius / norms(delta, "L2").clamp_min(1e-30)).clamp_max(1)
+        delta = point - self.x
+        return (self.x + delta * (radius / norms(delta, "L2").clamp_min(1e-30)).clamp_max(1)).clamp(0, 1)
 
 
 def project_l1_box(delta: Tensor, x: Tensor, eps: float) -> Tensor:

@@ -40,8 +40,8 @@ def evaluate(
     dtype: Annotated[
         str, typer.Option(help="Type that the model is converted to and judged in.")
     ] = "float32",
-    autocast: Annotated[
-        str | None, typer.Option(help="Type of the attacks' passes (bfloat16); verdicts stay in --dtype.")
+    attack_dtype: Annotated[
+        str | None, typer.Option(help="Type of the attacks' passes (bfloat16: faster); verdicts stay.")
     ] = None,
     audit: Annotated[bool, typer.Option(help="Look for signs that the figure is wrong.")] = True,
     audit_examples: Annotated[int, typer.Option(help="Images that the audit looks at.")] = 64,
@@ -80,7 +80,7 @@ def evaluate(
     require(audit_examples >= 8, "--audit-examples", "at least 8", audit_examples)
     require(strict <= audit, "--strict", "used with the audit", "--no-audit")
     precision = dtype_named(dtype)
-    passes = None if autocast is None else dtype_named(autocast, "--autocast")
+    passes = None if attack_dtype is None else dtype_named(attack_dtype, "--attack-dtype")
     radius = None if eps is None else parse_eps(eps)
     target = resolve_target(saved, model, trust_remote_code=trust_remote_code)
     source = data or target.data
@@ -101,7 +101,7 @@ def evaluate(
     ).test  # fmt: skip
     settings = Settings(
         name=target.name, data=source, threat=threat, attacks=tuple(filter(None, attacks.split(","))),
-        batch_size=batch_size, seed=seed, seeds=seeds, device=device, dtype=dtype, autocast=passes,
+        batch_size=batch_size, seed=seed, seeds=seeds, device=device, dtype=dtype, attack_dtype=passes,
         audit_examples=audit_examples if audit else 0, limit=limit,
     )  # fmt: skip
     processes.join()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from heirloom.attacks.folding import folded
 from heirloom.attacks.losses import check_labels
+from heirloom.attacks.low_precision import low_precision
 from heirloom.attacks.named import Attack, Run, named_attack
 from heirloom.errors import require
 from heirloom.evaluation import processes
@@ -62,7 +63,7 @@ def evaluate(
     batch_size: int = 256,
     seed: int = 0,
     device: str | torch.device = "cpu",
-    autocast: torch.dtype | None = None,
+    attack_dtype: torch.dtype | None = None,
     folder: Path | None = None,
     resume: bool = False,
     report: Report | None = None,
@@ -79,8 +80,8 @@ def evaluate(
         model: [0, 1] pixels (N, C, H, W) -> logits (N, classes).
         data: images in [0, 1] and labels (N,).
         attacks: names (see :func:`heirloom.attacks.named.named_attack`) or :class:`Attack`, weakest first.
-        autocast: run the attacks' passes in this type (``torch.bfloat16``); verdicts stay float32, and an
-            example that fooled only the low-precision model is attacked again in float32.
+        attack_dtype: run the attacks' passes on a copy in this type (``torch.bfloat16``); verdicts stay the model's,
+            and an example that fooled only the low-precision copy is attacked again on the model itself.
         folder: keep the verdicts there as they come.
         resume: go on from what lies in ``folder``, if it is of the same model, data and settings.
         report: called with (attack, examples done, examples in all, running robust accuracy).
@@ -104,13 +105,12 @@ def evaluate(
         store = Store(folder)
         if processes.rank() == 0 and folder is not None:
             settings = {"threat": str(threat), "eps": threat.eps, "attacks": names, "seed": seed}
-            settings |= {"batch_size": batch_size, "autocast": str(autocast)}
+            settings |= {"batch_size": batch_size, "attack_dtype": str(attack_dtype)}
             facts = {"model": model_digest(model), "data": digest(images, labels)}
             store.open(settings | facts, resume=resume)
         processes.wait()
-        copy = folded(model, images[:3].to(place))
-        faster = None if copy is model else copy
-        bench = Bench(model, images, labels, threat, seed, place, autocast, faster)
+        faster = _for_the_passes(model, images[:3].to(place), attack_dtype)
+        bench = Bench(model, images, labels, threat, seed, place, faster)
         return _evaluate(bench, chosen, batch_size, store, report)
     finally:
         model.train(was_training)
@@ -163,6 +163,12 @@ def _run_stage(
             done = min(sum(len(r.index) for r in mine) * processes.count(), total)
             report(name, done, total, max(int(standing.sum()) - fallen, 0) / len(standing))
     return processes.gather(mine)
+
+
+def _for_the_passes(model: nn.Module, x: Tensor, dtype: torch.dtype | None) -> nn.Module:
+    """What is attacked: the same function at less cost, or ``model`` itself."""
+    copy = folded(model, x)
+    return copy if dtype is None else low_precision(copy, x, dtype)
 
 
 def _check_model(model: nn.Module, images: Tensor, labels: Tensor, device: torch.device) -> None:
