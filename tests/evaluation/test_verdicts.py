@@ -190,6 +190,31 @@ def test_low_precision_attacks_have_float32_verdicts_and_are_no_weaker(model: nn
     assert (exact.correct["pgd-10"] != fast.correct["pgd-10"]).float().mean() <= 0.02
 
 
+def test_where_the_copys_error_might_decide_the_model_itself_is_attacked(
+    model: nn.Module, data: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Off(nn.Module):
+        """The true class's logit is wrong by ``ERROR``."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = model(x)
+            return logits + ERROR * nn.functional.one_hot(logits.argmax(1), logits.shape[1])
+
+    ERROR, attacked = 0.5, []
+
+    def nothing(network: nn.Module, x: torch.Tensor, *rest: object) -> torch.Tensor:
+        attacked.append((network, len(x)))
+        return x
+
+    copy = Off()
+    monkeypatch.setattr("heirloom.evaluation.verdicts.folded", lambda *given: copy)
+    found = evaluate(model, data, THREAT, [Attack("nothing", (nothing,))])
+    margins = found.margin[found.correct["clean"]]
+    doubtful = int((margins > -4 * ERROR).sum())
+    assert 0 < doubtful < len(margins)
+    assert attacked == [(copy, len(margins)), (model, doubtful)]
+
+
 def test_stored_verdicts_are_used_and_damaged_ones_measured_again(
     model: nn.Module, data: tuple, tmp_path: Path
 ) -> None:
