@@ -62,11 +62,13 @@ def test_fab_finds_the_optimum_of_linear_models(norm: str, classes: int, targets
 
 
 def untargeted(loss: object) -> object:
-    return lambda *a: apgd(*a, loss=loss, until=misclassified, generator=torch.Generator().manual_seed(0))
+    return lambda *a, seed: apgd(
+        *a, loss=loss, until=misclassified, generator=torch.Generator().manual_seed(seed)
+    )
 
 
-def targeted(*a: object) -> Tensor:
-    return apgd_targeted(*a, generator=torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+def targeted(*a: object, seed: int) -> Tensor:
+    return apgd_targeted(*a, generator=torch.Generator().manual_seed(seed))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -85,14 +87,19 @@ def targeted(*a: object) -> Tensor:
 def test_apgd_succeeds_just_above_the_optimum_of_linear_models(
     norm: str, classes: int, attack: object
 ) -> None:
-    """Linf: within 1.01 of the optimum; L2 and L1: within 1.05; never below 0.99 of it."""
+    """Linf: within 1.01 of the optimum; L2 and L1: within 1.05; never below 0.99 of it. In L1 one of ten runs: on
+    25 pixels a single one gets stuck in a fifth to a half of the cases (pyautoattack's in three quarters)."""
     model, x, y = linear_problem(classes, seed=classes)
     optimum = linear_optimum(model, x, y, norm)
     for i in range(3):
         for factor, succeeds in ((1.01 if norm == "Linf" else 1.05, True), (0.99, False)):
             threat = Threat(norm, factor * optimum[i].item())  # type: ignore[arg-type]
-            found = attack(model, x[i : i + 1], y[i : i + 1], threat)  # type: ignore[operator]
-            assert bool(misclassified(model(found), y[i : i + 1])) == succeeds
+            fooled = [
+                bool(misclassified(model(found), y[i : i + 1]))
+                for seed in range(10 if norm == "L1" else 1)
+                for found in [attack(model, x[i : i + 1], y[i : i + 1], threat, seed=seed)]  # type: ignore[operator]
+            ]
+            assert any(fooled) == succeeds
 
 
 def test_pgd_and_apgd_reach_the_linf_optimum_of_linear_models_within_one_percent() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from heirloom.attacks.gradient import input_gradient, predict
 from heirloom.attacks.losses import Loss, check_labels, cross_entropy, misclassified, targeted_dlr
 from heirloom.attacks.region import Region
+from heirloom.attacks.side_by_side import targets_at_once
 from heirloom.errors import require
 from heirloom.randomness import normal, uniform
 from heirloom.threat import Threat, norms
@@ -91,7 +92,7 @@ def apgd_targeted(
     rho: float = 0.75,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """APGD towards each of the ``targets`` classes that score highest on ``x``, one after the other.
+    """APGD towards each of the ``targets`` classes that score highest on ``x``.
 
     Args:
         model: a classifier; x: clean images (N, C, H, W) in [0, 1]; y: labels (N,).
@@ -99,27 +100,42 @@ def apgd_targeted(
         targets: how many; all other classes where there are fewer (9 of 10 is AutoAttack's).
 
     Returns:
-        the first misclassified iterate, else that of highest loss over all targets; later targets run only
-        on examples still classified correctly.
+        the first misclassified iterate, else that of highest loss over all targets. Few examples are attacked
+        towards several targets at once, in batches of at most 64; many towards one target after the other.
+        An example is finished, for all targets, at its first misclassified iterate.
     """
     best, best_loss = x.detach().float().clone(), torch.full((len(x),), -torch.inf, device=x.device)
     classes, correct = ranked_targets(model, x, y, targets)
-    active = correct.nonzero().flatten()
-    for target in classes.unbind(1):
-        if not len(active):
-            break
-        pair = torch.stack([y, target], 1)[active]
+    active, first = correct.nonzero().flatten(), 0
+    while first < classes.shape[1] and len(active):
+        width = targets_at_once(len(active), classes.shape[1] - first)
+        row = active.repeat_interleave(width)
+        pair = torch.stack([y[row], classes[active, first : first + width].flatten()], 1)
         found = apgd(
-            model, x[active], pair, threat, loss=loss, steps=steps, rho=rho,
-            until=pair_misclassified, generator=generator,
+            model, x[row], torch.cat([pair, row[:, None]], 1), threat, steps=steps, rho=rho,
+            loss=lambda output, task: loss(output, task[:, :2]), until=_any_target(y), generator=generator,
         )  # fmt: skip
         with torch.no_grad():
             output = predict(model, found)
-        value, done = loss(output, pair), misclassified(output, y[active])
-        better = (value > best_loss[active]) | done
-        best[active[better]], best_loss[active[better]] = found[better], value[better]
-        active = active[~done]
+        fallen = misclassified(output, y[row])
+        value = torch.where(fallen, torch.inf, loss(output, pair)).view(-1, width)
+        highest, which = value.max(1)
+        chosen = torch.arange(len(active), device=x.device) * width + which
+        better = highest > best_loss[active]
+        best[active[better]], best_loss[active[better]] = found[chosen[better]], highest[better]
+        active, first = active[~fallen.view(-1, width).any(1)], first + width
     return best
+
+
+def _any_target(y: Tensor) -> Success:
+    """For (label, target, example) rows (N, 3): the example is misclassified, in this row or one before."""
+    fallen = torch.zeros_like(y, dtype=torch.bool)
+
+    def until(output: Tensor, task: Tensor) -> Tensor:
+        fallen[task[misclassified(output, task[:, 0]), 2]] = True
+        return fallen[task[:, 2]]
+
+    return until
 
 
 def ranked_targets(model: nn.Module, x: Tensor, y: Tensor, targets: int) -> tuple[Tensor, Tensor]:
@@ -131,11 +147,6 @@ def ranked_targets(model: nn.Module, x: Tensor, y: Tensor, targets: int) -> tupl
     check_labels(y, logits.shape[1])
     others = logits.scatter(1, y[:, None], -torch.inf)
     return others.topk(min(targets, logits.shape[1] - 1), dim=1).indices, ~misclassified(logits, y)
-
-
-def pair_misclassified(logits: Tensor, pair: Tensor) -> Tensor:
-    """:func:`misclassified` for (label, target) pairs (N, 2): any wrong class counts as success."""
-    return misclassified(logits, pair[:, 0])
 
 
 @dataclass(frozen=True)

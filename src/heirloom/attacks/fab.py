@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from heirloom.attacks.apgd import ranked_targets
 from heirloom.attacks.gradient import predict
 from heirloom.attacks.losses import misclassified
+from heirloom.attacks.side_by_side import targets_at_once
 from heirloom.errors import require
 from heirloom.randomness import normal, uniform
 from heirloom.threat import Norm, Threat, norms
@@ -80,14 +81,21 @@ def fab_minimum(
     x = x.detach().float()
     classes, correct = ranked_targets(model, x, y, 9 if targets is None else targets)
     best = _Best(x.clone(), torch.where(correct, torch.inf, 0.0).double())
-    groups = [classes] if targets is None else [column[:, None] for column in classes.unbind(1)]
-    for rivals in groups:
+    first = 0
+    while first < classes.shape[1]:
+        active = (best.distance > enough).nonzero().flatten()
+        if not len(active):
+            break
+        # untargeted: all classes rival in one row; targeted: a row for each class, some of them side by side
+        width = 1 if targets is None else targets_at_once(len(active), classes.shape[1] - first)
+        last = classes.shape[1] if targets is None else first + width
+        rivals = classes[active, first:last].reshape(len(active) * width, -1)
+        row = active.repeat_interleave(width)
         for restart in range(restarts):
-            active = (best.distance > enough).nonzero().flatten()
-            if not len(active):
-                return best.x_adv, best.distance
-            start = _random_start(x, norm, radius, generator) if restart else x
-            _descend(model, x, y, rivals, start, active, norm, steps, enough, best)
+            start = _random_start(x[row], norm, radius, generator) if restart else x[row]
+            kept = best.distance[row] > enough
+            _descend(model, x, y, rivals[kept], start[kept], row[kept], norm, steps, enough, best)
+        first = last
     return best.x_adv, best.distance
 
 
@@ -96,13 +104,21 @@ class _Best:
     x_adv: Tensor
     distance: Tensor
 
+    def keep(self, place: Tensor, point: Tensor, distance: Tensor) -> None:
+        """Of the rows of each example the nearest, where it is nearer than what was found before."""
+        nearest = self.distance.scatter_reduce(0, place, distance, "amin")
+        closer = (distance == nearest[place]) & (distance < self.distance[place])
+        self.x_adv[place[closer]], self.distance[place[closer]] = point[closer], distance[closer]
+
 
 def _descend(
-    model: nn.Module, x: Tensor, y: Tensor, rivals: Tensor, start: Tensor, active: Tensor, norm: Norm,
+    model: nn.Module, x: Tensor, y: Tensor, rival: Tensor, point: Tensor, active: Tensor, norm: Norm,
     steps: int, enough: float, best: _Best,
 ) -> None:  # fmt: skip
-    """One run for the examples ``active``; fills ``best``."""
-    point, clean, label, rival = start[active], x[active], y[active], rivals[active]
+    """One run from ``point``, row by row, for the examples ``active`` (some in several rows); fills ``best``."""
+    if not len(active):
+        return
+    clean, label = x[active], y[active]
     for _ in range(steps):
         gaps, gradients = _linearise(model, point, label, rival)
         point = _step(point, clean, gaps, gradients, norm)
@@ -111,9 +127,7 @@ def _descend(
         if not bool(fooled.any()):
             continue
         distance = norms(point.double() - clean.double(), norm).flatten()
-        closer = fooled & (distance < best.distance[active])
-        place = active[closer]
-        best.x_adv[place], best.distance[place] = point[closer], distance[closer]
+        best.keep(active[fooled], point[fooled], distance[fooled])
         back = clean + BACK * (point - clean)
         point = torch.where(fooled.view(-1, *[1] * (x.ndim - 1)), back, point)
         left = best.distance[active] > enough

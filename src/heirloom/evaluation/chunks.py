@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from heirloom.attacks.losses import check_labels, margin
 from heirloom.attacks.named import Run
+from heirloom.attacks.side_by_side import images_at_once
 from heirloom.errors import InputError
 from heirloom.randomness import generator_of, seed_of
 from heirloom.threat import Threat
@@ -63,7 +64,8 @@ def run_chunk(bench: Bench, name: str, part: int, run: Run | None, index: Tensor
     chunks and draws anew.
     """
     started = time.perf_counter()
-    pieces = [_run_piece(bench, name, part, run, piece) for piece in split_evenly(index, limit)]
+    with images_at_once(limit):
+        pieces = [_run_piece(bench, name, part, run, piece) for piece in split_evenly(index, limit)]
     return ChunkResult(
         index=index,
         fooled=torch.cat([piece[0] for piece in pieces]),
