@@ -8,17 +8,17 @@ from torch import Tensor, nn
 
 from heirloom import Threat, evaluate
 from heirloom.attacks import apgd_targeted, fab_minimum, misclassified
-from heirloom.attacks.side_by_side import images_at_once, targets_at_once
+from heirloom.attacks.side_by_side import images_at_once, rows_at_once
 from tests.attacks.small import digits
 from tests.attacks.test_peers import network
 
 
 def test_a_batch_is_filled_and_not_more() -> None:
-    assert [targets_at_once(examples, 9) for examples in (1, 7, 8, 20, 64, 500)] == [9, 9, 8, 3, 1, 1]
+    assert [rows_at_once(examples, 9) for examples in (1, 7, 8, 20, 64, 500)] == [9, 9, 8, 3, 1, 1]
     with images_at_once(4):
-        assert targets_at_once(1, 9) == 4
+        assert rows_at_once(1, 9) == 4
         with images_at_once(1000):  # what is allowed inside cannot exceed what is allowed outside
-            assert targets_at_once(2, 9) == 2
+            assert rows_at_once(2, 9) == 2
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from heirloom.attacks.gradient import input_gradient, predict
 from heirloom.attacks.losses import Loss, check_labels, cross_entropy, misclassified, targeted_dlr
 from heirloom.attacks.region import Region
-from heirloom.attacks.side_by_side import targets_at_once
+from heirloom.attacks.side_by_side import rows_at_once
 from heirloom.errors import require
 from heirloom.randomness import normal, uniform
 from heirloom.threat import Threat, norms
@@ -108,7 +108,7 @@ def apgd_targeted(
     classes, correct = ranked_targets(model, x, y, targets)
     active, first = correct.nonzero().flatten(), 0
     while first < classes.shape[1] and len(active):
-        width = targets_at_once(len(active), classes.shape[1] - first)
+        width = rows_at_once(len(active), classes.shape[1] - first)
         row = active.repeat_interleave(width)
         pair = torch.stack([y[row], classes[active, first : first + width].flatten()], 1)
         found = apgd(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from heirloom.attacks.apgd import ranked_targets
 from heirloom.attacks.gradient import predict
 from heirloom.attacks.losses import misclassified
-from heirloom.attacks.side_by_side import targets_at_once
+from heirloom.attacks.side_by_side import rows_at_once
 from heirloom.errors import require
 from heirloom.randomness import normal, uniform
 from heirloom.threat import Norm, Threat, norms
@@ -87,7 +87,7 @@ def fab_minimum(
         if not len(active):
             break
         # untargeted: all classes rival in one row; targeted: a row for each class, some of them side by side
-        width = 1 if targets is None else targets_at_once(len(active), classes.shape[1] - first)
+        width = 1 if targets is None else rows_at_once(len(active), classes.shape[1] - first)
         last = classes.shape[1] if targets is None else first + width
         rivals = classes[active, first:last].reshape(len(active) * width, -1)
         row = active.repeat_interleave(width)

@@ -1,7 +1,7 @@
-"""Several targets of an example in one batch.
+"""Several rows of an example in one batch: its targets, or proposals of a random search.
 
-A targeted attack on few examples, one target after the other, leaves the machine idle: a pass over 64 images
-costs little more than one over 8 on a GPU, and half as much per image on a CPU.
+An attack on few examples, one target after the other, leaves the machine idle: a pass over 64 images costs
+little more than one over 8 on a GPU, and less per image on a CPU (0.33 against 0.83 ms, ViT in bfloat16).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _AT_ONCE: ContextVar[int] = ContextVar("images_at_once", default=64)
 
 @contextmanager
 def images_at_once(most: int) -> Iterator[None]:
-    """Let targets share a batch only up to ``most`` images: the harness's answer to memory running out."""
+    """Let rows share a batch only up to ``most`` images: the harness's answer to memory running out."""
     token = _AT_ONCE.set(min(most, _AT_ONCE.get()))
     try:
         yield
@@ -23,6 +23,6 @@ def images_at_once(most: int) -> Iterator[None]:
         _AT_ONCE.reset(token)
 
 
-def targets_at_once(examples: int, targets: int) -> int:
-    """How many of ``targets`` to attack together for so many examples: as many as fill a batch of 64."""
-    return max(1, min(targets, _AT_ONCE.get() // examples))
+def rows_at_once(examples: int, most: int) -> int:
+    """How many rows each of so many examples gets, at most ``most``: as many as fill a batch of 64."""
+    return max(1, min(most, _AT_ONCE.get() // examples))

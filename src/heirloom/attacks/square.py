@@ -4,7 +4,8 @@ black-box adversarial attack via random search", ECCV 2020 (Linf, L2); for L1 th
 
 Random search: change one square window, keep the change if the margin falls. Only logits are used. A
 proposal that leaves every pixel as it is (a window already of that colour, pixels cut off at 0 or 1) has a
-known answer and is not asked.
+known answer and is not asked. In Linf a proposal does not depend on those before it but through the point that it
+changes; while few are accepted, several are asked at once, and those after an accepted one are drawn anew.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 from heirloom.attacks.gradient import predict
 from heirloom.attacks.losses import margin
 from heirloom.attacks.region import Region
+from heirloom.attacks.side_by_side import rows_at_once
 from heirloom.errors import require
 from heirloom.threat import Threat, norms
 
 # the share of pixels in a window halves after so many queries (Linf, L2: section 5.1, for 10000 queries)
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+ACCEPTED_AHEAD = 0.3  # how many of the proposals that are asked together may be expected to be accepted
 
 
 def square(
@@ -55,25 +58,38 @@ def square(
         candidate = _stripes(region, draw) if threat.norm == "Linf" else _tiles(region, draw)
         value = margin(predict(model, candidate), y)
         best.copy_(candidate)
-        active = _standing(value)
-        region = region[active]
-        for query in range(queries):
-            if not len(active):
-                break
-            current = best[active]
-            side = _window_side(query, p_init, x)
-            proposal = _PROPOSALS[threat.norm](region, current, side, draw)
-            asked = (proposal != current).flatten(1).any(1).nonzero().flatten()
-            if not len(asked):
-                continue
-            place, proposal = active[asked], proposal[asked]
-            new = margin(predict(model, proposal), y[place])
-            better = ~(new <= value[place])
-            best[place[better]], value[place[better]] = proposal[better], new[better]
-            if bool((~(new < 0)).any()):
-                kept = _standing(value[active])
-                active, region = active[kept], region[kept]
+        _search(model, region, y, best, value, queries, p_init, draw)
     return threat.project(best, x)
+
+
+def _search(
+    model: nn.Module, region: Region, y: Tensor, best: Tensor, value: Tensor, queries: int, p_init: float,
+    draw: _Draw,
+) -> None:  # fmt: skip
+    """Up to ``queries`` proposals for each example; lowers ``value`` by changing ``best``."""
+    linf = region.threat.norm == "Linf"
+    sides = torch.tensor([_window_side(query, p_init, best) for query in range(queries)], device=best.device)
+    spent, accepted = torch.zeros(len(y), dtype=torch.long, device=y.device), 1.0
+    active = _standing(value)
+    while len(active):
+        # a proposal after an accepted one is lost, so look ahead only while few are accepted
+        ahead = rows_at_once(len(active), int(ACCEPTED_AHEAD / accepted)) if linf else 1
+        row = active.repeat_interleave(ahead)
+        turn = (spent[active][:, None] + torch.arange(ahead, device=y.device)).flatten()
+        side, current = sides[turn.clamp_max(queries - 1)], best[row]
+        proposal = _PROPOSALS[region.threat.norm](region[row], current, side, draw)
+        asked = ((proposal != current).flatten(1).any(1) & (turn < queries)).nonzero().flatten()
+        new = torch.full_like(value[row], -torch.inf)
+        if len(asked):
+            new[asked] = margin(predict(model, proposal[asked]), y[row[asked]])
+        better = (~(new <= value[row])).view(-1, ahead)
+        taken, which = better.any(1), better.int().argmax(1)
+        chosen = (torch.arange(len(active), device=y.device) * ahead + which)[taken]
+        best[active[taken]], value[active[taken]] = proposal[chosen], new[chosen]
+        used = torch.where(taken, which + 1, ahead)
+        spent[active] += used
+        accepted = max(0.9 * accepted + 0.1 * float(taken.sum() / used.sum()), 1e-3)
+        active = active[~(value[active] >= 0) & ~value[active].isnan() & (spent[active] < queries)]
 
 
 def _standing(value: Tensor) -> Tensor:
@@ -90,9 +106,10 @@ class _Draw:
         bits = torch.randint(0, 2, shape, generator=self._generator, device=self._source)
         return (2.0 * bits - 1).to(self._target)
 
-    def integers(self, count: int, below: int) -> Tensor:
-        drawn = torch.randint(0, below, (count,), generator=self._generator, device=self._source)
-        return drawn.to(self._target)
+    def below(self, bound: Tensor) -> Tensor:
+        """A whole number from 0 to ``bound`` - 1 for each entry."""
+        share = torch.rand(bound.shape, generator=self._generator, device=self._source).to(self._target)
+        return torch.minimum((share * bound).long(), bound - 1)
 
 
 def _window_side(query: int, p_init: float, x: Tensor) -> int:
@@ -108,7 +125,7 @@ def _stripes(region: Region, draw: _Draw) -> Tensor:
     return torch.where(sign > 0, region.upper, region.lower)
 
 
-def _propose_linf(region: Region, current: Tensor, side: int, draw: _Draw) -> Tensor:
+def _propose_linf(region: Region, current: Tensor, side: Tensor, draw: _Draw) -> Tensor:
     """One window a picture, each channel wholly at +eps or at -eps."""
     n, channels = current.shape[:2]
     window = _window(current, side, draw)[0]
@@ -116,14 +133,14 @@ def _propose_linf(region: Region, current: Tensor, side: int, draw: _Draw) -> Te
     return torch.where(window, torch.where(sign > 0, region.upper, region.lower), current)
 
 
-def _window(current: Tensor, side: int, draw: _Draw) -> tuple[Tensor, Tensor, Tensor]:
-    """A window of ``side`` x ``side`` for each picture: mask (N, 1, H, W), top rows, left columns."""
-    n, _, height, width = current.shape
-    top, left = draw.integers(n, height - side + 1), draw.integers(n, width - side + 1)
+def _window(current: Tensor, side: Tensor, draw: _Draw) -> tuple[Tensor, Tensor, Tensor]:
+    """A window of ``side`` (N,) for each picture: mask (N, 1, H, W), top rows, left columns."""
+    height, width = current.shape[2:]
+    top, left = draw.below(height - side + 1), draw.below(width - side + 1)
     row = torch.arange(height, device=current.device) - top[:, None]
     column = torch.arange(width, device=current.device) - left[:, None]
-    inside = ((row >= 0) & (row < side))[:, :, None] & ((column >= 0) & (column < side))[:, None, :]
-    return inside[:, None], top, left
+    rows, columns = (row >= 0) & (row < side[:, None]), (column >= 0) & (column < side[:, None])
+    return (rows[:, :, None] & columns[:, None, :])[:, None], top, left
 
 
 def _tiles(region: Region, draw: _Draw) -> Tensor:
@@ -140,14 +157,18 @@ def _tiles(region: Region, draw: _Draw) -> Tensor:
     return region.nearest(region.x + region.threat.eps * delta / length)
 
 
-def _propose_ball(region: Region, current: Tensor, side: int, draw: _Draw) -> Tensor:
-    """Take the mass out of one window and of what the ball has left, and put it into another as a bump."""
+def _propose_ball(region: Region, current: Tensor, sides: Tensor, draw: _Draw) -> Tensor:
+    """Take the mass out of one window and of what the ball has left, and put it into another as a bump.
+
+    ``sides`` are all the same: a bump has one size.
+    """
     norm, eps, power = region.threat.norm, region.threat.eps, 2 if region.threat.norm == "L2" else 1
     n, channels, height, width = current.shape
-    side = max(side, 3)
+    side = max(int(sides[0]), 3)
     side = min(side + 1 - side % 2, height, width)
+    sides = torch.full_like(sides, side)
     delta = current - region.x
-    (window, top, left), (other, _, _) = _window(current, side, draw), _window(current, side, draw)
+    (window, top, left), (other, _, _) = _window(current, sides, draw), _window(current, sides, draw)
     length = norms(delta, norm)
     within = _spatial_norm(delta * (window | other), power)  # (N, C, 1, 1)
     bump = _bump(side, norm, current.device)
