@@ -173,10 +173,13 @@ def thread_count() -> int:
 
 
 def shown_command() -> str:
-    """The command line as the user typed it, the program by its bare name."""
+    """The command line as the user typed it, the program by its bare name (``python -m`` as such)."""
     import shlex
 
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    run_as_module = getattr(sys.modules["__main__"], "__spec__", None)
+    if run_as_module is None:
+        return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return shlex.join(["python", "-m", run_as_module.name.removesuffix(".__main__"), *sys.argv[1:]])
 
 
 def to_plain(value: Any) -> Any:

@@ -1,6 +1,10 @@
 """A kept run has every figure and no image."""
 
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from heirloom.results import Stopwatch, Summary
 from heirloom_recipes.record import record
@@ -21,3 +25,19 @@ def test_figures_stay_and_images_go(tmp_path: Path) -> None:
     assert kept.rows == made.rows
     assert kept.details == {"defences": [{"defence": "cropd", "parameters": 3}]}
     assert "base64" not in (tmp_path / "kept.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [(["-m", "asks"], "python -m asks --size 'two words'"), (["asks.py"], "asks.py --size 'two words'")],
+)
+def test_a_result_shows_the_command_that_made_it(tmp_path: Path, arguments: list[str], shown: str) -> None:
+    (tmp_path / "asks.py").write_text("from heirloom.results import shown_command\nprint(shown_command())\n")
+    done = subprocess.run(
+        [sys.executable, *arguments, "--size", "two words"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == shown
