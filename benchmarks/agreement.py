@@ -1,4 +1,5 @@
-"""Full AutoAttack standard, ours and pyautoattack's, example by example, on three networks of the digits.
+"""Full AutoAttack standard, ours (float32 and bfloat16 passes) and pyautoattack's, example by example, on three
+networks of the digits.
 
     python benchmarks/agreement.py --out results/benchmarks/agreement
 
@@ -22,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.attacks.small import digits
 from tests.attacks.test_peers import NETWORKS, network
 
-from heirloom.attacks import autoattack, misclassified
 from heirloom.cli.output import print_table
+from heirloom.evaluation.verdicts import evaluate
 from heirloom.results import Stopwatch
 from heirloom.threat import Threat
 
@@ -32,10 +33,12 @@ def compare(name: str, threat: Threat) -> dict[str, object]:
     model, (x, y) = network(name), digits()
     x, y = x[1500:], y[1500:]
     used = time.process_time()
-    ours = ~misclassified(
-        model(autoattack(model, x, y, threat, generator=torch.Generator().manual_seed(0))), y
-    )
+    ours = evaluate(model, (x, y), threat, ["autoattack"], batch_size=300).correct["autoattack"]
     between = time.process_time()
+    low = evaluate(
+        model, (x, y), threat, ["autoattack"], batch_size=300, attack_dtype=torch.bfloat16
+    ).correct["autoattack"]
+    before = time.process_time()
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -49,7 +52,11 @@ def compare(name: str, threat: Threat) -> dict[str, object]:
         "pyautoattack": round(float(theirs.double().mean()), 4),
         "agreement": round(float((ours == theirs).double().mean()), 4),
         "ours alone robust": int((ours & ~theirs).sum()), "theirs alone robust": int((theirs & ~ours).sum()),
-        "cpu ours": round(between - used, 1), "cpu theirs": round(ended - between, 1),
+        "bf16": round(float(low.double().mean()), 4),
+        "bf16 agrees with theirs": round(float((low == theirs).double().mean()), 4),
+        "bf16 alone robust": int((low & ~theirs).sum()), "theirs alone robust against bf16": int((theirs & ~low).sum()),
+        "cpu ours": round(between - used, 1), "cpu bf16": round(before - between, 1),
+        "cpu theirs": round(ended - before, 1),
     }  # fmt: skip
 
 
