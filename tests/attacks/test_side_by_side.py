@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from heirloom import Threat, evaluate
-from heirloom.attacks import apgd_targeted, fab_minimum, misclassified
+from heirloom.attacks import apgd_targeted, fab_minimum, misclassified, square
+from heirloom.attacks.losses import margin
 from heirloom.attacks.side_by_side import images_at_once, rows_at_once
 from tests.attacks.small import digits
 from tests.attacks.test_peers import network
@@ -68,3 +69,27 @@ class _Counter(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.images, self.largest = self.images + len(x), max(self.largest, len(x))
         return self.model(x)
+
+
+def test_square_asks_ahead_without_changing_the_search() -> None:
+    """The same distribution: mean margins after 150 proposals differ by less than three standard errors."""
+    model, (x, y) = network("convolutional"), digits()
+    stands = (margin(model(x[1500:1540]), y[1500:1540]) < -8).nonzero().flatten()[:6]
+    x, y, threat = x[1500:1540][stands], y[1500:1540][stands], Threat("Linf", 0.05)
+    margins: dict[int, list[Tensor]] = {1: [], 64: []}
+    images: dict[int, int] = {}
+    for at_once, found in margins.items():
+        counted = _Counter(model)
+        for seed in range(12):
+            generator = torch.Generator().manual_seed(seed)
+            with images_at_once(at_once):
+                found.append(
+                    margin(model(square(counted, x, y, threat, queries=150, generator=generator)), y)
+                )
+        images[at_once] = counted.images
+        assert counted.largest <= 6 if at_once == 1 else 6 < counted.largest <= 64
+    alone, ahead = (torch.stack(found).detach().double() for found in margins.values())
+    error = ((alone.var(0) + ahead.var(0)) / 12).sqrt()
+    assert ((alone.mean(0) - ahead.mean(0)).abs() < 3 * error).all()
+    assert images[1] <= 12 * 6 * 151
+    assert images[1] <= images[64] <= 1.5 * images[1]

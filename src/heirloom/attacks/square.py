@@ -46,18 +46,17 @@ def square(
 
     Returns:
         the point of highest margin for each example: float32, inside the threat set. At most queries + 1
-        forward passes, no backward pass.
+        forward passes, where few examples are left in Linf about a fifth more (proposals asked in vain); no
+        backward pass.
     """
     require(queries >= 1, "queries", "at least 1", queries)
     require(0 < p_init <= 1, "p_init", "a share above 0 and at most 1", p_init)
     region = Region.around(x, threat)
-    best = region.x.clone()
     device = generator.device if generator is not None else x.device
     draw = _Draw(generator, device, x.device)
     with torch.no_grad():
-        candidate = _stripes(region, draw) if threat.norm == "Linf" else _tiles(region, draw)
-        value = margin(predict(model, candidate), y)
-        best.copy_(candidate)
+        best = _stripes(region, draw) if threat.norm == "Linf" else _tiles(region, draw)
+        value = margin(predict(model, best), y)
         _search(model, region, y, best, value, queries, p_init, draw)
     return threat.project(best, x)
 
@@ -66,7 +65,7 @@ def _search(
     model: nn.Module, region: Region, y: Tensor, best: Tensor, value: Tensor, queries: int, p_init: float,
     draw: _Draw,
 ) -> None:  # fmt: skip
-    """Up to ``queries`` proposals for each example; lowers ``value`` by changing ``best``."""
+    """Up to ``queries`` proposals for each example; moves ``best`` and raises its margin ``value``."""
     linf = region.threat.norm == "Linf"
     sides = torch.tensor([_window_side(query, p_init, best) for query in range(queries)], device=best.device)
     spent, accepted = torch.zeros(len(y), dtype=torch.long, device=y.device), 1.0
