@@ -253,6 +253,20 @@ def torchattacks_autoattack(model: nn.Module, x: Tensor, y: Tensor, threat: Thre
     return torchattacks.AutoAttack(model, norm=threat.norm, eps=threat.eps, seed=seed, n_classes=10)(x, y)
 
 
+def torchattacks_100_steps(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int) -> Tensor:
+    """Its AutoAttack takes 10 steps of APGD and FAB; this one has the paper's 100, by its own parts."""
+    from torchattacks import APGD, APGDT, FAB, MultiAttack, Square
+
+    common = {"eps": threat.eps, "norm": threat.norm, "seed": seed, "n_restarts": 1}
+    parts = [
+        APGD(model, steps=100, loss="ce", **common),
+        APGDT(model, steps=100, n_classes=10, **common),
+        FAB(model, steps=100, multi_targeted=True, n_classes=10, **common),
+        Square(model, n_queries=5000, **common),
+    ]
+    return MultiAttack(parts)(x, y)
+
+
 def contenders_of(attack: str) -> dict[str, Contender]:
     if attack == "pgd-20":
         return {
@@ -267,6 +281,7 @@ def contenders_of(attack: str) -> dict[str, Contender]:
         "heirloom bf16": ours("autoattack", torch.bfloat16),
         "pyautoattack": pyautoattack_standard,
         "torchattacks": torchattacks_autoattack,
+        "torchattacks 100 steps": torchattacks_100_steps,
     }
 
 
