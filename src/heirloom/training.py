@@ -155,7 +155,7 @@ class _Loop:
         processes = accelerator.num_processes
         require(
             self.batch_size % processes == 0,
-            "batch size",
+            "--batch-size",
             f"a multiple of the {processes} processes",
             self.batch_size,
         )
