@@ -24,13 +24,13 @@ NAMES = ("resnet18", "resnet18-w16", "vit-mae")
 class ViTMAEPipeline(nn.Module):
     """A Transformers ViT-MAE encoder at 32x32 that masks nothing and keeps the tokens' order, mean and head."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 96, layers: int = 4, heads: int = 4) -> None:
         super().__init__()
         from transformers import ViTMAEConfig, ViTMAEModel
 
         config = ViTMAEConfig(
-            image_size=32, patch_size=4, hidden_size=96, num_hidden_layers=4, num_attention_heads=4,
-            intermediate_size=192, mask_ratio=0.0, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+            image_size=32, patch_size=4, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+            intermediate_size=2 * width, mask_ratio=0.0, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
         )  # fmt: skip
         self.encoder = ViTMAEModel(config)
         self.head = nn.Linear(config.hidden_size, 10)
