@@ -18,7 +18,7 @@ from heirloom.files import read_tensors, write_tensors
 from heirloom.networks.resnet import ResNet
 from heirloom.threat import Threat
 
-NAMES = ("resnet18", "resnet18-w16", "vit-mae")
+NAMES = ("resnet18", "resnet18-w16", "vit-mae", "vit-mae-384")
 
 
 class ViTMAEPipeline(nn.Module):
@@ -46,6 +46,8 @@ class ViTMAEPipeline(nn.Module):
 def network(name: str) -> nn.Module:
     if name == "vit-mae":
         return ViTMAEPipeline()
+    if name == "vit-mae-384":
+        return ViTMAEPipeline(width=384, layers=6, heads=6)
     width = 16 if name.endswith("w16") else 64
     return ResNet((width, 2 * width, 4 * width, 8 * width), (2, 2, 2, 2), classes=10)
 
