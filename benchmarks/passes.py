@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from heirloom.attacks.losses import margin
 from heirloom.attacks.low_precision import Autocast, low_precision
 from heirloom.cli.output import print_table
 from heirloom.results import Stopwatch
+from training import timed
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet18": partial(network, "resnet18"),
@@ -49,10 +49,10 @@ def measure(name: str, images: int, repeats: int, device: str) -> list[dict[str,
     spent: dict[tuple[str, str], list[float]] = {}
     for _ in range(repeats + 1):
         for form, module in forms.items():
-            spent.setdefault((form, "forward"), []).append(_milliseconds(partial(_forward, module, x), x))
+            spent.setdefault((form, "forward"), []).append(timed(partial(_forward, module, x), device)[0])
             both = partial(input_gradient, module, x, y, margin)
-            spent.setdefault((form, "forward and backward"), []).append(_milliseconds(both, x))
-    cost = {key: statistics.median(values[1:]) / images for key, values in spent.items()}
+            spent.setdefault((form, "forward and backward"), []).append(timed(both, device)[0])
+    cost = {key: 1e3 * statistics.median(values[1:]) / images for key, values in spent.items()}
     return [
         {
             "network": name, "form": form, "pass": kind, "ms": round(cost[form, kind], 3),
@@ -66,16 +66,6 @@ def measure(name: str, images: int, repeats: int, device: str) -> list[dict[str,
 @torch.no_grad()
 def _forward(model: nn.Module, x: Tensor) -> None:
     predict(model, x)
-
-
-def _milliseconds(run: Callable[[], object], x: Tensor) -> float:
-    if x.is_cuda:
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    run()
-    if x.is_cuda:
-        torch.cuda.synchronize()
-    return 1e3 * (time.perf_counter() - started)
 
 
 def main() -> None:

@@ -168,6 +168,7 @@ class _Loop:
 
     def one_step(self, state: TrainingState) -> dict[str, float]:
         x, y = self._batch(state.step)
+        # the 0 was once the rank: without it no run under results/ would come out as recorded
         generator = shared_generator_of(
             self.settings.seed, "step", state.step, 0, rank=self.accelerator.process_index,
             count=self.accelerator.num_processes, device=self.accelerator.device,

@@ -190,6 +190,15 @@ def test_low_precision_attacks_have_float32_verdicts_and_are_no_weaker(model: nn
     assert (exact.correct["pgd-10"] != fast.correct["pgd-10"]).float().mean() <= 0.02
 
 
+@pytest.mark.parametrize("wrong", ["bfloat16", torch.int8])
+def test_a_wrong_attack_dtype_is_one_sentence_and_writes_nothing(
+    model: nn.Module, data: tuple, tmp_path: Path, wrong: object
+) -> None:
+    with pytest.raises(InputError, match=r"attack_dtype must be None or a floating torch\.dtype, but"):
+        evaluate(model, data, THREAT, ["fgsm"], attack_dtype=wrong, folder=tmp_path / "v")  # type: ignore[arg-type]
+    assert not (tmp_path / "v").exists()
+
+
 def test_where_the_copys_error_might_decide_the_model_itself_is_attacked(
     model: nn.Module, data: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from heirloom.attacks.gradient import input_gradient, predict
 from heirloom.attacks.losses import Loss, check_labels, cross_entropy, misclassified, targeted_dlr
-from heirloom.attacks.region import Region
+from heirloom.attacks.region import Region, noise_like
 from heirloom.attacks.side_by_side import rows_at_once
 from heirloom.errors import require
-from heirloom.randomness import normal, uniform
 from heirloom.threat import Threat, norms
 
 Success = Callable[[Tensor, Tensor], Tensor]
@@ -319,8 +318,7 @@ def _shrinking_ball(
 def _random_start(region: Region, generator: torch.Generator | None) -> Tensor:
     """A random point on the surface of the ball, moved into [0, 1] (L1: into the ball of radius 3 eps)."""
     x, norm = region.x, region.threat.norm
-    linf = norm == "Linf"
-    noise = uniform(x.shape, generator, x.device) * 2 - 1 if linf else normal(x.shape, generator, x.device)
+    noise = noise_like(x, norm, generator)
     if norm == "L1":
         return region.nearest(x + noise, 3 * region.threat.eps)
     delta = region.threat.eps * noise / norms(noise, norm).clamp_min(1e-12)

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from heirloom.attacks.apgd import ranked_targets
 from heirloom.attacks.gradient import predict
 from heirloom.attacks.losses import misclassified
+from heirloom.attacks.region import noise_like
 from heirloom.attacks.side_by_side import rows_at_once
 from heirloom.errors import require
-from heirloom.randomness import normal, uniform
 from heirloom.threat import Norm, Threat, norms
 
 BIAS_MAX, OVERSHOOT, BACK = 0.1, 1.05, 0.9  # alpha_max, eta and beta of the paper, section 4
@@ -81,21 +81,20 @@ def fab_minimum(
     x = x.detach().float()
     classes, correct = ranked_targets(model, x, y, 9 if targets is None else targets)
     best = _Best(x.clone(), torch.where(correct, torch.inf, 0.0).double())
-    first = 0
-    while first < classes.shape[1]:
+    # (N, runs, rivals in a run): untargeted, all classes rival in one run; targeted, each has its own
+    runs, first = classes[:, None] if targets is None else classes[..., None], 0
+    while first < runs.shape[1]:
         active = (best.distance > enough).nonzero().flatten()
         if not len(active):
             break
-        # untargeted: all classes rival in one row; targeted: a row for each class, some of them side by side
-        width = 1 if targets is None else rows_at_once(len(active), classes.shape[1] - first)
-        last = classes.shape[1] if targets is None else first + width
-        rivals = classes[active, first:last].reshape(len(active) * width, -1)
+        width = rows_at_once(len(active), runs.shape[1] - first)
+        rivals = runs[active, first : first + width].flatten(0, 1)
         row = active.repeat_interleave(width)
         for restart in range(restarts):
             start = _random_start(x[row], norm, radius, generator) if restart else x[row]
             kept = best.distance[row] > enough
             _descend(model, x, y, rivals[kept], start[kept], row[kept], norm, steps, enough, best)
-        first = last
+        first += width
     return best.x_adv, best.distance
 
 
@@ -218,6 +217,5 @@ def _sorted_lengths(slope: Tensor, room: Tensor, need: Tensor) -> Tensor:
 
 
 def _random_start(x: Tensor, norm: Norm, radius: float, generator: torch.Generator | None) -> Tensor:
-    linf = norm == "Linf"
-    noise = uniform(x.shape, generator, x.device) * 2 - 1 if linf else normal(x.shape, generator, x.device)
+    noise = noise_like(x, norm, generator)
     return (x + radius / 2 * noise / norms(noise, norm).clamp_min(1e-12)).clamp(0, 1)

@@ -5,6 +5,7 @@ matrices in that type (GPUs; CPUs with AMX). Verdicts are passed on the model it
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -40,22 +41,29 @@ def low_precision(model: nn.Module, x: Tensor, dtype: torch.dtype) -> nn.Module:
     return candidate if close else Autocast(model, dtype)
 
 
-class Converted(nn.Module):
-    """A copy with all weights in ``dtype``, images and filters channels last; no cast between the layers."""
+class InDtype(nn.Module):
+    """``model`` in ``dtype``: takes float32 pixels, returns float32 logits, computes in between in ``dtype``."""
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
-        self.model = copy.deepcopy(model).requires_grad_(False).to(dtype)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.dtype = dtype
+        self.model, self.dtype = copy.deepcopy(model).to(dtype), dtype
         self.train(model.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(self.dtype, memory_format=torch.channels_last)
-        if x.device.type != "cpu":
-            return self.model(x).float()
-        with _PlainAttention():
-            return self.model(x).float()
+        return self.model(x.to(self.dtype)).float()
+
+
+class Converted(InDtype):
+    """For passes alone: weights that need no gradient, images and filters channels last, and on the CPU attention
+    whose backward pass is not slow."""
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__(model, dtype)
+        self.model.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor) -> Tensor:
+        with _PlainAttention() if x.device.type == "cpu" else nullcontext():
+            return super().forward(x.contiguous(memory_format=torch.channels_last))
 
 
 class Autocast(nn.Module):

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from heirloom.threat import Threat, norms
+from heirloom.randomness import normal, uniform
+from heirloom.threat import Norm, Threat, norms
 
 # float32 sums over an image err by less than this (relative), so points projected to it pass in float64
 _INSIDE = 1 - 2e-6
@@ -53,6 +54,13 @@ class Region:
             return self.x + project_l1_box(point - self.x, self.x, radius)
         delta = point - self.x
         return (self.x + delta * (radius / norms(delta, "L2").clamp_min(1e-30)).clamp_max(1)).clamp(0, 1)
+
+
+def noise_like(x: Tensor, norm: Norm, generator: torch.Generator | None) -> Tensor:
+    """Where AutoAttack's random starts lie before scaling: uniform in [-1, 1) for Linf, else Gaussian."""
+    if norm == "Linf":
+        return uniform(x.shape, generator, x.device) * 2 - 1
+    return normal(x.shape, generator, x.device)
 
 
 def project_l1_box(delta: Tensor, x: Tensor, eps: float) -> Tensor:

@@ -18,7 +18,10 @@ from heirloom.attacks.losses import margin
 from heirloom.attacks.region import Region
 from heirloom.attacks.side_by_side import rows_at_once
 from heirloom.errors import require
+from heirloom.randomness import integers, uniform
 from heirloom.threat import Threat, norms
+
+Generator = torch.Generator | None
 
 # the share of pixels in a window halves after so many queries (Linf, L2: section 5.1, for 10000 queries)
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -52,31 +55,29 @@ def square(
     require(queries >= 1, "queries", "at least 1", queries)
     require(0 < p_init <= 1, "p_init", "a share above 0 and at most 1", p_init)
     region = Region.around(x, threat)
-    device = generator.device if generator is not None else x.device
-    draw = _Draw(generator, device, x.device)
     with torch.no_grad():
-        best = _stripes(region, draw) if threat.norm == "Linf" else _tiles(region, draw)
+        best = _stripes(region, generator) if threat.norm == "Linf" else _tiles(region, generator)
         value = margin(predict(model, best), y)
-        _search(model, region, y, best, value, queries, p_init, draw)
+        _search(model, region, y, best, value, queries, p_init, generator)
     return threat.project(best, x)
 
 
 def _search(
     model: nn.Module, region: Region, y: Tensor, best: Tensor, value: Tensor, queries: int, p_init: float,
-    draw: _Draw,
+    generator: Generator,
 ) -> None:  # fmt: skip
     """Up to ``queries`` proposals for each example; moves ``best`` and raises its margin ``value``."""
     linf = region.threat.norm == "Linf"
     sides = torch.tensor([_window_side(query, p_init, best) for query in range(queries)], device=best.device)
     spent, accepted = torch.zeros(len(y), dtype=torch.long, device=y.device), 1.0
-    active = _standing(value)
+    active = (value < 0).nonzero().flatten()
     while len(active):
         # a proposal after an accepted one is lost, so look ahead only while few are accepted
         ahead = rows_at_once(len(active), int(ACCEPTED_AHEAD / accepted)) if linf else 1
         row = active.repeat_interleave(ahead)
         turn = (spent[active][:, None] + torch.arange(ahead, device=y.device)).flatten()
         side, current = sides[turn.clamp_max(queries - 1)], best[row]
-        proposal = _PROPOSALS[region.threat.norm](region[row], current, side, draw)
+        proposal = _PROPOSALS[region.threat.norm](region[row], current, side, generator)
         asked = ((proposal != current).flatten(1).any(1) & (turn < queries)).nonzero().flatten()
         new = torch.full_like(value[row], -torch.inf)
         if len(asked):
@@ -88,27 +89,16 @@ def _search(
         used = torch.where(taken, which + 1, ahead)
         spent[active] += used
         accepted = max(0.9 * accepted + 0.1 * float(taken.sum() / used.sum()), 1e-3)
-        active = active[~(value[active] >= 0) & ~value[active].isnan() & (spent[active] < queries)]
+        active = active[(value[active] < 0) & (spent[active] < queries)]
 
 
-def _standing(value: Tensor) -> Tensor:
-    return (value < 0).nonzero().flatten()
+def _signs(shape: tuple[int, ...], generator: Generator, device: torch.device) -> Tensor:
+    return 2.0 * integers(0, 2, shape, generator, device) - 1
 
 
-class _Draw:
-    """Random numbers from the generator's device, so that a CPU generator draws the same everywhere."""
-
-    def __init__(self, generator: torch.Generator | None, source: torch.device, target: torch.device) -> None:
-        self._generator, self._source, self._target = generator, source, target
-
-    def signs(self, *shape: int) -> Tensor:
-        bits = torch.randint(0, 2, shape, generator=self._generator, device=self._source)
-        return (2.0 * bits - 1).to(self._target)
-
-    def below(self, bound: Tensor) -> Tensor:
-        """A whole number from 0 to ``bound`` - 1 for each entry."""
-        share = torch.rand(bound.shape, generator=self._generator, device=self._source).to(self._target)
-        return torch.minimum((share * bound).long(), bound - 1)
+def _below(bound: Tensor, generator: Generator) -> Tensor:
+    """A whole number from 0 to ``bound`` - 1 for each entry."""
+    return torch.minimum((uniform(bound.shape, generator, bound.device) * bound).long(), bound - 1)
 
 
 def _window_side(query: int, p_init: float, x: Tensor) -> int:
@@ -117,32 +107,32 @@ def _window_side(query: int, p_init: float, x: Tensor) -> int:
     return min(max(round((share * height * width) ** 0.5), 1), height, width)
 
 
-def _stripes(region: Region, draw: _Draw) -> Tensor:
+def _stripes(region: Region, generator: Generator) -> Tensor:
     """The paper's start for Linf: vertical stripes of one pixel, each at +eps or -eps."""
     n, channels, _, width = region.x.shape
-    sign = draw.signs(n, channels, 1, width)
+    sign = _signs((n, channels, 1, width), generator, region.x.device)
     return torch.where(sign > 0, region.upper, region.lower)
 
 
-def _propose_linf(region: Region, current: Tensor, side: Tensor, draw: _Draw) -> Tensor:
+def _propose_linf(region: Region, current: Tensor, side: Tensor, generator: Generator) -> Tensor:
     """One window a picture, each channel wholly at +eps or at -eps."""
     n, channels = current.shape[:2]
-    window = _window(current, side, draw)[0]
-    sign = draw.signs(n, channels, 1, 1)
+    window = _window(current, side, generator)[0]
+    sign = _signs((n, channels, 1, 1), generator, current.device)
     return torch.where(window, torch.where(sign > 0, region.upper, region.lower), current)
 
 
-def _window(current: Tensor, side: Tensor, draw: _Draw) -> tuple[Tensor, Tensor, Tensor]:
+def _window(current: Tensor, side: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
     """A window of ``side`` (N,) for each picture: mask (N, 1, H, W), top rows, left columns."""
     height, width = current.shape[2:]
-    top, left = draw.below(height - side + 1), draw.below(width - side + 1)
+    top, left = _below(height - side + 1, generator), _below(width - side + 1, generator)
     row = torch.arange(height, device=current.device) - top[:, None]
     column = torch.arange(width, device=current.device) - left[:, None]
     rows, columns = (row >= 0) & (row < side[:, None]), (column >= 0) & (column < side[:, None])
     return (rows[:, :, None] & columns[:, None, :])[:, None], top, left
 
 
-def _tiles(region: Region, draw: _Draw) -> Tensor:
+def _tiles(region: Region, generator: Generator) -> Tensor:
     """The start for L2 and L1: a grid of 5 x 5 bumps with random signs, on the ball's surface."""
     n, channels, height, width = region.x.shape
     side = max(min(height, width) // 5, 1)
@@ -150,13 +140,15 @@ def _tiles(region: Region, draw: _Draw) -> Tensor:
     bump = _bump(side, region.threat.norm, region.x.device)
     for top in range((height % side) // 2, height - side + 1, side):
         for left in range((width % side) // 2, width - side + 1, side):
-            turned = bump if bool(draw.signs(1) > 0) else bump.T
-            delta[:, :, top : top + side, left : left + side] = turned * draw.signs(n, channels, 1, 1)
+            turned = bump if bool(_signs((1,), generator, bump.device) > 0) else bump.T
+            delta[:, :, top : top + side, left : left + side] = turned * _signs(
+                (n, channels, 1, 1), generator, bump.device
+            )
     length = norms(delta, region.threat.norm).clamp_min(1e-12)
     return region.nearest(region.x + region.threat.eps * delta / length)
 
 
-def _propose_ball(region: Region, current: Tensor, sides: Tensor, draw: _Draw) -> Tensor:
+def _propose_ball(region: Region, current: Tensor, sides: Tensor, generator: Generator) -> Tensor:
     """Take the mass out of one window and of what the ball has left, and put it into another as a bump.
 
     ``sides`` are all the same: a bump has one size.
@@ -167,11 +159,15 @@ def _propose_ball(region: Region, current: Tensor, sides: Tensor, draw: _Draw) -
     side = min(side + 1 - side % 2, height, width)
     sides = torch.full_like(sides, side)
     delta = current - region.x
-    (window, top, left), (other, _, _) = _window(current, sides, draw), _window(current, sides, draw)
+    (window, top, left), (other, _, _) = (
+        _window(current, sides, generator),
+        _window(current, sides, generator),
+    )
     length = norms(delta, norm)
     within = _spatial_norm(delta * (window | other), power)  # (N, C, 1, 1)
     bump = _bump(side, norm, current.device)
-    turned = torch.where(draw.signs(n, 1, 1, 1) > 0, bump, bump.T) * draw.signs(n, channels, 1, 1)
+    turned = torch.where(_signs((n, 1, 1, 1), generator, current.device) > 0, bump, bump.T)
+    turned = turned * _signs((n, channels, 1, 1), generator, current.device)
     rows = (top[:, None] + torch.arange(side, device=current.device))[:, None, :, None]
     columns = (left[:, None] + torch.arange(side, device=current.device))[:, None, None, :]
     example = torch.arange(n, device=current.device)[:, None, None, None]

@@ -81,7 +81,7 @@ def evaluate(
         data: images in [0, 1] and labels (N,).
         attacks: names (see :func:`heirloom.attacks.named.named_attack`) or :class:`Attack`, weakest first.
         attack_dtype: run the attacks' passes on a copy in this type (``torch.bfloat16``); verdicts stay the model's,
-            and an example that fooled only the low-precision copy is attacked again on the model itself.
+            and where the copy's error might have decided, the model itself is attacked again.
         folder: keep the verdicts there as they come.
         resume: go on from what lies in ``folder``, if it is of the same model, data and settings.
         report: called with (attack, examples done, examples in all, running robust accuracy).
@@ -93,6 +93,8 @@ def evaluate(
     check_images(images)
     require(len(images) == len(labels), "labels", f"as many as images ({len(images)})", len(labels))
     require(batch_size >= 1, "batch_size", "at least 1", batch_size)
+    floating = isinstance(attack_dtype, torch.dtype) and attack_dtype.is_floating_point
+    require(attack_dtype is None or floating, "attack_dtype", "None or a floating torch.dtype", attack_dtype)
     chosen = [named_attack(a) if isinstance(a, str) else a for a in attacks]
     names = [attack.name for attack in chosen]
     require(len(set(names)) == len(names), "attacks", "different from each other", ", ".join(names))
