@@ -199,6 +199,15 @@ def test_an_adversarial_run_can_take_over_a_clean_phase(digits: LabelledImages, 
         pretrain(digits, THREAT, other, tmp_path / "other", resume=True)
 
 
+def test_a_batch_that_processes_cannot_share_leaves_nothing_behind(
+    digits: LabelledImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(InputError, match="--batch-size must be a multiple of the 3 processes, but 64 came"):
+        pretrain(digits, THREAT, SETTINGS, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_is_never_written_over(digits: LabelledImages, tmp_path: Path) -> None:
     pretrain(digits, THREAT, replace(SETTINGS, adversarial_epochs=0), tmp_path)
     before = weights(tmp_path)

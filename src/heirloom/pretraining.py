@@ -35,7 +35,7 @@ from heirloom.pretraining_steps import (
 from heirloom.schedules import Schedule, divided_at, warmup_cosine
 from heirloom.selection import BestEpoch
 from heirloom.threat import Threat
-from heirloom.training import History, Step, train
+from heirloom.training import History, Step, batch_size_of, train
 
 Report = Callable[[str, int, int, dict[str, float]], None]
 
@@ -80,9 +80,11 @@ def pretrain(
     if settings.select_on_test:
         require(test is not None, "--select-on-test", "used with a data set that has test images", "none")
         rest, held_out = data, test  # type: ignore[assignment]
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    batch_size_of(settings.training, len(rest), processes)  # refused here, before anything is written
     encoder = build_backbone(_backbone_settings(rest, settings), seed=settings.training.seed)
     model = _whole(encoder, len(data.classes), settings)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # started by torchrun
+    if processes > 1:  # started by torchrun
         synchronise(model)
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -151,14 +151,7 @@ class _Loop:
         self.accelerator, self.model, self.optimizer, self.step = accelerator, model, optimizer, step
         self.settings, self.schedule = settings, schedule
         self.pixels, self.labels = data.pixels, data.labels
-        self.batch_size = min(settings.batch_size, len(data))
-        processes = accelerator.num_processes
-        require(
-            self.batch_size % processes == 0,
-            "--batch-size",
-            f"a multiple of the {processes} processes",
-            self.batch_size,
-        )
+        self.batch_size = batch_size_of(settings, len(data), accelerator.num_processes)
         self.steps_per_epoch = len(data) // self.batch_size
         self.total_steps = settings.epochs * self.steps_per_epoch
         self._order: tuple[int, Tensor] | None = None
@@ -211,6 +204,13 @@ class _Loop:
         indices = indices[self.accelerator.process_index :: self.accelerator.num_processes]
         device = self.accelerator.device
         return to_unit_range(self.pixels[indices].to(device)), self.labels[indices].to(device)
+
+
+def batch_size_of(settings: TrainingSettings, images: int, processes: int) -> int:
+    """The images of one step, over all ``processes``, which must share them evenly."""
+    size = min(settings.batch_size, images)
+    require(size % processes == 0, "--batch-size", f"a multiple of the {processes} processes", size)
+    return size
 
 
 def adamw(settings: TrainingSettings) -> MakeOptimizer:
