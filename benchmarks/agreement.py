@@ -25,7 +25,7 @@ from tests.attacks.test_peers import NETWORKS, network
 
 from heirloom.cli.output import print_table
 from heirloom.evaluation.verdicts import evaluate
-from heirloom.results import Stopwatch
+from heirloom.results.provenance import Stopwatch
 from heirloom.threat import Threat
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks import fgsm
-from heirloom.data.images import LabelledImages
-from heirloom.files import read_tensors, write_tensors
+from heirloom.data.labelled import LabelledImages
 from heirloom.networks.resnet import ResNet
+from heirloom.runtime.files import read_tensors, write_tensors
 from heirloom.threat import Threat
 
 NAMES = ("resnet18", "resnet18-w16", "vit-mae", "vit-mae-384")

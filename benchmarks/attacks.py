@@ -34,9 +34,10 @@ from attack_networks import NAMES, trained
 from heirloom.attacks import misclassified, pgd
 from heirloom.attacks.named import Attack
 from heirloom.cli.output import print_table
-from heirloom.data.images import LabelledImages, load_images
+from heirloom.data.images import load_images
+from heirloom.data.labelled import LabelledImages
 from heirloom.evaluation.verdicts import evaluate
-from heirloom.results import Stopwatch
+from heirloom.results.provenance import Stopwatch
 from heirloom.threat import Threat, parse_eps
 
 Contender = Callable[[nn.Module, Tensor, Tensor, Threat, int], Tensor]

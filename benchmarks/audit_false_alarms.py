@@ -19,15 +19,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heirloom.attacks.pgd import pgd
-from heirloom.data.images import LabelledImages, load_images
+from heirloom.data.images import load_images
+from heirloom.data.labelled import LabelledImages
 from heirloom.evaluation import broken
 from heirloom.evaluation.audit import audit, failed
 from heirloom.evaluation.broken.base import seeded_modules
-from heirloom.evaluation.statistics import interval
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.networks.resnet import ResNet
-from heirloom.randomness import generator_of
-from heirloom.results import Stopwatch
+from heirloom.results.provenance import Stopwatch
+from heirloom.results.statistics import interval
+from heirloom.runtime.randomness import generator_of
 from heirloom.threat import Threat
 
 

@@ -27,11 +27,12 @@ from heirloom.data.images import load_images
 from heirloom.evaluation import broken
 from heirloom.evaluation.audit import audit, audit_details, failed
 from heirloom.evaluation.chunks import seeded
-from heirloom.evaluation.statistics import proportion
 from heirloom.evaluation.verdicts import evaluate
-from heirloom.files import write_text
-from heirloom.randomness import generator_of
-from heirloom.results import Stopwatch, Summary
+from heirloom.results.provenance import Stopwatch
+from heirloom.results.schema import Summary
+from heirloom.results.statistics import proportion
+from heirloom.runtime.files import write_text
+from heirloom.runtime.randomness import generator_of
 
 DRAWS = 20
 CHECKS_OF_AUTOATTACK = {

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from attack_networks import ViTMAEPipeline, network
-from heirloom.attacks.folding import folded
-from heirloom.attacks.gradient import input_gradient, predict
+from heirloom.attacks.engine.folding import folded
+from heirloom.attacks.engine.gradient import input_gradient, predict
+from heirloom.attacks.engine.low_precision import Autocast, low_precision
 from heirloom.attacks.losses import margin
-from heirloom.attacks.low_precision import Autocast, low_precision
 from heirloom.cli.output import print_table
-from heirloom.results import Stopwatch
+from heirloom.results.provenance import Stopwatch
 from training import timed
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from heirloom.cli.output import print_table
-from heirloom.data.sparse_coding import SparseCoding, random_dictionary
-from heirloom.networks.two_layer import built_network
-from heirloom.results import Stopwatch
+from heirloom.results.provenance import Stopwatch
+from heirloom.theory.sparse_coding.model import SparseCoding, random_dictionary
+from heirloom.theory.sparse_coding.network import built_network
 from heirloom_recipes.sparse_coding.built_losses import SparseNetwork
 from heirloom_recipes.sparse_coding.figure_4 import TAU, Setting, intercept
 

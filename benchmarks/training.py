@@ -26,9 +26,11 @@ from torch.nn import functional
 
 from heirloom.cli.output import print_table
 from heirloom.networks.backbones import BackboneSettings, build_backbone
-from heirloom.pretraining_steps import Classifier, InnerAttack, supervised_step
-from heirloom.results import Stopwatch
+from heirloom.pretraining.steps import Classifier
+from heirloom.results.provenance import Stopwatch
 from heirloom.threat import Threat
+from heirloom.training.inner_attack import InnerAttack
+from heirloom.training.supervised import supervised_step
 
 EPS, STEPS = 8 / 255, 10
 

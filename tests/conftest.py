@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from heirloom.data.images import ImageSource, LabelledImages, load_images
-from heirloom.demo import pretrain_foundation
+from heirloom.data.images import load_images
+from heirloom.data.labelled import ImageSource, LabelledImages
+from heirloom.defence.demo import pretrain_foundation
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 

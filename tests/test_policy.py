@@ -14,30 +14,31 @@ from torch import nn
 
 import heirloom
 from heirloom.cli import app
-from heirloom.encoders import EncoderSettings, load_encoder
+from heirloom.models.defended import Defended
+from heirloom.models.encoder import EncoderSettings, load_encoder
+from heirloom.models.preprocessor import build_preprocessor
 from heirloom.networks.resnet import resnet8
-from heirloom.preprocessors import Defended, build_preprocessor
 
 SOURCE = Path(heirloom.__file__).parent
 FROZEN = Path(__file__).with_name("frozen_interface.json")
 # a module may import from its own level and from those above it
 LEVELS: list[set[str]] = [
-    {"errors", "files", "randomness", "schedules"},
-    {"threat", "results", "devices", "optimisers"},
-    {"attacks", "networks", "objectives", "data"},
-    {"encoders", "preprocessors", "heads", "checkpoints"},
-    {
-        "training",
-        "evaluation",
-        "analysis",
-        "defending",
-        "pretraining",
-        "pretraining_settings",
-        "pretraining_steps",
-        "selection",
-        "probing",
-    },
-    {"report", "hub", "pipeline", "evaluation_pipeline", "pretraining_pipeline", "demo"},
+    {"runtime"},
+    {"threat"},
+    {"results"},
+    {"objectives", "networks"},
+    {"data"},
+    {"models"},
+    {"attacks"},
+    {"analysis"},
+    {"report"},
+    {"evaluation"},
+    {"theory"},
+    {"training"},
+    {"heads"},
+    {"inspection"},
+    {"pretraining"},
+    {"defence"},
     {"heirloom_recipes"},
     {"cli", "__main__", "__init__"},
 ]

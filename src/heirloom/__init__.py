@@ -10,25 +10,25 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "DefenceSettings": "heirloom.defending",
-    "DefendSettings": "heirloom.pipeline",
-    "DefendedModel": "heirloom.hub",
-    "EncoderSettings": "heirloom.encoders",
-    "FrozenEncoder": "heirloom.encoders",
-    "HeadSettings": "heirloom.heads",
-    "TrainingSettings": "heirloom.training",
-    "defend": "heirloom.pipeline",
-    "load_encoder": "heirloom.encoders",
+    "DefenceSettings": "heirloom.defence.train_preprocessor",
+    "DefendSettings": "heirloom.defence.job",
+    "DefendedModel": "heirloom.defence.saved",
+    "EncoderSettings": "heirloom.models.encoder",
+    "FrozenEncoder": "heirloom.models.encoder",
+    "HeadSettings": "heirloom.heads.linear",
+    "TrainingSettings": "heirloom.training.loop",
+    "defend": "heirloom.defence.job",
+    "load_encoder": "heirloom.models.encoder",
     "load_images": "heirloom.data.images",
-    "InputError": "heirloom.errors",
+    "InputError": "heirloom.runtime.errors",
     "Threat": "heirloom.threat",
-    "Summary": "heirloom.results",
-    "Proportion": "heirloom.results",
+    "Summary": "heirloom.results.schema",
+    "Proportion": "heirloom.results.schema",
     "Evaluation": "heirloom.evaluation.verdicts",
     "evaluate": "heirloom.evaluation.verdicts",
     "Finding": "heirloom.evaluation.audit",
     "audit": "heirloom.evaluation.audit",
-    "paired_difference": "heirloom.evaluation.statistics",
+    "paired_difference": "heirloom.results.statistics",
 }
 
 __all__ = sorted(_HOME)

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from heirloom.errors import InputError, require
-from heirloom.randomness import normal, uniform
+from heirloom.runtime.errors import InputError, require
+from heirloom.runtime.randomness import normal, uniform
 
 Norm = Literal["Linf", "L2", "L1"]
 NORMS: tuple[str, ...] = get_args(Norm)

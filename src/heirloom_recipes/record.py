@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from heirloom.results import Summary
+from heirloom.results.schema import Summary
 
 
 def record(run: Path, place: Path) -> Summary:

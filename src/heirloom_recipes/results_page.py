@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from heirloom.errors import InputError
-from heirloom.files import write_text
 from heirloom.report.tables import shown
-from heirloom.results import Summary
+from heirloom.results.schema import Summary
+from heirloom.runtime.errors import InputError
+from heirloom.runtime.files import write_text
 
 ROOT = Path(__file__).parents[2]
 MOST_ROWS = 40

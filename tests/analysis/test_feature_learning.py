@@ -7,13 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from heirloom import InputError
-from heirloom.analysis.feature_learning import (
-    feature_correlation,
-    feature_learned,
-    feature_learning_accuracy,
-)
-from heirloom.data.patches import PatchDistribution, sample_patches
-from heirloom.networks.patch_cnn import PatchCNN
+from heirloom.analysis.feature_learning import feature_correlation, feature_learned, feature_learning_accuracy
+from heirloom.theory.patches.model import PatchDistribution, sample_patches
+from heirloom.theory.patches.network import PatchCNN
 from heirloom_recipes.patches.minima import hand_built
 
 

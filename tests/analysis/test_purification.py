@@ -8,7 +8,7 @@ from torch import nn
 
 from heirloom import InputError
 from heirloom.analysis.purification import in_features, node_purity, purification
-from heirloom.data.sparse_coding import random_dictionary
+from heirloom.theory.sparse_coding.model import random_dictionary
 
 MEASURES = ("top_1", "hoyer", "count", "pure", "alignment")
 

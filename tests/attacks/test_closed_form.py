@@ -22,8 +22,8 @@ from heirloom.attacks import (
     pgd,
     square,
 )
+from heirloom.attacks.engine.region import project_l1_box
 from heirloom.attacks.fab import project_hyperplane
-from heirloom.attacks.region import project_l1_box
 from heirloom.threat import NORMS
 from tests.attacks.small import Linear
 

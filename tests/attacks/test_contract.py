@@ -21,7 +21,7 @@ from heirloom.attacks import (
     pgd,
     square,
 )
-from heirloom.attacks.gradient import predict
+from heirloom.attacks.engine.gradient import predict
 from heirloom.attacks.named import named_attack
 from heirloom.threat import NORMS
 from tests.attacks.small import Linear

@@ -6,10 +6,10 @@ import pytest
 
 from heirloom import Summary
 from heirloom.cli import main
-from heirloom.encoders import EncoderSettings, load_encoder
-from heirloom.hub import DefendedModel
-from heirloom.preprocessors import build_preprocessor
-from heirloom.results import Stopwatch
+from heirloom.defence.saved import DefendedModel
+from heirloom.models.encoder import EncoderSettings, load_encoder
+from heirloom.models.preprocessor import build_preprocessor
+from heirloom.results.provenance import Stopwatch
 
 from ..evaluation.subjects import linear
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from heirloom.cli import main
-from heirloom.results import Summary
+from heirloom.results.schema import Summary
 from heirloom_recipes.sparse_coding.report import sparse_coding_page
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.conftest import SHARED
 
 from heirloom import InputError
-from heirloom.data.images import LabelledImages, load_images
+from heirloom.data.images import load_images
+from heirloom.data.labelled import LabelledImages
 from heirloom.data.pictures import read_pictures
+from tests.conftest import SHARED
 
 
 def _picture(value: int, size: tuple[int, int] = (6, 6), mode: str = "RGB") -> Image.Image:

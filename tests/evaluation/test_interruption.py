@@ -13,10 +13,10 @@ import torch
 
 from heirloom import Threat
 from heirloom.data.images import load_images
-from heirloom.evaluation.record import read_verdicts
+from heirloom.evaluation.comparison import read_verdicts
 from heirloom.evaluation.verdicts import evaluate
-from heirloom.files import read_tensors
-from heirloom.results import Summary
+from heirloom.results.schema import Summary
+from heirloom.runtime.files import read_tensors
 
 from .subjects import linear
 

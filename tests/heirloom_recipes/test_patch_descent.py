@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from heirloom import InputError
-from heirloom.data.patches import PatchDistribution, sample_patches
-from heirloom.networks.patch_cnn import PatchCNN
+from heirloom.theory.patches.model import PatchDistribution, sample_patches
+from heirloom.theory.patches.network import PatchCNN
 from heirloom_recipes.patches.curves import Curves, clean_correct, detect_phases, robust_correct
 from heirloom_recipes.patches.descent import (
     OBJECTIVES,

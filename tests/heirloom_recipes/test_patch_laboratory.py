@@ -8,8 +8,8 @@ import torch
 
 from heirloom.cli import app
 from heirloom.cli.common import run
-from heirloom.data.patches import PatchDistribution, sample_patches
-from heirloom.results import Summary
+from heirloom.results.schema import Summary
+from heirloom.theory.patches.model import PatchDistribution, sample_patches
 from heirloom_recipes.patches.descent import Training
 from heirloom_recipes.patches.figure3 import phase_findings
 from heirloom_recipes.patches.laboratory import patches_page

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from heirloom.results import Stopwatch, Summary
+from heirloom.results.provenance import Stopwatch
+from heirloom.results.schema import Summary
 from heirloom_recipes.record import record
 
 
@@ -32,7 +33,9 @@ def test_figures_stay_and_images_go(tmp_path: Path) -> None:
     [(["-m", "asks"], "python -m asks --size 'two words'"), (["asks.py"], "asks.py --size 'two words'")],
 )
 def test_a_result_shows_the_command_that_made_it(tmp_path: Path, arguments: list[str], shown: str) -> None:
-    (tmp_path / "asks.py").write_text("from heirloom.results import shown_command\nprint(shown_command())\n")
+    (tmp_path / "asks.py").write_text(
+        "from heirloom.results.provenance import shown_command\nprint(shown_command())\n"
+    )
     done = subprocess.run(
         [sys.executable, *arguments, "--size", "two words"],
         cwd=tmp_path,

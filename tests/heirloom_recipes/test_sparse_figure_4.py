@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heirloom import InputError
-from heirloom.data.sparse_coding import SparseCoding, random_dictionary
-from heirloom.networks.two_layer import BuiltNetwork, built_network
+from heirloom.theory.sparse_coding.model import SparseCoding, random_dictionary
+from heirloom.theory.sparse_coding.network import BuiltNetwork, built_network
 from heirloom_recipes.sparse_coding.built_losses import SparseNetwork, gram
 from heirloom_recipes.sparse_coding.figure_4 import LOSSES, PAPER, TAU, Setting, figure_4, intercept
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from heirloom import InputError
-from heirloom.data.sparse_coding import SparseCoding
+from heirloom.theory.sparse_coding.model import SparseCoding
 from heirloom_recipes.sparse_coding import downstream as heads
 from heirloom_recipes.sparse_coding.cases import CASES, Case
 from heirloom_recipes.sparse_coding.figure_4 import Setting

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from heirloom import InputError
-from heirloom.encoders import EncoderSettings, load_encoder
+from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.networks.backbones import (
     BackboneSettings,
     build_backbone,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.losses import check_labels, misclassified
-from heirloom.errors import require
+from heirloom.runtime.errors import require
 
 Data = tuple[Tensor, Tensor]
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from heirloom.errors import require
+from heirloom.runtime.errors import require
 
 COLOUR_LEVELS = 4  # of each channel, for counting colours
 STRONG_SHARE = 0.1  # of a filter's weights, for the concentration of its energy

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from heirloom.errors import require
+from heirloom.runtime.errors import require
 
 Features = Literal["entries", "channels"]
 

@@ -1,5 +1,6 @@
 """Attacks: one paper, one file, one pure function ``(model, x, y, threat, *, ...) -> x_adv``."""
 
+from heirloom.attacks.adaptive import BPDA, EOT
 from heirloom.attacks.apgd import apgd, apgd_targeted
 from heirloom.attacks.autoattack import autoattack
 from heirloom.attacks.fab import fab, fab_minimum
@@ -16,7 +17,6 @@ from heirloom.attacks.losses import (
 from heirloom.attacks.multi_targeted import multi_targeted
 from heirloom.attacks.pgd import pgd
 from heirloom.attacks.square import square
-from heirloom.attacks.wrappers import BPDA, EOT
 
 __all__ = [
     "BPDA",

@@ -15,11 +15,11 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from heirloom.attacks.gradient import input_gradient, predict
+from heirloom.attacks.engine.gradient import input_gradient, predict
+from heirloom.attacks.engine.region import Region, noise_like
+from heirloom.attacks.engine.rows import rows_at_once
 from heirloom.attacks.losses import Loss, check_labels, cross_entropy, misclassified, targeted_dlr
-from heirloom.attacks.region import Region, noise_like
-from heirloom.attacks.side_by_side import rows_at_once
-from heirloom.errors import require
+from heirloom.runtime.errors import require
 from heirloom.threat import Threat, norms
 
 Success = Callable[[Tensor, Tensor], Tensor]

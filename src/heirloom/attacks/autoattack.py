@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.apgd import apgd, apgd_targeted
+from heirloom.attacks.engine.gradient import predict
 from heirloom.attacks.fab import fab
-from heirloom.attacks.gradient import predict
 from heirloom.attacks.losses import cross_entropy, dlr, misclassified
 from heirloom.attacks.square import square
-from heirloom.errors import require
+from heirloom.runtime.errors import require
 from heirloom.threat import Threat
 
 Version = Literal["standard", "plus", "rand"]

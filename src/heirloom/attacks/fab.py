@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.apgd import ranked_targets
-from heirloom.attacks.gradient import predict
+from heirloom.attacks.engine.gradient import predict
+from heirloom.attacks.engine.region import noise_like
+from heirloom.attacks.engine.rows import rows_at_once
 from heirloom.attacks.losses import misclassified
-from heirloom.attacks.region import noise_like
-from heirloom.attacks.side_by_side import rows_at_once
-from heirloom.errors import require
+from heirloom.runtime.errors import require
 from heirloom.threat import Norm, Threat, norms
 
 BIAS_MAX, OVERSHOOT, BACK = 0.1, 1.05, 0.9  # alpha_max, eta and beta of the paper, section 4

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from heirloom.attacks.gradient import input_gradient
+from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.losses import Loss, cross_entropy
 from heirloom.threat import Threat
 

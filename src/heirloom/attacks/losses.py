@@ -73,7 +73,7 @@ def squared_distance(output: Tensor, reference: Tensor) -> Tensor:
 
 def check_labels(y: Tensor, classes: int, argument: str = "labels") -> None:
     """Raise :class:`heirloom.InputError` unless ``y`` holds class indices below ``classes``."""
-    from heirloom.errors import require
+    from heirloom.runtime.errors import require
 
     require(
         y.ndim == 1 and not torch.is_floating_point(y),

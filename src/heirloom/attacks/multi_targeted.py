@@ -12,10 +12,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from heirloom.attacks.gradient import predict
+from heirloom.attacks.engine.gradient import predict
 from heirloom.attacks.losses import margin, target_margin
 from heirloom.attacks.pgd import Success, pgd
-from heirloom.errors import require
+from heirloom.runtime.errors import require
 from heirloom.threat import Threat
 
 Start = Callable[[Tensor, Tensor], Tensor]

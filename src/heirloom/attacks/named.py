@@ -17,7 +17,7 @@ from heirloom.attacks.losses import dlr, margin, misclassified
 from heirloom.attacks.multi_targeted import multi_targeted
 from heirloom.attacks.pgd import pgd
 from heirloom.attacks.square import square
-from heirloom.errors import reject
+from heirloom.runtime.errors import reject
 from heirloom.threat import Threat
 
 Run = Callable[[nn.Module, Tensor, Tensor, Threat, torch.Generator], Tensor]

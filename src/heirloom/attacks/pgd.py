@@ -8,10 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from heirloom.attacks.gradient import input_gradient, predict
+from heirloom.attacks.engine.gradient import input_gradient, predict
+from heirloom.attacks.engine.region import Region
 from heirloom.attacks.losses import Loss, cross_entropy
-from heirloom.attacks.region import Region
-from heirloom.errors import require
+from heirloom.runtime.errors import require
 from heirloom.threat import Threat
 
 Success = Callable[[Tensor, Tensor], Tensor]

@@ -13,12 +13,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from heirloom.attacks.gradient import predict
+from heirloom.attacks.engine.gradient import predict
+from heirloom.attacks.engine.region import Region
+from heirloom.attacks.engine.rows import rows_at_once
 from heirloom.attacks.losses import margin
-from heirloom.attacks.region import Region
-from heirloom.attacks.side_by_side import rows_at_once
-from heirloom.errors import require
-from heirloom.randomness import integers, uniform
+from heirloom.runtime.errors import require
+from heirloom.runtime.randomness import integers, uniform
 from heirloom.threat import Threat, norms
 
 Generator = torch.Generator | None

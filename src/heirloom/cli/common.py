@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from heirloom.errors import InputError, TrainingError
+from heirloom.runtime.errors import InputError, TrainingError
 
 UsageError: Any = typer.BadParameter.__base__
 ClickError: Any = UsageError.__base__

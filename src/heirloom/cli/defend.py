@@ -75,16 +75,16 @@ def defend(
     from heirloom.cli.progress import stage_progress
     from heirloom.data.augmentation import Augmentation
     from heirloom.data.images import load_images
-    from heirloom.defending import DefenceSettings
-    from heirloom.devices import torch_device
-    from heirloom.encoders import EncoderSettings, load_encoder
-    from heirloom.errors import require
-    from heirloom.heads import HeadSettings
-    from heirloom.pipeline import DefendSettings
-    from heirloom.pipeline import defend as run
-    from heirloom.results import Stopwatch
+    from heirloom.defence.job import DefendSettings
+    from heirloom.defence.job import defend as run
+    from heirloom.defence.train_preprocessor import DefenceSettings
+    from heirloom.heads.linear import HeadSettings
+    from heirloom.models.encoder import EncoderSettings, load_encoder
+    from heirloom.results.provenance import Stopwatch
+    from heirloom.runtime.devices import torch_device
+    from heirloom.runtime.errors import require
     from heirloom.threat import Threat, parse_eps
-    from heirloom.training import TrainingSettings
+    from heirloom.training.loop import TrainingSettings
 
     stopwatch = Stopwatch()
     torch_device(device)

@@ -21,7 +21,7 @@ def demo(
     import torch
 
     from heirloom.cli.progress import stage_progress
-    from heirloom.demo import run_demo
+    from heirloom.defence.demo import run_demo
 
     torch.set_num_threads(1)  # networks this small lose time to a second thread
     with stage_progress() as progress:
@@ -33,7 +33,7 @@ def print_summary(summary: object, out: Path) -> None:
     """The one table of a defence, and where the rest lies."""
     from heirloom.cli.output import print_table
     from heirloom.report.tables import accuracy_table
-    from heirloom.results import Summary
+    from heirloom.results.schema import Summary
 
     assert isinstance(summary, Summary)
     columns, rows = accuracy_table(summary.rows)

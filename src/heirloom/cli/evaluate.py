@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from heirloom.evaluation.audit import Finding
-    from heirloom.results import Summary
+    from heirloom.results.schema import Summary
 
 
 def evaluate(
@@ -65,13 +65,13 @@ def evaluate(
     """Measure the robust accuracy of a saved defence or of any model, and audit the figure."""
     from heirloom.cli.targets import resolve_target
     from heirloom.data.images import load_images
-    from heirloom.devices import torch_device
-    from heirloom.encoders import module_from_factory
-    from heirloom.errors import require
-    from heirloom.evaluation import processes
+    from heirloom.evaluation.job import Settings, run
     from heirloom.evaluation.precision import dtype_named, in_dtype
-    from heirloom.evaluation_pipeline import Settings, run
-    from heirloom.results import Stopwatch
+    from heirloom.models.encoder import module_from_factory
+    from heirloom.results.provenance import Stopwatch
+    from heirloom.runtime import distributed
+    from heirloom.runtime.devices import torch_device
+    from heirloom.runtime.errors import require
     from heirloom.threat import Threat, parse_eps
 
     stopwatch = Stopwatch()
@@ -104,15 +104,15 @@ def evaluate(
         batch_size=batch_size, seed=seed, seeds=seeds, device=device, dtype=dtype, attack_dtype=passes,
         audit_examples=audit_examples if audit else 0, limit=limit,
     )  # fmt: skip
-    processes.join()
-    with _progress(processes.rank() == 0) as progress:
+    distributed.join()
+    with _progress(distributed.rank() == 0) as progress:
         summary, findings = run(
             in_dtype(target.model, precision), (images.images, images.labels), settings, place,
             resume=resume, against=against, stopwatch=stopwatch, progress=progress,
             surrogate=module_from_factory(surrogate) if surrogate else None,
         )  # fmt: skip
-    first = processes.rank() == 0
-    processes.leave()
+    first = distributed.rank() == 0
+    distributed.leave()
     if first:
         print_evaluation(summary, findings, place)
     if strict and any(finding.verdict == "fail" for finding in findings):

@@ -26,11 +26,11 @@ def inspect(
     the encoder, the page shows how its filters came about.
     """
     from heirloom.cli.output import print_table
-    from heirloom.encoders import EncoderSettings, load_encoder
-    from heirloom.errors import require
-    from heirloom.pretraining_pipeline import run_inspect
-    from heirloom.report.encoders import measures
-    from heirloom.results import Stopwatch
+    from heirloom.inspection.job import run_inspect
+    from heirloom.inspection.page import measures
+    from heirloom.models.encoder import EncoderSettings, load_encoder
+    from heirloom.results.provenance import Stopwatch
+    from heirloom.runtime.errors import require
 
     stopwatch = Stopwatch()
     require(len(encoders) <= 2, "encoders", "one or two", len(encoders))

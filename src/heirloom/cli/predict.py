@@ -18,8 +18,8 @@ def predict(
 ) -> None:
     """Classify image files: one line each, the file, then classes with their probabilities."""
     from heirloom.data.pictures import read_pictures
-    from heirloom.errors import require
-    from heirloom.hub import DefendedModel
+    from heirloom.defence.saved import DefendedModel
+    from heirloom.runtime.errors import require
 
     require(top >= 1, "--top", "at least 1", top)
     defended = DefendedModel.from_pretrained(model, trust_remote_code=trust_remote_code)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from heirloom.pretraining_settings import PretrainSettings
+    from heirloom.pretraining.settings import PretrainSettings
 
 
 def pretrain(
@@ -98,9 +98,9 @@ def pretrain(
     from heirloom.cli.probe import print_rows
     from heirloom.cli.progress import stage_progress
     from heirloom.data.images import load_images
-    from heirloom.devices import torch_device
-    from heirloom.pretraining_pipeline import run_pretrain
-    from heirloom.results import Stopwatch
+    from heirloom.pretraining.job import run_pretrain
+    from heirloom.results.provenance import Stopwatch
+    from heirloom.runtime.devices import torch_device
     from heirloom.threat import Threat, parse_eps
 
     stopwatch = Stopwatch()
@@ -140,8 +140,8 @@ def _settings(method: str, adversarial: bool, augmentation: str, **changes: Any)
     from dataclasses import replace
 
     from heirloom.data.augmentation import CROP_AND_FLIP
-    from heirloom.errors import require
-    from heirloom.pretraining_settings import CONTRASTIVE_AUGMENTATION, METHODS, paper_settings
+    from heirloom.pretraining.settings import CONTRASTIVE_AUGMENTATION, METHODS, paper_settings
+    from heirloom.runtime.errors import require
 
     require(method in METHODS, "--method", f"one of {', '.join(METHODS)}", method)
     base = paper_settings(method)  # type: ignore[arg-type]

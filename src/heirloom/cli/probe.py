@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from heirloom.results import Summary
+    from heirloom.results.schema import Summary
 
 
 def probe(
@@ -49,15 +49,15 @@ def probe(
     """Train linear heads on a frozen encoder, chosen on validation images, and attack the whole."""
     from heirloom.cli.progress import stage_progress
     from heirloom.data.images import load_images
-    from heirloom.devices import torch_device
-    from heirloom.encoders import EncoderSettings, load_encoder
-    from heirloom.heads import HeadSettings
-    from heirloom.pretraining_pipeline import run_probe
-    from heirloom.pretraining_steps import InnerAttack
-    from heirloom.probing import ProbeSettings
-    from heirloom.results import Stopwatch
+    from heirloom.heads.job import run_probe
+    from heirloom.heads.linear import HeadSettings
+    from heirloom.heads.probe import ProbeSettings
+    from heirloom.models.encoder import EncoderSettings, load_encoder
+    from heirloom.results.provenance import Stopwatch
+    from heirloom.runtime.devices import torch_device
     from heirloom.threat import Threat, parse_eps
-    from heirloom.training import TrainingSettings
+    from heirloom.training.inner_attack import InnerAttack
+    from heirloom.training.loop import TrainingSettings
 
     stopwatch = Stopwatch()
     torch_device(device)
@@ -89,10 +89,10 @@ def probe(
 def print_rows(summary: Summary, out: Path) -> None:
     """The table of a pre-training or a probe, and where the rest lies."""
     from heirloom.cli.output import print_table
-    from heirloom.evaluation import processes
-    from heirloom.report.encoders import accuracy
+    from heirloom.heads.page import accuracy
+    from heirloom.runtime import distributed
 
-    if processes.rank() > 0:  # under torchrun one process speaks
+    if distributed.rank() > 0:  # under torchrun one process speaks
         return
     if "clean" in summary.rows[0]:
         table = accuracy(summary)

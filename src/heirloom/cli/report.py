@@ -15,10 +15,12 @@ def report(
     ],
 ) -> None:
     """Draw FOLDER/report.html again from FOLDER/summary.json."""
-    from heirloom.report.defence import defence_page
-    from heirloom.report.encoders import PAGES
-    from heirloom.report.evaluation import evaluation_page
-    from heirloom.results import Summary
+    from heirloom.defence.page import defence_page
+    from heirloom.evaluation.page import evaluation_page
+    from heirloom.heads.page import probe_page
+    from heirloom.inspection.page import inspect_page
+    from heirloom.pretraining.page import pretrain_page
+    from heirloom.results.schema import Summary
     from heirloom_recipes.patches import laboratory as patches
 
     summary = Summary.read(folder / "summary.json")
@@ -27,6 +29,7 @@ def report(
         print(folder / "report.html")
         return
     alone = "evaluation" in summary.details and "defences" not in summary.details
-    draw = PAGES.get(summary.details.get("kind", ""), evaluation_page if alone else defence_page)
+    pages = {"pretrain": pretrain_page, "probe": probe_page, "inspect": inspect_page}
+    draw = pages.get(summary.details.get("kind", ""), evaluation_page if alone else defence_page)
     draw(summary, folder / "report.html")
     print(folder / "report.html")

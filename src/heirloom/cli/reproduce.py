@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from heirloom.results import Summary
+    from heirloom.results.schema import Summary
 
 INHERITANCE = ("table-1", "table-2", "table-4", "table-5", "filters")
 SCALES = ("smoke", "small", "gpu", "paper")
@@ -43,9 +43,9 @@ def reproduce(
     run again.
     """
     from heirloom.cli.progress import stage_progress
-    from heirloom.devices import torch_device
-    from heirloom.errors import require
-    from heirloom.results import Stopwatch
+    from heirloom.results.provenance import Stopwatch
+    from heirloom.runtime.devices import torch_device
+    from heirloom.runtime.errors import require
     from heirloom_recipes.inheritance import recipes
     from heirloom_recipes.inheritance.run import OutOfTimeError
 
@@ -78,7 +78,7 @@ def reproduce(
 
 def _print(name: str, summary: Summary, out: Path) -> None:
     from heirloom.cli.output import print_table
-    from heirloom.report.encoders import measures
+    from heirloom.inspection.page import measures
     from heirloom_recipes.inheritance.page import orderings_table, rows_table
 
     tables = (

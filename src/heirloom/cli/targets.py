@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heirloom.errors import InputError, require
+from heirloom.runtime.errors import InputError, require
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +36,7 @@ def resolve_target(saved: str | None, factory: str | None, *, trust_remote_code:
         came = "neither" if saved is None else "both"
         raise InputError(f"evaluate needs a saved defence or --model, one of them, but {came} came.")
     if factory is not None:
-        from heirloom.encoders import module_from_factory
+        from heirloom.models.encoder import module_from_factory
 
         require(":" in factory, "--model", "a package.module:factory", factory)
         return Target(module_from_factory(factory), factory)
@@ -45,8 +45,8 @@ def resolve_target(saved: str | None, factory: str | None, *, trust_remote_code:
 
 
 def _saved(place: str, trust_remote_code: bool) -> Target:
-    from heirloom.hub import DefendedModel
-    from heirloom.results import Summary
+    from heirloom.defence.saved import DefendedModel
+    from heirloom.results.schema import Summary
     from heirloom.threat import Threat, parse_eps
 
     model = DefendedModel.from_pretrained(place, trust_remote_code=trust_remote_code)

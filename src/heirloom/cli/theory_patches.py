@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from heirloom.results import Stopwatch
+    from heirloom.results.provenance import Stopwatch
     from heirloom_recipes.patches.findings import Findings
 
 Out = Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")]
@@ -32,7 +32,7 @@ def patches(context: typer.Context, out: Out = Path("runs/patches"), seed: Seed 
     torch.set_num_threads(1)
     if context.invoked_subcommand is not None:
         return
-    from heirloom.results import Stopwatch
+    from heirloom.results.provenance import Stopwatch
     from heirloom_recipes.patches import laboratory
     from heirloom_recipes.patches.descent import Training
     from heirloom_recipes.patches.figure3 import phase_findings
@@ -69,8 +69,8 @@ def phases(
     filters: Annotated[int, typer.Option(help="Filters a class; 60 makes both trainings reliable.")] = 30,
 ) -> None:
     """Figure 3: standard and adversarial training, three ascent objectives, the phases seed by seed."""
-    from heirloom.data.patches import PatchDistribution
-    from heirloom.results import Stopwatch
+    from heirloom.results.provenance import Stopwatch
+    from heirloom.theory.patches.model import PatchDistribution
     from heirloom_recipes.patches import laboratory
     from heirloom_recipes.patches.descent import Training
 
@@ -90,7 +90,7 @@ def minima(
     eps: Annotated[float, typer.Option(help="Linf radius on every patch.")] = 0.52,
 ) -> None:
     """Propositions 3.1 and 3.2: non-robust and robust global minima, by enumeration and closed form."""
-    from heirloom.results import Stopwatch
+    from heirloom.results.provenance import Stopwatch
     from heirloom_recipes.patches.minima import minima_findings
 
     watch = Stopwatch()
@@ -100,7 +100,7 @@ def minima(
 @patches_app.command()
 def perturbation(out: Out = Path("runs/patches/perturbation"), seed: Seed = 0, seeds: Seeds = 3) -> None:
     """Theorem 4.3's perturbation, which knows no model, and feature-learning accuracy."""
-    from heirloom.results import Stopwatch
+    from heirloom.results.provenance import Stopwatch
     from heirloom_recipes.patches import laboratory
 
     watch = Stopwatch()
@@ -111,7 +111,7 @@ def perturbation(out: Out = Path("runs/patches/perturbation"), seed: Seed = 0, s
 @patches_app.command()
 def attacks(out: Out = Path("runs/patches/attacks"), seed: Seed = 0, seeds: Seeds = 4) -> None:
     """What weaker attacks would have reported, beside the truth by enumeration."""
-    from heirloom.results import Stopwatch
+    from heirloom.results.provenance import Stopwatch
     from heirloom_recipes.patches import laboratory
 
     watch = Stopwatch()
@@ -121,7 +121,7 @@ def attacks(out: Out = Path("runs/patches/attacks"), seed: Seed = 0, seeds: Seed
 @patches_app.command()
 def regime(out: Out = Path("runs/patches/regime"), seed: Seed = 0, seeds: Seeds = 2) -> None:
     """Where robust training can succeed: the derived inequality over simulated phase diagrams."""
-    from heirloom.results import Stopwatch
+    from heirloom.results.provenance import Stopwatch
     from heirloom_recipes.patches.regime import regime_findings
 
     watch = Stopwatch()

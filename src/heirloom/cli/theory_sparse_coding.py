@@ -121,7 +121,7 @@ def lemma(
 
 def levels(text: str) -> tuple[int, ...]:
     """``"1,2,5"`` as numbers."""
-    from heirloom.errors import require
+    from heirloom.runtime.errors import require
 
     parts = text.split(",")
     require(all(part.strip().isdigit() for part in parts), "--m", "whole numbers such as 1,2,5,10", text)
@@ -132,7 +132,7 @@ def run(names: Sequence[str], sizes: Sizes, seed: int, out: Path) -> None:
     """Run, print the tables, write the JSON and the page."""
     from heirloom.cli.output import print_table
     from heirloom.cli.progress import stage_progress
-    from heirloom.files import write_text
+    from heirloom.runtime.files import write_text
     from heirloom_recipes.sparse_coding.labs import run_labs
     from heirloom_recipes.sparse_coding.report import lead, sparse_coding_page
     from heirloom_recipes.sparse_coding.tables import tables

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from heirloom.randomness import integers, uniform
+from heirloom.runtime.randomness import integers, uniform
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from heirloom.data.images import TEST_SHARE, LabelledImages, labelled
-from heirloom.errors import InputError, reject, require
+from heirloom.data.labelled import TEST_SHARE, LabelledImages, labelled
+from heirloom.runtime.errors import InputError, reject, require
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 LABEL_NAMES = ("label", "labels", "fine_label", "class", "target")

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from heirloom.data.hub_images import resized_and_cropped
-from heirloom.errors import InputError
+from heirloom.runtime.errors import InputError
 
 
 def read_pictures(paths: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.engine.rows import images_at_once
 from heirloom.attacks.losses import check_labels, margin
 from heirloom.attacks.named import Run
-from heirloom.attacks.side_by_side import images_at_once
-from heirloom.errors import InputError
-from heirloom.randomness import generator_of, seed_of
+from heirloom.runtime.errors import InputError
+from heirloom.runtime.randomness import generator_of, seed_of
 from heirloom.threat import Threat
 
 DOUBT = 4.0  # copies err differently at every point: so many times the error seen at one of them

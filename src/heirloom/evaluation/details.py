@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heirloom.data.images import LabelledImages
+from heirloom.data.labelled import LabelledImages
 from heirloom.data.pictures import image_uri
 from heirloom.evaluation.verdicts import Evaluation
-from heirloom.preprocessors import Defended
+from heirloom.models.defended import Defended
 
 
 def per_class(evaluation: Evaluation, test: LabelledImages) -> list[dict[str, Any]]:

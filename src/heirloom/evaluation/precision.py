@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from heirloom.attacks.low_precision import InDtype
-from heirloom.errors import require
+from heirloom.attacks.engine.low_precision import InDtype
+from heirloom.runtime.errors import require
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

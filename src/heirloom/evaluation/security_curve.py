@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heirloom.evaluation.statistics import proportion
 from heirloom.evaluation.verdicts import evaluate
+from heirloom.results.statistics import proportion
 from heirloom.threat import Threat
 
 FACTORS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 4.0)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heirloom.errors import InputError
 from heirloom.evaluation.chunks import ChunkResult
-from heirloom.files import read_json, read_tensors, write_json, write_tensors
+from heirloom.runtime.errors import InputError
+from heirloom.runtime.files import read_json, read_tensors, write_json, write_tensors
 
 IDENTITY = "identity.json"
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from heirloom.attacks.folding import folded
+from heirloom.attacks.engine.folding import folded
+from heirloom.attacks.engine.low_precision import low_precision
 from heirloom.attacks.losses import check_labels
-from heirloom.attacks.low_precision import low_precision
 from heirloom.attacks.named import Attack, Run, named_attack
-from heirloom.errors import require
-from heirloom.evaluation import processes
 from heirloom.evaluation.chunks import Bench, ChunkResult, margins_of, run_halving, seeded
-from heirloom.evaluation.statistics import proportion
 from heirloom.evaluation.store import Store, digest, model_digest
-from heirloom.results import Proportion
+from heirloom.results.schema import Proportion
+from heirloom.results.statistics import proportion
+from heirloom.runtime import distributed
+from heirloom.runtime.errors import require
 from heirloom.threat import Threat, check_images
 
 Report = Callable[[str, int, int, float], None]
@@ -98,19 +98,19 @@ def evaluate(
     chosen = [named_attack(a) if isinstance(a, str) else a for a in attacks]
     names = [attack.name for attack in chosen]
     require(len(set(names)) == len(names), "attacks", "different from each other", ", ".join(names))
-    processes.join()
-    place = processes.local_device(device)
+    distributed.join()
+    place = distributed.local_device(device)
     was_training = model.training
     model = model.to(place).eval()
     try:
         _check_model(model, images, labels, place)
         store = Store(folder)
-        if processes.rank() == 0 and folder is not None:
+        if distributed.rank() == 0 and folder is not None:
             settings = {"threat": str(threat), "eps": threat.eps, "attacks": names, "seed": seed}
             settings |= {"batch_size": batch_size, "attack_dtype": str(attack_dtype)}
             facts = {"model": model_digest(model), "data": digest(images, labels)}
             store.open(settings | facts, resume=resume)
-        processes.wait()
+        distributed.wait()
         faster = _for_the_passes(model, images[:3].to(place), attack_dtype)
         bench = Bench(model, images, labels, threat, seed, place, faster)
         return _evaluate(bench, chosen, batch_size, store, report)
@@ -151,7 +151,7 @@ def _run_stage(
     """The results of all chunks: this process's own, run or read from ``store``, and the others'."""
     mine: list[ChunkResult] = []
     total, fallen = sum(map(len, chunks)), 0
-    for number, index in processes.dealt(chunks):
+    for number, index in distributed.dealt(chunks):
         if not len(index):
             continue
         result = store.read(stage, number, index)
@@ -160,11 +160,11 @@ def _run_stage(
             store.write(stage, number, result)
         limit = min(limit, result.batch)
         mine.append(result)
-        fallen += int(result.fooled.sum()) * processes.count()  # the others' are like this process's own
-        if report is not None and processes.rank() == 0:
-            done = min(sum(len(r.index) for r in mine) * processes.count(), total)
+        fallen += int(result.fooled.sum()) * distributed.count()  # the others' are like this process's own
+        if report is not None and distributed.rank() == 0:
+            done = min(sum(len(r.index) for r in mine) * distributed.count(), total)
             report(name, done, total, max(int(standing.sum()) - fallen, 0) / len(standing))
-    return processes.gather(mine)
+    return distributed.gather(mine)
 
 
 def _for_the_passes(model: nn.Module, x: Tensor, dtype: torch.dtype | None) -> nn.Module:

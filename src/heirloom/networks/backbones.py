@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heirloom.errors import InputError, require
-from heirloom.files import read_json, read_tensors, write_json, write_tensors
+from heirloom.runtime.errors import InputError, require
+from heirloom.runtime.files import read_json, read_tensors, write_json, write_tensors
 
 FORMAT = "heirloom-encoder-1"
 

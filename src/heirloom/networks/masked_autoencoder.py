@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from heirloom.errors import require
+from heirloom.runtime.errors import require
 
 MASK_SEED = 0
 

@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heirloom.errors import require
+from heirloom.runtime.errors import require
 
 Stem = Literal["3x3", "7x7"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from heirloom.errors import require
+from heirloom.runtime.errors import require
 
 
 class VisionTransformer(nn.Module):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from heirloom.errors import require
 from heirloom.networks.preact_resnet import PreActResNet
+from heirloom.runtime.errors import require
 
 
 def wide_resnet(depth: int = 34, factor: int = 10, channels: int = 3) -> PreActResNet:

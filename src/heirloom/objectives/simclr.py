@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from heirloom.errors import require
+from heirloom.runtime.errors import require
 
 
 def nt_xent(

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, Template, select_autoescape
 
-from heirloom.results import Summary
+from heirloom.results.schema import Summary
 
 
 @dataclass(frozen=True)

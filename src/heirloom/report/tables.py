@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from heirloom.results import Mean, Proportion
+from heirloom.results.schema import Mean, Proportion
 
 LABELS = {
     "clean": "clean",

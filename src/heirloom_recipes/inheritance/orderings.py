@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from heirloom.evaluation.statistics import paired_difference
+from heirloom.results.statistics import paired_difference
 from heirloom_recipes.inheritance.paper import PaperRow
 
 NEAR_ZERO = 0.05  # of robust accuracy
@@ -45,7 +45,7 @@ def check_orderings(rows: tuple[PaperRow, ...], verdicts: Verdicts) -> list[dict
 
 
 def _near_zero(row: PaperRow, verdicts: Verdicts) -> dict[str, Any]:
-    from heirloom.evaluation.statistics import proportion
+    from heirloom.results.statistics import proportion
 
     ours = proportion(verdicts[row.name]["robust"])
     verdict = "holds" if ours.high < NEAR_ZERO else "reversed" if ours.low > NEAR_ZERO else "open"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from heirloom.files import write_text
 from heirloom.report.figures import data_uri, new_axes
 from heirloom.report.page import Figure, Part, Section, Table, Text, page
-from heirloom.results import Difference, Proportion, Summary
+from heirloom.results.schema import Difference, Proportion, Summary
+from heirloom.runtime.files import write_text
 
 
 def inheritance_page(summary: Summary, path: Path) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from heirloom.analysis.filters import purity, purity_difference
-from heirloom.pretraining_pipeline import filter_details, plain
-from heirloom.report.encoders import inspect_page
-from heirloom.results import Stopwatch, Summary
+from heirloom.inspection.filters import filter_details, plain
+from heirloom.inspection.page import inspect_page
+from heirloom.results.provenance import Stopwatch
+from heirloom.results.schema import Summary
 from heirloom_recipes.inheritance.page import inheritance_page
 from heirloom_recipes.inheritance.paper import EncoderKey
 from heirloom_recipes.inheritance.run import encoder_filters, reproduce_table

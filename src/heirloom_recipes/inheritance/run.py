@@ -16,16 +16,18 @@ from typing import Any
 import torch
 
 from heirloom.analysis.filters import first_layer
-from heirloom.data.images import ImageSource, load_images
-from heirloom.encoders import EncoderSettings, load_encoder
-from heirloom.errors import InputError, require
-from heirloom.evaluation.statistics import proportion
-from heirloom.files import read_json, read_tensors, write_json, write_tensors
-from heirloom.pretraining import pretrain, take_over_clean_phase
-from heirloom.pretraining_pipeline import Progress, verdicts, words
-from heirloom.pretraining_settings import PretrainSettings
-from heirloom.probing import Heads, probe, with_head
-from heirloom.results import Stopwatch, Summary, to_plain
+from heirloom.data.images import load_images
+from heirloom.data.labelled import ImageSource
+from heirloom.evaluation.columns import Progress, verdicts, words
+from heirloom.heads.probe import Heads, probe, with_head
+from heirloom.models.encoder import EncoderSettings, load_encoder
+from heirloom.pretraining.phases import pretrain, take_over_clean_phase
+from heirloom.pretraining.settings import PretrainSettings
+from heirloom.results.provenance import Stopwatch
+from heirloom.results.schema import Summary, to_plain
+from heirloom.results.statistics import proportion
+from heirloom.runtime.errors import InputError, require
+from heirloom.runtime.files import read_json, read_tensors, write_json, write_tensors
 from heirloom.threat import Threat
 from heirloom_recipes.inheritance.orderings import check_orderings, shown
 from heirloom_recipes.inheritance.paper import TABLES, EncoderKey, PaperRow

@@ -7,11 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from heirloom.heads import HeadSettings
-from heirloom.pretraining_settings import PretrainSettings, paper_settings
-from heirloom.pretraining_steps import InnerAttack
-from heirloom.probing import ProbeSettings
-from heirloom.training import TrainingSettings
+from heirloom.heads.linear import HeadSettings
+from heirloom.heads.probe import ProbeSettings
+from heirloom.pretraining.settings import PretrainSettings, paper_settings
+from heirloom.training.inner_attack import InnerAttack
+from heirloom.training.loop import TrainingSettings
 
 HUB_IDS = {
     "cifar10": "uoft-cs/cifar10",

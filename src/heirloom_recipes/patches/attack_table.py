@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heirloom.analysis.patch_enumeration import enumerate_margins
 from heirloom.attacks import margin, misclassified, multi_targeted, pgd
-from heirloom.attacks.gradient import input_gradient
+from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.named import Attack, Run
-from heirloom.attacks.patches import START, strongest_filter
-from heirloom.data.patches import PatchDistribution, sample_patches
 from heirloom.evaluation.verdicts import evaluate
-from heirloom.networks.patch_cnn import PatchCNN, PatchPixels
 from heirloom.report import Section, Text
+from heirloom.theory.patches.attack import START, strongest_filter
+from heirloom.theory.patches.enumeration import enumerate_margins
+from heirloom.theory.patches.model import PatchDistribution, sample_patches
+from heirloom.theory.patches.network import PatchCNN, PatchPixels
 from heirloom.threat import Threat
 from heirloom_recipes.patches.curves import robust_correct
 from heirloom_recipes.patches.descent import (

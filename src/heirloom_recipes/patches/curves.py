@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from heirloom.analysis.feature_learning import feature_correlation
-from heirloom.attacks.patches import multi_targeted_margins, robustly_correct
-from heirloom.networks.patch_cnn import patch_logits
+from heirloom.theory.patches.attack import multi_targeted_margins, robustly_correct
+from heirloom.theory.patches.network import patch_logits
 from heirloom_recipes.patches.descent import Batch, Training
 
 ROBUST = 0.95

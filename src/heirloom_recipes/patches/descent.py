@@ -4,7 +4,7 @@ Li and Li, arXiv 2410.08503, Sections 2.4 and 2.5: full-batch gradient descent o
 training moves every patch first by one raw gradient-ascent step from the clean point, clipped at eps.
 
 Both engines are this one function. The noiseless population is k points of two patches with multiplicities
-(``heirloom.data.patches.population``), which is exact: equal patches get equal gradients. Sampled data are
+(``heirloom.theory.patches.model.population``), which is exact: equal patches get equal gradients. Sampled data are
 points of P patches that occur once each.
 """
 
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from heirloom.data.patches import PatchDistribution, population, sample_patches
-from heirloom.errors import require
-from heirloom.networks.patch_cnn import (
+from heirloom.runtime.errors import require
+from heirloom.theory.patches.model import PatchDistribution, population, sample_patches
+from heirloom.theory.patches.network import (
     Number,
     initial_filters,
     patch_input_gradient,

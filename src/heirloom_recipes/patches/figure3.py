@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heirloom.evaluation.statistics import proportion
 from heirloom.report import Figure, Section, Text
-from heirloom.results import Proportion
+from heirloom.results.schema import Proportion
+from heirloom.results.statistics import proportion
 from heirloom_recipes.patches.curves import COLUMNS
 from heirloom_recipes.patches.findings import Findings, exact, page_tables, sampled, table
 from heirloom_recipes.patches.phases import PhaseRun

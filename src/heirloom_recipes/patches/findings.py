@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from heirloom.evaluation.statistics import proportion
 from heirloom.report import Table
-from heirloom.results import Proportion
+from heirloom.results.schema import Proportion
+from heirloom.results.statistics import proportion
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from heirloom.data.patches import PatchDistribution
-from heirloom.files import write_text
 from heirloom.report import page
-from heirloom.results import Stopwatch, Summary
+from heirloom.results.provenance import Stopwatch
+from heirloom.results.schema import Summary
+from heirloom.runtime.files import write_text
+from heirloom.theory.patches.model import PatchDistribution
 from heirloom_recipes.patches.attack_table import attack_findings, attack_section
 from heirloom_recipes.patches.descent import Training
 from heirloom_recipes.patches.figure3 import phase_findings, phase_section

@@ -2,7 +2,7 @@
 
 ``heirloom theory patches minima``: 2 s. Networks of weights gamma v_i (non-robust features alone) and gamma
 u_i (robust features alone), their loss on the population, and their robustness by enumeration, by the
-attack and by the closed form of ``heirloom.analysis.patch_regime``. Expected at eps = .52: v alone never
+attack and by the closed form of ``heirloom.theory.patches.bounds``. Expected at eps = .52: v alone never
 robust; u alone robust at gamma 1 to 10 and not at 30 and above, where the activation is linear.
 """
 
@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heirloom.analysis.patch_enumeration import enumerate_margins
-from heirloom.analysis.patch_regime import non_robust_only_margin, robust_only_margin
-from heirloom.data.patches import PatchDistribution
-from heirloom.networks.patch_cnn import patch_logits
 from heirloom.report import Section, Text
+from heirloom.theory.patches.bounds import non_robust_only_margin, robust_only_margin
+from heirloom.theory.patches.enumeration import enumerate_margins
+from heirloom.theory.patches.model import PatchDistribution
+from heirloom.theory.patches.network import patch_logits
 from heirloom_recipes.patches.curves import clean_correct, robust_correct
 from heirloom_recipes.patches.descent import Training, population_batch
 from heirloom_recipes.patches.findings import Findings, exact, page_tables, percent, table

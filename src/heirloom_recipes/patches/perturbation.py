@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from heirloom.analysis.feature_learning import feature_learned
-from heirloom.data.patches import PatchDistribution, PatchSample, sample_patches
-from heirloom.evaluation.statistics import mean, proportion
-from heirloom.networks.patch_cnn import PatchCNN
 from heirloom.report import Section, Text
+from heirloom.results.statistics import mean, proportion
+from heirloom.theory.patches.model import PatchDistribution, PatchSample, sample_patches
+from heirloom.theory.patches.network import PatchCNN
 from heirloom_recipes.patches.findings import Findings, page_tables, table
 from heirloom_recipes.patches.phases import NOISY, SIZES, PhaseRun, data_generator
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from heirloom.data.patches import PatchDistribution
+from heirloom.theory.patches.model import PatchDistribution
 from heirloom_recipes.patches.curves import ROBUST, Curves, Phases, Recorder, detect_phases, join_curves
 from heirloom_recipes.patches.descent import (
     OBJECTIVES,

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heirloom.analysis.patch_regime import regime
-from heirloom.data.patches import PatchDistribution
+from heirloom.theory.patches.bounds import regime
+from heirloom.theory.patches.model import PatchDistribution
 from heirloom_recipes.patches.curves import ROBUST, clean_correct, robust_correct
 from heirloom_recipes.patches.descent import (
     Batch,

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from heirloom.analysis.patch_regime import regime
 from heirloom.report import Figure, Section, Text
+from heirloom.theory.patches.bounds import regime
 from heirloom_recipes.patches.findings import page_tables
 
 NAMES = {"alpha": "alpha", "beta": "beta", "patches": "P", "robust_patches": "J_R", "rho": "rho"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from heirloom.data.patches import PatchDistribution
-from heirloom.evaluation.statistics import proportion
+from heirloom.results.statistics import proportion
+from heirloom.theory.patches.model import PatchDistribution
 from heirloom_recipes.patches.curves import ROBUST, robust_correct
 from heirloom_recipes.patches.descent import Training, initial_networks, population_batch, train_networks
 from heirloom_recipes.patches.findings import table

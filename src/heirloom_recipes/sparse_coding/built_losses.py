@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from heirloom.networks.two_layer import BuiltNetwork
+from heirloom.theory.sparse_coding.network import BuiltNetwork
 
 BLOCK = 48  # examples at a time: H x BLOCK floats stay in the cache
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from heirloom.data.sparse_coding import SparseCoding
+from heirloom.theory.sparse_coding.model import SparseCoding
 from heirloom_recipes.sparse_coding.setting import Training
 
 _SQUARE = Training()

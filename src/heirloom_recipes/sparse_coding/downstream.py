@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from heirloom.data.sparse_coding import SparseCoding, regression_targets
-from heirloom.errors import require
-from heirloom.networks.two_layer import Activation, activate
-from heirloom.randomness import seed_of
+from heirloom.runtime.errors import require
+from heirloom.runtime.randomness import seed_of
+from heirloom.theory.sparse_coding.model import SparseCoding, regression_targets
+from heirloom.theory.sparse_coding.network import Activation, activate
 from heirloom_recipes.sparse_coding.gradients import fgm
 from heirloom_recipes.sparse_coding.setting import AttackNorm
 from heirloom_recipes.sparse_coding.training import Trained

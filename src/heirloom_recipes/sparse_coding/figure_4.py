@@ -20,12 +20,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from heirloom.data.sparse_coding import Noise, SparseCoding
-from heirloom.errors import require
-from heirloom.evaluation.statistics import mean
-from heirloom.networks.two_layer import Kind, built_network
-from heirloom.randomness import seed_of
-from heirloom.results import Mean
+from heirloom.results.schema import Mean
+from heirloom.results.statistics import mean
+from heirloom.runtime.errors import require
+from heirloom.runtime.randomness import seed_of
+from heirloom.theory.sparse_coding.model import Noise, SparseCoding
+from heirloom.theory.sparse_coding.network import Kind, built_network
 from heirloom_recipes.sparse_coding.built_losses import SparseNetwork
 
 TAU = 5**0.5  # E.1: A = sqrt(5) W^+

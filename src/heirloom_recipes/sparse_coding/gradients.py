@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from heirloom.networks.two_layer import activate
+from heirloom.theory.sparse_coding.network import activate
 from heirloom_recipes.sparse_coding.setting import Attacked, AttackNorm, Loss, Training
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heirloom.data.sparse_coding import random_dictionary
-from heirloom.evaluation.statistics import mean
-from heirloom.randomness import seed_of
+from heirloom.results.statistics import mean
+from heirloom.runtime.randomness import seed_of
+from heirloom.theory.sparse_coding.model import random_dictionary
 from heirloom_recipes.sparse_coding.downstream import SIZE, Downstream, downstream, downstream_of
 from heirloom_recipes.sparse_coding.gradients import intercepts
 from heirloom_recipes.sparse_coding.intervals import interval, spearman

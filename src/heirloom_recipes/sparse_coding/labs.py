@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from heirloom.errors import require
-from heirloom.results import Stopwatch, Summary
+from heirloom.results.provenance import Stopwatch
+from heirloom.results.schema import Summary
+from heirloom.runtime.errors import require
 from heirloom_recipes.sparse_coding.cases import CASES, Case
 from heirloom_recipes.sparse_coding.downstream import SIZE
 from heirloom_recipes.sparse_coding.figure_4 import Setting, figure_4, variants

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from heirloom.analysis.bounds import Bounds, lemma_4_2
-from heirloom.data.sparse_coding import SparseCoding
-from heirloom.evaluation.statistics import mean
-from heirloom.networks.two_layer import KINDS, Kind, built_network
-from heirloom.randomness import seed_of
+from heirloom.results.statistics import mean
+from heirloom.runtime.randomness import seed_of
+from heirloom.theory.sparse_coding.bounds import Bounds, lemma_4_2
+from heirloom.theory.sparse_coding.model import SparseCoding
+from heirloom.theory.sparse_coding.network import KINDS, Kind, built_network
 from heirloom_recipes.sparse_coding.figure_4 import Setting, intercept
 
 # an earlier, independent trial's middle term at m = 1, 2, 5, 10 (300 x; lower 3.1, upper 31.6)

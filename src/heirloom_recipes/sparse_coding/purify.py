@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from heirloom.analysis.purification import node_purity
-from heirloom.evaluation.statistics import mean
-from heirloom.networks.two_layer import activate
-from heirloom.randomness import seed_of
+from heirloom.results.statistics import mean
+from heirloom.runtime.randomness import seed_of
+from heirloom.theory.sparse_coding.network import activate
 from heirloom_recipes.sparse_coding.cases import Case
 from heirloom_recipes.sparse_coding.downstream import SIZE, downstream_of
 from heirloom_recipes.sparse_coding.gradients import (

@@ -6,7 +6,7 @@ from typing import Any
 
 from heirloom.report import Section, Table, page
 from heirloom.report.page import Part
-from heirloom.results import Summary
+from heirloom.results.schema import Summary
 from heirloom_recipes.sparse_coding.drawings import figure_4_parts, inherit_parts, lemma_parts, purify_parts
 from heirloom_recipes.sparse_coding.tables import TableData, tables
 

@@ -8,9 +8,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from heirloom.data.sparse_coding import SparseCoding
-from heirloom.errors import require
-from heirloom.networks.two_layer import Activation
+from heirloom.runtime.errors import require
+from heirloom.theory.sparse_coding.model import SparseCoding
+from heirloom.theory.sparse_coding.network import Activation
 
 Loss = Literal["square", "absolute", "logistic", "contrastive"]
 AttackNorm = Literal["L2", "Linf"]

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from heirloom.analysis.purification import in_features, node_purity
-from heirloom.data.sparse_coding import class_targets, random_dictionary, regression_targets
-from heirloom.errors import require
-from heirloom.networks.two_layer import built_network
-from heirloom.randomness import seed_of
+from heirloom.runtime.errors import require
+from heirloom.runtime.randomness import seed_of
+from heirloom.theory.sparse_coding.model import class_targets, random_dictionary, regression_targets
+from heirloom.theory.sparse_coding.network import built_network
 from heirloom_recipes.sparse_coding.gradients import contrastive_step, intercepts, supervised_step
 from heirloom_recipes.sparse_coding.setting import Training
 

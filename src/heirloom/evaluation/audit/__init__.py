@@ -11,8 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from heirloom.errors import require
-from heirloom.evaluation import processes
 from heirloom.evaluation.audit import forward, symptoms
 from heirloom.evaluation.audit.findings import (
     CHECKS,
@@ -28,7 +26,9 @@ from heirloom.evaluation.audit.probe import Probe
 from heirloom.evaluation.audit.sample import attack_output, sample_of, selection
 from heirloom.evaluation.chunks import seeded
 from heirloom.evaluation.verdicts import Evaluation
-from heirloom.randomness import seed_of
+from heirloom.runtime import distributed
+from heirloom.runtime.errors import require
+from heirloom.runtime.randomness import seed_of
 from heirloom.threat import Threat, check_images
 
 __all__ = ["CHECKS", "MECHANISMS", "SYMPTOMS", "Finding", "audit", "audit_details", "failed", "trusted"]
@@ -56,7 +56,7 @@ def audit(
         batch_size: images that go through the model at once.
         surrogate: another classifier of the same data, for the check of transfer.
         without_preprocessor: the classifier without its preprocessor; found by itself in a
-            :class:`heirloom.preprocessors.Defended`.
+            :class:`heirloom.models.preprocessor.Defended`.
 
     Returns:
         one finding for each check, in the order of :data:`CHECKS`. Cost: at most about 700 forward and 500
@@ -67,7 +67,7 @@ def audit(
     check_images(images)
     require(examples >= 1, "examples", "at least 1", examples)
     require(len(images) == len(labels), "labels", f"as many as images ({len(images)})", len(labels))
-    place = processes.local_device(device)
+    place = distributed.local_device(device)
     index = sample_of(len(images), examples, seed)
     was_training = model.training
     model = model.to(place).eval()
@@ -115,7 +115,7 @@ def _findings(
 
 def _without_preprocessor(model: nn.Module) -> nn.Module | None:
     """Encoder and head of a defended model (None where the preprocessor is the identity)."""
-    from heirloom.preprocessors import Defended
+    from heirloom.models.defended import Defended
 
     if not isinstance(model, Defended) or isinstance(model.preprocessor, nn.Identity):
         return None

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.apgd import apgd
+from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.fgsm import fgsm
-from heirloom.attacks.gradient import input_gradient
 from heirloom.attacks.losses import Loss, cross_entropy, margin, misclassified
 from heirloom.attacks.pgd import pgd
 from heirloom.evaluation.chunks import margins_of
-from heirloom.randomness import generator_of
+from heirloom.runtime.randomness import generator_of
 from heirloom.threat import Threat
 
 

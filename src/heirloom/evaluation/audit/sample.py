@@ -71,7 +71,7 @@ def selection(images: Tensor, labels: Tensor, classes: int, margins: Tensor | No
 
 def sample_of(n: int, count: int, seed: int) -> Tensor:
     """``count`` of ``n`` indices, drawn without replacement, in order."""
-    from heirloom.randomness import generator_of
+    from heirloom.runtime.randomness import generator_of
 
     order = torch.randperm(n, generator=generator_of(seed, "audit sample"))
     return order[:count].sort().values

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from heirloom.attacks.pgd import pgd
 from heirloom.data.images import load_images
-from heirloom.preprocessors import Defended
-from heirloom.randomness import generator_of, seed_of
+from heirloom.models.defended import Defended
+from heirloom.runtime.randomness import generator_of, seed_of
 from heirloom.threat import Threat
 
 THREAT = Threat("Linf", 0.15)  # at which the table of docs/trust.md is made

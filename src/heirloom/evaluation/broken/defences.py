@@ -8,7 +8,7 @@ from torch import nn
 
 from heirloom.evaluation.broken import modules
 from heirloom.evaluation.broken.base import clean_net, fit, seeded_modules, small_encoder
-from heirloom.preprocessors import Defended
+from heirloom.models.defended import Defended
 
 
 def _behind(preprocessor: nn.Module, *, retrain: bool = True) -> nn.Module:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from heirloom.evaluation.broken.base import small_encoder
 from heirloom.evaluation.broken.modules import AlwaysTraining
-from heirloom.preprocessors import Defended
+from heirloom.models.defended import Defended
 
 
 def blind(model: nn.Module) -> nn.Module:

@@ -1,0 +1,113 @@
+"""Images with labels, as tensors of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from heirloom.runtime.errors import reject, require
+
+TEST_SHARE = 0.2  # of the images, where a source has no test split of its own
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images and their labels.
+
+    Attributes:
+        pixels: (N, C, H, W), uint8 in [0, 255] or float32 in [0, 1]; kept as stored, to save memory.
+        labels: (N,) int64 class indices.
+        classes: the class names, one for each index.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def images(self) -> Tensor:
+        """All images as float32 (N, C, H, W) in [0, 1]."""
+        return to_unit_range(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
+
+    def select(self, indices: Tensor) -> LabelledImages:
+        return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
+
+    def limit(self, count: int | None, seed: int = 0) -> LabelledImages:
+        """A random subset of at most ``count`` images (all of them where None)."""
+        if count is None or count >= len(self):
+            return self
+        require(count >= 1, "limit", "at least 1", count)
+        return self.select(_permutation(len(self), seed)[:count])
+
+    def split(self, fraction: float, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
+        """(the rest, a random ``fraction`` of each class): train and validation, say."""
+        require(0 < fraction < 1, "fraction", "between 0 and 1", fraction)
+        order = _permutation(len(self), seed)
+        held = torch.zeros(len(self), dtype=torch.bool)
+        for label in self.labels.unique():
+            members = order[self.labels[order] == label]
+            held[members[: round(fraction * len(members))]] = True
+        require(
+            bool(held.any()) and not bool(held.all()),
+            "fraction",
+            f"one that leaves images on both sides of {len(self)}",
+            fraction,
+        )
+        return self.select((~held).nonzero().flatten()), self.select(held.nonzero().flatten())
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """The train and test images of one source; ``name`` is what the user called it."""
+
+    name: str
+    train: LabelledImages
+    test: LabelledImages
+
+
+def to_unit_range(pixels: Tensor) -> Tensor:
+    """uint8 pixels as float32 in [0, 1]; float32 pixels as they are."""
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+
+
+def labelled(
+    pixels: Tensor, labels: Any, classes: Sequence[str] | None, argument: str = "labels"
+) -> LabelledImages:
+    """Check labels and build :class:`LabelledImages`; class names default to the indices."""
+    array = np.asarray(labels)
+    require(
+        array.ndim == 1 and len(array) == len(pixels),
+        argument,
+        f"one for each of {len(pixels)} images",
+        array.shape,
+    )
+    if array.dtype.kind not in "iu":
+        reject(argument, "whole numbers", str(array.dtype))
+    require(int(array.min()) >= 0, argument, "class indices from 0", int(array.min()))
+    if classes is None:
+        classes = tuple(map(str, range(int(array.max()) + 1)))
+    require(
+        int(array.max()) < len(classes),
+        argument,
+        f"class indices from 0 to {len(classes) - 1}",
+        int(array.max()),
+    )
+    return LabelledImages(pixels, torch.from_numpy(array.astype(np.int64)), tuple(classes))
+
+
+def _permutation(count: int, seed: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))

@@ -1,0 +1,1 @@
+"""The main job: a preprocessor in front of a frozen model."""

@@ -1,0 +1,155 @@
+"""The page of a defended model, drawn from its summary.json alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from heirloom.evaluation.audit.page import audit_section
+from heirloom.report.figures import data_uri, new_axes
+from heirloom.report.page import Figure, Images, Part, Section, Table, Text, page
+from heirloom.report.tables import accuracy_table, is_proportion, shown
+from heirloom.results.schema import Summary
+from heirloom.runtime.errors import InputError
+from heirloom.runtime.files import write_text
+
+NAMES = {
+    "identity": "Identity (nothing in front)",
+    "vanilla": "Vanilla (reconstruction only)",
+    "noise": "Noise (random noise, no attack)",
+    "arae": "ARAE",
+    "cropd": "CRoPD",
+}
+
+
+def defence_page(summary: Summary, path: Path) -> None:
+    """Write the page of ``summary`` to ``path``."""
+    defences = summary.details.get("defences")
+    if not defences:
+        raise InputError(f"{path.parent} must hold the summary of a defence, but it tells of none.")
+    sections = [
+        Section("Accuracy", [_accuracy(summary)]),
+        *([audit_section(summary.details["audit"])] if "audit" in summary.details else []),
+        Section("Against the radius of the attack", [_security_curve(defences, summary)]),
+        Section("What the model sees", [_grid(detail) for detail in _first_and_last(defences)]),
+        Section("Class by class", [_per_class(defences[-1])]),
+        Section("Training", _training(defences)),
+    ]
+    write_text(path, page(_title(summary), _lead(summary), sections, summary))
+
+
+def _title(summary: Summary) -> str:
+    return f"{NAMES.get(summary.rows[-1]['defence'], summary.rows[-1]['defence'])} in front of a frozen model"
+
+
+def _lead(summary: Summary) -> str:
+    row = summary.rows[-1]
+    last = [key for key, value in row.items() if is_proportion(value)][-1]
+    sentence = (
+        f"With {_short(row['defence'])} in front, {_percent(row['clean'])} of the test images are "
+        f"classified rightly, and {_percent(row[last])} still are when each may be changed within "
+        f"{summary.settings.get('threat')} by the attack '{last}'"
+    )
+    other = next((r for r in summary.rows if r["defence"] == "identity" and r is not row), None)
+    if other is None:
+        return sentence + "."
+    return sentence + f"; without it, {_percent(other['clean'])} and {_percent(other[last])}."
+
+
+def _short(defence: str) -> str:
+    return NAMES.get(defence, defence).partition(" (")[0]
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * value['value']:.1f} %"
+
+
+def _accuracy(summary: Summary) -> Table:
+    columns, rows = accuracy_table(summary.rows)
+    rows = [[NAMES.get(row[0], row[0]), *row[1:]] for row in rows]
+    caption = (
+        "Share of test images classified rightly, in %, with 95 % intervals over the images. Each column is the "
+        "worst case over its attack and all before it, through the whole pipeline."
+    )
+    return Table(caption, columns, rows)
+
+
+def _security_curve(defences: list[dict[str, Any]], summary: Summary) -> Figure:
+    figure, axes = new_axes()
+    for detail in defences:
+        eps = [point["eps"] for point in detail["curve"]]
+        values = [
+            [100 * point["accuracy"][key] for point in detail["curve"]] for key in ("value", "low", "high")
+        ]
+        (line,) = axes.plot(eps, values[0], marker="o", label=detail["defence"])
+        axes.fill_between(eps, values[1], values[2], alpha=0.15, color=line.get_color())
+    axes.set(xlabel="eps (pixel units)", ylabel="accuracy under PGD-20 (%)", ylim=(0, 101))
+    axes.legend(frameon=False)
+    count = defences[0]["curve"][0]["accuracy"]["n"]
+    return Figure(
+        f"Accuracy under PGD-20 against its radius eps, on the first {count} test images; bands are 95 % "
+        "intervals. A sound figure falls to chance or below as eps grows.",
+        data_uri(figure),
+    )
+
+
+def _first_and_last(defences: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The saved defence, and what it is compared with first."""
+    return [defences[-1]] if len(defences) == 1 else [defences[-1], defences[0]]
+
+
+def _grid(detail: dict[str, Any]) -> Images:
+    columns = ["clean", "change", "attacked", "clean, seen", "attacked, seen"]
+    rows = []
+    for example in detail["examples"]:
+        said = {
+            kind: ("" if example[f"{kind}_prediction"] == example["label"] else "!")
+            + example[f"{kind}_prediction"]
+            for kind in ("clean", "adversarial")
+        }
+        pictures = [
+            (example["clean"], said["clean"]),
+            (example["perturbation"], ""),
+            (example["adversarial"], said["adversarial"]),
+            (example["clean_preprocessed"], ""),
+            (example["adversarial_preprocessed"], ""),
+        ]
+        rows.append((example["label"], pictures))
+    return Images(
+        f"{NAMES.get(detail['defence'], detail['defence'])}: the first test images, whatever they show. Left: the "
+        "true class; under a picture: the prediction, red where wrong. The change is drawn with its "
+        "largest value as black or white; seen is what the preprocessor hands to "
+        "the model. Where no attack succeeded, the attacked image is the clean one.",
+        columns,
+        rows,
+    )
+
+
+def _per_class(detail: dict[str, Any]) -> Table:
+    rows = [
+        [row["class"], shown(row["clean"]), shown(row["robust"]), row["clean"]["n"]]
+        for row in detail["per_class"]
+    ]
+    return Table(f"{detail['defence']}, in %.", ["class", "clean", "under all attacks", "images"], rows)
+
+
+def _training(defences: list[dict[str, Any]]) -> list[Part]:
+    parts: list[Part] = []
+    for detail in defences:
+        history = detail["history"]
+        if not history:
+            parts.append(
+                Text(f"{NAMES.get(detail['defence'], detail['defence'])}: nothing to train but the head.")
+            )
+            continue
+        names = [name for name in history[0] if name not in ("epoch", "learning_rate", "loss")] or ["loss"]
+        figure, axes = new_axes(len(names), figsize=(3.2 * max(2, len(names)), 2.8))
+        for place, name in zip([axes] if len(names) == 1 else axes, names, strict=True):
+            values = [entry[name] for entry in history]
+            place.plot([entry["epoch"] for entry in history], values)
+            place.set(xlabel="epoch", title=name.replace("_", " "))
+            if min(values) > 0 and max(values) > 20 * min(values):
+                place.set_yscale("log")
+        caption = f"{detail['defence']}: losses of each epoch ({detail['parameters']:,} parameters)."
+        parts.append(Figure(caption, data_uri(figure)))
+    return parts

@@ -1,0 +1,202 @@
+"""Saved defences: a hub-style folder of config.json, model.safetensors and a model card.
+
+The foundation model is named, with its revision and a fingerprint of its weights, and not copied, unless it is
+a local folder: that one is saved beside the rest, under ``encoder/``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+from torch import Tensor, nn
+
+from heirloom.defence.card import model_card
+from heirloom.models.defended import Defended
+from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
+from heirloom.models.preprocessor import Preprocessor, rebuild_preprocessor
+from heirloom.runtime.errors import InputError, require
+from heirloom.runtime.files import read_json, read_tensors, write_json, write_tensors
+
+CONFIG, WEIGHTS, LOCAL_ENCODER = "config.json", "model.safetensors", "encoder"
+FORMAT = 1
+
+
+class DefendedModel(
+    Defended,
+    ModelHubMixin,
+    library_name="heirloom",
+    tags=["adversarial-robustness", "image-classification"],
+    license="apache-2.0",
+):
+    """A frozen foundation model with its preprocessor and head: [0, 1] pixels (N, C, H, W) -> logits.
+
+    Attributes:
+        image_shape: (C, H, W) that it takes. classes: the names behind the logits.
+        defence: how the preprocessor was made (method, lambda, temperature, threat, ...), for the record.
+    """
+
+    def __init__(
+        self,
+        preprocessor: nn.Module,
+        encoder: FrozenEncoder,
+        head: nn.Linear,
+        *,
+        image_shape: tuple[int, int, int],
+        classes: tuple[str, ...],
+        defence: dict[str, Any],
+    ) -> None:
+        super().__init__(preprocessor, encoder, head)
+        self.image_shape, self.classes, self.defence = image_shape, classes, defence
+        self.summary: dict[str, Any] | None = None
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(class indices (N,), probabilities (N, classes)) of images in [0, 1]."""
+        require(
+            tuple(images.shape[1:]) == self.image_shape,
+            "images",
+            f"of shape (N, {', '.join(map(str, self.image_shape))})",
+            tuple(images.shape),
+        )
+        probabilities = self(images).softmax(1)
+        return probabilities.argmax(1), probabilities
+
+    def config(self) -> dict[str, Any]:
+        """What config.json holds."""
+        assert isinstance(self.encoder, FrozenEncoder)
+        settings = self.encoder.settings
+        stored = replace(settings, source=LOCAL_ENCODER) if settings.is_local else settings
+        is_autoencoder = isinstance(self.preprocessor, Preprocessor)
+        described = self.preprocessor.describe() if is_autoencoder else None  # type: ignore[operator]
+        return {
+            "library_name": "heirloom",
+            "format": FORMAT,
+            "image_shape": list(self.image_shape),
+            "classes": list(self.classes),
+            "preprocessor": described,
+            "encoder": {**asdict(stored), "fingerprint": self.encoder.fingerprint()},
+            "head": {"in_features": self.head.in_features, "out_features": self.head.out_features},
+            "defence": self.defence,
+        }
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        return ModelCard(model_card(self.config(), self.summary))
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        assert isinstance(self.encoder, FrozenEncoder)
+        if self.encoder.settings.is_local:
+            self.encoder.save(save_directory / LOCAL_ENCODER)
+        self.save_own(save_directory)
+        (save_directory / "README.md").unlink(missing_ok=True)  # the card follows the figures
+
+    def save_own(self, folder: Path) -> None:
+        """config.json and model.safetensors alone: enough where the encoder is at hand."""
+        tensors = {f"preprocessor.{k}": v for k, v in self.preprocessor.state_dict().items()}
+        tensors |= {f"head.{k}": v for k, v in self.head.state_dict().items()}
+        write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
+        write_json(folder / CONFIG, self.config())
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> DefendedModel:
+        """Load a saved defence; logits are those of the model that was saved.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or a hub id.
+            encoder: the foundation model, loaded already (:class:`heirloom.models.encoder.FrozenEncoder`).
+            trust_remote_code: let code that the folder or its foundation model names run: needed where that
+                model is a ``package.module:factory``. Off unless asked.
+            revision, token, cache_dir, force_download, local_files_only: the hub's own.
+
+        Raises:
+            InputError: no such folder or id, files missing or corrupt, foundation model changed since.
+        """
+        place = str(pretrained_model_name_or_path)
+        known = ("revision", "token", "cache_dir", "force_download", "local_files_only")
+        folder = Path(place)
+        if not folder.is_dir():
+            folder = _download(place, {k: v for k, v in options.items() if k in known})
+        return cls._from_pretrained(
+            model_id=str(folder), **{k: v for k, v in options.items() if k not in known}
+        )
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        encoder: FrozenEncoder | None = None,
+        trust_remote_code: bool = False,
+        **_: Any,
+    ) -> DefendedModel:
+        folder = Path(model_id)
+        config = _checked(read_json(folder / CONFIG), folder)
+        preprocessor: nn.Module = nn.Identity()
+        if config["preprocessor"] is not None:
+            preprocessor = rebuild_preprocessor(config["preprocessor"])
+        head = nn.utils.skip_init(nn.Linear, **config["head"])
+        tensors, _metadata = read_tensors(folder / WEIGHTS)
+        for name, module in (("preprocessor", preprocessor), ("head", head)):
+            _load_part(module, name, tensors, folder)
+        if encoder is None:
+            encoder = _stored_encoder(config["encoder"], folder, trust_remote_code)
+        if encoder.fingerprint() != config["encoder"]["fingerprint"]:
+            raise InputError(
+                f"the foundation model must be the one that {folder} was made for, "
+                f"but the weights of {encoder.settings.source} are others."
+            )
+        model = cls(
+            preprocessor, encoder, head.requires_grad_(False),
+            image_shape=tuple(config["image_shape"]), classes=tuple(config["classes"]),
+            defence=config["defence"],
+        )  # fmt: skip
+        return model.eval()
+
+
+def _download(place: str, options: dict[str, Any]) -> Path:
+    if place.startswith((".", "/", "~")) or place.count("/") > 1:
+        raise InputError(f"the model must be an existing folder or a hub id, but {place} is neither.")
+    try:
+        return Path(snapshot_download(place, **options))
+    except Exception as error:  # network, authentication, no such repository, not a valid id
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"the model must be an existing folder or a hub id within reach, but {place}: {reason}"
+        ) from None
+
+
+def _checked(config: Any, folder: Path) -> dict[str, Any]:
+    needed = {"image_shape", "classes", "preprocessor", "encoder", "head", "defence"}
+    if not isinstance(config, dict) or config.get("library_name") != "heirloom" or not needed <= set(config):
+        raise InputError(
+            f"{folder} must be a folder that heirloom saved, but its config.json is not heirloom's."
+        )
+    require(config.get("format") == FORMAT, f"{folder}'s format", str(FORMAT), config.get("format"))
+    return config
+
+
+def _load_part(module: nn.Module, name: str, tensors: dict[str, Tensor], folder: Path) -> None:
+    part = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+    try:
+        module.load_state_dict(part)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{folder / WEIGHTS} must fit its config.json, but its {name} does not: {reason}"
+        ) from None
+
+
+def _stored_encoder(stored: dict[str, Any], folder: Path, trust_remote_code: bool) -> FrozenEncoder:
+    fields = {name: value for name, value in stored.items() if name != "fingerprint"}
+    settings = EncoderSettings(**fields)
+    if settings.source == LOCAL_ENCODER:
+        settings = replace(settings, source=str(folder / LOCAL_ENCODER))
+    if settings.is_factory and not trust_remote_code:
+        raise InputError(
+            f"trust_remote_code (--trust-remote-code) must be given to run the code of {settings.source}, "
+            "which this folder names as its foundation model, but it was not."
+        )
+    return load_encoder(settings, trust_remote_code=trust_remote_code)

@@ -1,0 +1,160 @@
+"""Linear heads on frozen encoders, clean and adversarial: what a downstream task inherits.
+
+Xing et al., AISTATS 2024, section 7: after pre-training the last layer is removed, a new one trained on the
+frozen encoder, and the whole attacked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heirloom.data.augmentation import Augmentation
+from heirloom.data.labelled import LabelledImages
+from heirloom.heads.linear import HeadSettings, extract_features, train_head
+from heirloom.models.defended import Defended
+from heirloom.runtime.errors import require
+from heirloom.threat import Threat
+from heirloom.training.best_epoch import BestEpoch
+from heirloom.training.inner_attack import InnerAttack
+from heirloom.training.loop import TrainingSettings, train
+from heirloom.training.schedules import divided_at
+from heirloom.training.supervised import supervised_step
+
+Report = Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How heads are trained.
+
+    Attributes:
+        head: the clean head, trained on features computed once. Images are not augmented.
+        adversarial: the adversarial head: cross-entropy on adversarial images alone, the attack running
+            through the whole model. It starts from the clean head, since the task is convex in the head and
+            the clean head is the better start.
+        attack, augmentation: of the adversarial head.
+        validation: share of the training images held out; the epoch of lowest clean loss (clean head), or of
+            highest accuracy under PGD-10 (adversarial head), is kept.
+        validation_images: at most so many are attacked after an epoch.
+    """
+
+    head: HeadSettings = field(default_factory=HeadSettings)
+    adversarial: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(
+            epochs=20, batch_size=128, learning_rate=0.1, weight_decay=5e-4
+        )
+    )
+    attack: InnerAttack = field(default_factory=InnerAttack)
+    augmentation: Augmentation | None = None
+    validation: float = 0.02
+    validation_images: int = 1000
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Linear heads behind one encoder; ``adversarial`` is None where it was not asked for."""
+
+    clean: nn.Linear
+    adversarial: nn.Linear | None
+
+
+def probe(
+    encoder: nn.Module,
+    data: LabelledImages,
+    threat: Threat | None,
+    settings: ProbeSettings,
+    folder: Path,
+    *,
+    resume: bool = False,
+    report: Report | None = None,
+) -> Heads:
+    """Train heads behind a frozen ``encoder``.
+
+    Args:
+        encoder: [0, 1] pixels -> features (N, D); its weights and BatchNorm statistics are left alone.
+        threat: None: the clean head alone.
+        folder: of the adversarial head's checkpoint.
+    """
+    seed, device = settings.head.seed, settings.adversarial.device
+    encoder = encoder.to(device).eval().requires_grad_(False)
+    rest, held_out = data.split(settings.validation, seed=seed)
+    features, validation = (extract_features(encoder, part, device=device) for part in (rest, held_out))
+    clean = train_head(
+        features, rest.labels, len(data.classes), settings.head, validation=(validation, held_out.labels)
+    )
+    if threat is None:
+        return Heads(clean, None)
+    model = _Probe(encoder, clean, features)
+    best_data = held_out.limit(settings.validation_images, seed)
+    best = BestEpoch(folder / "best" / "head.safetensors", best_data, threat, resume=resume)
+    training = settings.adversarial
+    train(
+        model,
+        rest,
+        supervised_step(settings.augmentation, threat, settings.attack),
+        training,
+        make_optimizer=lambda parameters: torch.optim.SGD(
+            parameters, lr=training.learning_rate, momentum=0.9, weight_decay=training.weight_decay
+        ),
+        schedule=divided_at([0.5, 0.75]),
+        after_epoch=best.measure,
+        checkpoint=folder / "checkpoints" / "head.safetensors",
+        resume=resume,
+        identity=(replace(settings, adversarial=TrainingSettings()), str(threat), threat.eps),
+        report=report,
+    )
+    best.restore(model)
+    return Heads(clean, model.folded())
+
+
+def with_head(encoder: nn.Module, head: nn.Module) -> Defended:
+    """The whole that is attacked: no preprocessor, the encoder, the head."""
+    return Defended(nn.Identity(), encoder, head)
+
+
+class _Probe(nn.Module):
+    """A frozen encoder and a head on its centred and scaled features; only the head is in the state dict."""
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, encoder: nn.Module, start: nn.Linear, features: Tensor) -> None:
+        super().__init__()
+        self._frozen: Any = (encoder,)  # a tuple hides it: checkpoints need not repeat what never changes
+        self.register_buffer("centre", features.mean(0))
+        # one scale for all features, as in heads.train_head, and for its reason
+        self.register_buffer("scale", features.var(0).mean().sqrt().clamp_min(1e-6))
+        self.head = nn.utils.skip_init(nn.Linear, start.in_features, start.out_features)
+        with torch.no_grad():
+            self.head.weight.copy_(start.weight * self.scale)
+            self.head.bias.copy_(start.bias + start.weight @ self.centre)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((self._frozen[0](x) - self.centre) / self.scale)
+
+    @torch.no_grad()
+    def folded(self) -> nn.Linear:
+        """The same function as a head of the features as they are."""
+        model = self.cpu()
+        head = nn.utils.skip_init(nn.Linear, model.head.in_features, model.head.out_features)
+        head.weight.copy_(model.head.weight / model.scale)
+        head.bias.copy_(model.head.bias - head.weight @ model.centre)
+        return head.requires_grad_(False)
+
+
+def check_encoder(encoder: nn.Module, data: LabelledImages) -> int:
+    """The number of features; :class:`InputError` where the encoder does not take these images."""
+    with torch.no_grad():
+        try:
+            features = encoder(data.select(torch.arange(min(2, len(data)))).images)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:160]
+            require(False, "--encoder", f"one for images of shape {data.shape}", reason)
+    require(features.ndim == 2, "--encoder", "one whose features have shape (N, D)", tuple(features.shape))
+    return int(features.shape[1])

@@ -1,0 +1,1 @@
+"""First-layer filters: measured, drawn, side by side and over epochs."""

@@ -1,0 +1,229 @@
+"""Pre-training an encoder: a clean phase, then an adversarial one (Xing et al., AISTATS 2024, section 7).
+
+The folder of a run holds ``checkpoints/`` (to go on after an interruption), ``best/`` (the best epoch of each
+phase), ``filters/`` (the first layer after every epoch) and at the end ``encoder/`` and, where there was one,
+the classifier's ``head.safetensors``.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from heirloom.analysis.filters import first_layer
+from heirloom.data.labelled import LabelledImages, to_unit_range
+from heirloom.networks.backbones import Backbone, BackboneSettings, build_backbone, save_backbone
+from heirloom.networks.synchronised import synchronise
+from heirloom.pretraining.settings import PretrainSettings
+from heirloom.pretraining.steps import Classifier, Projected, contrastive_step, trades_step
+from heirloom.runtime.errors import InputError, require
+from heirloom.runtime.files import write_bytes, write_tensors
+from heirloom.threat import Threat
+from heirloom.training.best_epoch import BestEpoch
+from heirloom.training.loop import History, Step, batch_size_of, train
+from heirloom.training.optimisers import LARS
+from heirloom.training.schedules import Schedule, divided_at, warmup_cosine
+from heirloom.training.supervised import supervised_step
+
+Report = Callable[[str, int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What pre-training made: the encoder, its classifier where there is one, and a history per phase."""
+
+    encoder: Backbone
+    head: nn.Linear | None
+    history: dict[str, History]
+
+
+def pretrain(
+    data: LabelledImages,
+    threat: Threat,
+    settings: PretrainSettings,
+    folder: Path,
+    *,
+    test: LabelledImages | None = None,
+    resume: bool = False,
+    report: Report | None = None,
+) -> Pretrained:
+    """Pre-train an encoder and save it under ``folder``.
+
+    Args:
+        data: training images; a share of them is held out for validation.
+        test: read for ``select_on_test`` alone.
+        resume: go on from the checkpoints in ``folder``, which must be of the same settings and data.
+        report: called with (phase, steps done, steps in all, losses).
+
+    Raises:
+        InputError: ``folder`` holds a run's work and ``resume`` is off, or was made with other settings.
+        TrainingError: a loss or gradient that is not finite, or a loss that grew a thousandfold; the last
+            checkpoint before it is kept.
+    """
+    if not resume and (folder / "checkpoints").exists():
+        raise InputError(
+            f"--out must be a new folder, or --resume be given, but {folder} holds the work of a run."
+        )
+    rest, held_out = data.split(settings.validation, seed=settings.training.seed)
+    if settings.select_on_test:
+        require(test is not None, "--select-on-test", "used with a data set that has test images", "none")
+        rest, held_out = data, test  # type: ignore[assignment]
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    batch_size_of(settings.training, len(rest), processes)  # refused here, before anything is written
+    encoder = build_backbone(_backbone_settings(rest, settings), seed=settings.training.seed)
+    model = _whole(encoder, len(data.classes), settings)
+    if processes > 1:  # started by torchrun
+        synchronise(model)
+    if settings.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # the copy shares all weights; compilation and autocast stay with it, so that validation runs in plain float32
+    trained = copy.copy(model)
+    if settings.compile:
+        trained.compile()
+    _save_filters(folder, encoder, "initial", 0)
+    history = {}
+    for phase in _phases(settings):
+        history[phase] = _one_phase(
+            phase, trained, model, encoder, rest, held_out, threat, settings, folder, resume, report
+        )
+    model.cpu().eval()
+    head = model.head if isinstance(model, Classifier) else None
+    _save(folder, encoder, head, threat, settings)
+    return Pretrained(encoder, head, history)  # type: ignore[arg-type]
+
+
+def _phases(settings: PretrainSettings) -> list[str]:
+    epochs = {"clean": settings.clean_epochs, "adversarial": settings.adversarial_epochs}
+    return [phase for phase, count in epochs.items() if count > 0]
+
+
+def _one_phase(
+    phase: str, trained: nn.Module, model: nn.Module, encoder: Backbone, data: LabelledImages, held_out: LabelledImages,
+    threat: Threat, settings: PretrainSettings, folder: Path, resume: bool, report: Report | None,
+) -> History:  # fmt: skip
+    attacked = threat if phase == "adversarial" else None
+    epochs = settings.adversarial_epochs if attacked is not None else settings.clean_epochs
+    best = None
+    if settings.method != "contrastive":
+        limited = held_out.limit(settings.validation_images, settings.training.seed)
+        best = BestEpoch(folder / "best" / f"{phase}.safetensors", limited, attacked, resume=resume)
+
+    def after_epoch(network: nn.Module, epoch: int) -> dict[str, float]:
+        _save_filters(folder, encoder, phase, epoch)
+        return best.measure(model, epoch) if best is not None else {}
+
+    history = train(
+        trained,
+        data,
+        _step(settings, attacked),
+        replace(settings.training, epochs=epochs),
+        make_optimizer=_optimiser(settings),
+        schedule=_schedule(settings, epochs),
+        after_epoch=after_epoch,
+        checkpoint=folder / "checkpoints" / f"{phase}.safetensors",
+        resume=resume,
+        identity=_identity(phase, settings, threat),
+        report=None if report is None else lambda *done: report(phase, *done),
+    )
+    if best is not None:
+        best.restore(model)
+    return history
+
+
+def _step(settings: PretrainSettings, threat: Threat | None) -> Step:
+    if settings.method == "contrastive":
+        return contrastive_step(settings.augmentation, threat, settings.attack, settings.contrastive)
+    if settings.method == "trades" and threat is not None:
+        return trades_step(settings.augmentation, threat, settings.attack, settings.beta)
+    return supervised_step(settings.augmentation, threat, settings.attack)
+
+
+def _optimiser(settings: PretrainSettings) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
+    rate, decay = settings.training.learning_rate, settings.training.weight_decay
+    if settings.optimiser == "lars":
+        return lambda parameters: LARS(
+            parameters, lr=rate, weight_decay=decay, adapt_vectors=settings.lars_adapts_vectors
+        )
+    return lambda parameters: torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
+
+
+def _schedule(settings: PretrainSettings, epochs: int) -> Schedule:
+    if settings.schedule == "divided":
+        return divided_at([0.5, 0.75])
+    return warmup_cosine(min(settings.warmup / epochs, 1.0))
+
+
+def _whole(encoder: Backbone, classes: int, settings: PretrainSettings) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.training.seed + 1)
+        if settings.method == "contrastive":
+            return Projected(encoder, encoder.feature_size, hidden=4 * encoder.feature_size)
+        return Classifier(encoder, nn.Linear(encoder.feature_size, classes))
+
+
+def _backbone_settings(data: LabelledImages, settings: PretrainSettings) -> BackboneSettings:
+    channels, height, width = data.shape
+    require(height == width, "--data", "of square images (--image-size crops them)", f"{height}x{width}")
+    mean = std = None
+    if settings.normalise:
+        sample = to_unit_range(data.pixels[:10_000]).transpose(0, 1).flatten(1)
+        mean = tuple(round(float(value), 4) for value in sample.mean(1))
+        std = tuple(round(float(value), 4) for value in sample.std(1).clamp_min(1e-3))
+    return BackboneSettings(settings.network, channels, height, mean, std)
+
+
+def _save_filters(folder: Path, encoder: Backbone, phase: str, epoch: int) -> None:
+    if not _is_first_process():
+        return
+    order = {"initial": 0, "clean": 1, "adversarial": 2}[phase]
+    path = folder / "filters" / f"{order}-{phase}-{epoch:04d}.safetensors"
+    write_tensors(path, {"filters": first_layer(encoder)}, {"phase": phase, "epoch": str(epoch)})
+
+
+def _save(folder: Path, encoder: Backbone, head: Any, threat: Threat, settings: PretrainSettings) -> None:
+    notes = {"method": settings.method, "epochs": {p: _epochs(settings, p) for p in _phases(settings)}}
+    notes |= {"threat": asdict(threat)} if settings.adversarial_epochs else {}
+    if not _is_first_process():
+        return
+    if head is not None:
+        write_tensors(folder / "head.safetensors", head.state_dict())
+    save_backbone(folder / "encoder", encoder, notes)
+
+
+def _is_first_process() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _epochs(settings: PretrainSettings, phase: str) -> int:
+    return settings.clean_epochs if phase == "clean" else settings.adversarial_epochs
+
+
+def _identity(phase: str, settings: PretrainSettings, threat: Threat) -> object:
+    """What decides the weights of a phase besides the training settings, which ``train`` adds itself. The
+    clean phase knows nothing of what follows, so an adversarial run can take it over from a clean one."""
+    deciding = {**asdict(settings), "training": None, "channels_last": None, "compile": None}
+    if phase == "adversarial":
+        return phase, deciding, asdict(threat)
+    later = ("adversarial_epochs", "attack", "beta")
+    method = "supervised" if settings.method == "trades" else settings.method
+    return phase, {k: v for k, v in deciding.items() if k not in later} | {"method": method}
+
+
+def take_over_clean_phase(source: Path, folder: Path) -> None:
+    """Let a run in ``folder`` start (with ``resume``) from the finished clean phase of the run in ``source``.
+
+    Settings of the clean phase that differ are noticed: ``pretrain`` refuses the checkpoint.
+    """
+    for part in ("checkpoints/clean.safetensors", "best/clean.safetensors"):
+        if (source / part).exists() and not (folder / part).exists():
+            write_bytes(folder / part, (source / part).read_bytes())
+    for path in sorted((source / "filters").glob("*-clean-*.safetensors")):
+        if not (folder / "filters" / path.name).exists():
+            write_bytes(folder / "filters" / path.name, path.read_bytes())

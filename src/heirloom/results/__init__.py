@@ -1,0 +1,1 @@
+"""The one schema of a result, where its numbers come from, and their statistics."""

@@ -1,0 +1,1 @@
+"""Errors, files, randomness, devices, processes: what everything else stands on."""

@@ -1,0 +1,33 @@
+"""Devices and precision, by Hugging Face Accelerate."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+
+from heirloom.runtime.errors import InputError
+
+MixedPrecision = Literal["no", "fp16", "bf16"]
+
+
+def make_accelerator(device: str, mixed_precision: MixedPrecision = "no") -> Any:
+    """An Accelerator on ``device``; under ``torchrun`` it joins the process group."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    wanted = torch_device(device)
+    AcceleratorState._reset_state(reset_partial_state=True)  # it is a singleton, and precision may differ
+    return Accelerator(cpu=wanted.type == "cpu", mixed_precision=mixed_precision)
+
+
+def torch_device(device: str) -> torch.device:
+    """``device`` as torch has it; :class:`InputError` where this machine lacks it."""
+    try:
+        wanted = torch.device(device)
+        if wanted.type != "cpu":
+            torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        usable = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+        raise InputError(f"--device must be one of {', '.join(usable)} here, but {device} came.") from None
+    return wanted

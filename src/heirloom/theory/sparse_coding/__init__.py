@@ -1,0 +1,1 @@
+"""Purification and inheritance on sparse coding data (Xing et al., AISTATS 2024)."""

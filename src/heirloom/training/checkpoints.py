@@ -1,0 +1,63 @@
+"""Training checkpoints: one safetensors file, whole or absent, that holds no pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heirloom.runtime.errors import InputError
+from heirloom.runtime.files import read_tensors, write_tensors
+
+
+@dataclass
+class TrainingState:
+    """What a checkpoint holds besides the tensors."""
+
+    step: int = 0
+    seconds: float = 0.0
+    first_loss: float | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+def identity_of(model: nn.Module, settings: object, examples: int) -> str:
+    """A digest of what a run must share with a checkpoint to resume it."""
+    shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
+    return hashlib.sha256(repr((settings, shapes, examples)).encode()).hexdigest()
+
+
+def save_checkpoint(
+    path: Path, model: nn.Module, optimizer: Any, state: TrainingState, identity: str
+) -> None:
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slots.items()}
+    write_tensors(path, tensors, {"state": json.dumps(asdict(state)), "identity": identity})
+
+
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: str
+) -> TrainingState:
+    tensors, metadata = read_tensors(path)
+    if metadata.get("identity") != identity:
+        raise InputError(
+            "--resume needs the settings, model and data of the interrupted run, "
+            f"but {path} was written with others."
+        )
+    weights = {
+        name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")
+    }
+    model.load_state_dict(weights)
+    stored: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, slot = name.split(".", 2)
+            stored.setdefault(int(index), {})[slot] = value
+    optimizer.load_state_dict({"state": stored, "param_groups": optimizer.state_dict()["param_groups"]})
+    return TrainingState(**json.loads(metadata["state"]))

@@ -1,0 +1,244 @@
+"""One training loop, on Hugging Face Accelerate: schedules, exact resume, progress.
+
+Every random draw of step s comes from a generator seeded by (seed, s), and every epoch's order of examples
+from (seed, epoch). Nothing else is random, so a run that was cut off and resumed gives the numbers of one
+that was not: a checkpoint needs no random state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heirloom.data.labelled import LabelledImages, to_unit_range
+from heirloom.runtime.devices import MixedPrecision, make_accelerator
+from heirloom.runtime.errors import TrainingError, require
+from heirloom.runtime.randomness import generator_of, shared_generator_of
+from heirloom.training.checkpoints import TrainingState, identity_of, load_checkpoint, save_checkpoint
+from heirloom.training.schedules import Schedule, warmup_cosine
+
+DIVERGED = 1000.0  # times the first step's loss
+Losses = dict[str, Tensor]
+Step = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Losses]
+History = list[dict[str, float]]
+Report = Callable[[int, int, dict[str, float]], None]
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long, how fast, from which seed.
+
+    Attributes:
+        epochs, batch_size: the last, smaller batch of an epoch is dropped unless it is the only one.
+        learning_rate, weight_decay, betas: of AdamW, the default optimizer.
+        warmup: share of the training over which the learning rate rises linearly before it falls to 0 as a
+            cosine.
+        seed: decides order, augmentation and attacks, not the initial weights.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        mixed_precision: Accelerate's: ``no``, ``fp16``, ``bf16``.
+        checkpoint_seconds: at most so much work is lost when a run is cut off.
+    """
+
+    epochs: int = 100
+    batch_size: int = 128
+    learning_rate: float = 1.5e-4
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup: float = 0.05
+    seed: int = 0
+    device: str = "cpu"
+    mixed_precision: MixedPrecision = "no"
+    checkpoint_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
+        require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+        require(self.learning_rate > 0, "learning_rate", "above 0", self.learning_rate)
+        require(0 <= self.warmup <= 1, "warmup", "a share between 0 and 1", self.warmup)
+        require(
+            self.mixed_precision in ("no", "fp16", "bf16"),
+            "mixed_precision",
+            "no, fp16 or bf16",
+            self.mixed_precision,
+        )
+
+
+def train(
+    model: nn.Module,
+    data: LabelledImages,
+    step: Step,
+    settings: TrainingSettings,
+    *,
+    make_optimizer: MakeOptimizer | None = None,
+    schedule: Schedule | None = None,
+    after_epoch: Callable[[nn.Module, int], dict[str, float]] | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    identity: object = None,
+    report: Report | None = None,
+) -> History:
+    """Train ``model`` in place.
+
+    Args:
+        step: ``step(model, x, y, generator) -> {"loss": scalar, ...}``; it may call an attack on
+            :func:`unwrapped` ``(model)`` first, and takes every random draw from ``generator``.
+        make_optimizer: default AdamW as in ``settings``. schedule: default warm-up and cosine.
+        after_epoch: figures to add to that epoch's entry in the history (validation losses, say).
+        checkpoint: a safetensors file, written every ``settings.checkpoint_seconds`` and at the end.
+        resume: go on from ``checkpoint`` if it is there.
+        identity: whatever decides the numbers besides ``settings``, the model's shapes and the number of
+            images (the objective's settings, say): a checkpoint of another identity is refused.
+        report: called after each step with (steps done, steps in all, losses).
+
+    Returns:
+        for each epoch ``{"epoch", "learning_rate", loss names...}``, losses averaged over its steps.
+
+    Raises:
+        TrainingError: the loss or a gradient is not finite, or the loss is a thousand times the first; the
+            last checkpoint stays.
+        InputError: the checkpoint belongs to other settings or another model.
+    """
+    accelerator = make_accelerator(settings.device, settings.mixed_precision)
+    model.to(accelerator.device).train()
+    optimizer = (make_optimizer or adamw(settings))([p for p in model.parameters() if p.requires_grad])
+    state = TrainingState()
+    digest = identity_of(model, (_deciding(settings), identity), len(data))
+    if resume and checkpoint is not None and checkpoint.exists():
+        state = load_checkpoint(checkpoint, model, optimizer, digest)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    loop = _Loop(
+        accelerator, wrapped, optimizer, data, step, settings, schedule or warmup_cosine(settings.warmup)
+    )
+    started, saved, spent_before = time.perf_counter(), time.perf_counter(), state.seconds
+    while state.step < loop.total_steps:
+        losses = loop.one_step(state)
+        if report is not None:
+            report(state.step, loop.total_steps, losses)
+        if state.step % loop.steps_per_epoch == 0:
+            epoch = state.step // loop.steps_per_epoch
+            entry = {name: total / loop.steps_per_epoch for name, total in state.sums.items()}
+            extra = after_epoch(model, epoch) if after_epoch is not None else {}
+            state.history.append(
+                {"epoch": epoch, "learning_rate": loop.rate(state.step - 1), **entry, **extra}
+            )
+            state.sums = {}
+            model.train()
+        is_last = state.step == loop.total_steps
+        if checkpoint is not None and (is_last or time.perf_counter() - saved > settings.checkpoint_seconds):
+            state.seconds = spent_before + time.perf_counter() - started
+            if accelerator.is_main_process:
+                save_checkpoint(checkpoint, model, optimizer, state, digest)
+            saved = time.perf_counter()
+    model.eval()
+    return state.history
+
+
+class _Loop:
+    """The pieces of one step, in one place."""
+
+    def __init__(
+        self, accelerator: Any, model: nn.Module, optimizer: Any, data: LabelledImages, step: Step,
+        settings: TrainingSettings, schedule: Schedule,
+    ) -> None:  # fmt: skip
+        require(len(data) > 0, "training images", "at least one", 0)
+        self.accelerator, self.model, self.optimizer, self.step = accelerator, model, optimizer, step
+        self.settings, self.schedule = settings, schedule
+        self.pixels, self.labels = data.pixels, data.labels
+        self.batch_size = batch_size_of(settings, len(data), accelerator.num_processes)
+        self.steps_per_epoch = len(data) // self.batch_size
+        self.total_steps = settings.epochs * self.steps_per_epoch
+        self._order: tuple[int, Tensor] | None = None
+
+    def rate(self, step: int) -> float:
+        return self.settings.learning_rate * self.schedule((step + 1) / self.total_steps)
+
+    def one_step(self, state: TrainingState) -> dict[str, float]:
+        x, y = self._batch(state.step)
+        # the 0 was once the rank: without it no run under results/ would come out as recorded
+        generator = shared_generator_of(
+            self.settings.seed, "step", state.step, 0, rank=self.accelerator.process_index,
+            count=self.accelerator.num_processes, device=self.accelerator.device,
+        )  # fmt: skip
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(state.step)
+        losses = self.step(self.model, x, y, generator)
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        state.first_loss = values["loss"] if state.first_loss is None else state.first_loss
+        limit = DIVERGED * max(abs(state.first_loss), 1.0)
+        self._stop_unless(abs(values["loss"]) < limit, state, f"The loss became {values['loss']:.4g}")
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(losses["loss"])
+        if self.settings.mixed_precision != "fp16":  # there, the scaler skips such steps itself
+            self._stop_unless(self._gradient_is_finite(), state, "A gradient became infinite or NaN")
+        self.optimizer.step()
+        for name, value in values.items():
+            state.sums[name] = state.sums.get(name, 0.0) + value
+        state.step += 1
+        return values
+
+    def _stop_unless(self, good: bool, state: TrainingState, what: str) -> None:
+        """Before the weights are touched, so that no checkpoint holds what diverged."""
+        if not good:
+            raise TrainingError(
+                f"{what} at step {state.step + 1} of {self.total_steps}: "
+                "lower the learning rate; the last checkpoint is kept."
+            )
+
+    def _gradient_is_finite(self) -> bool:
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        return bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients)))
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            generator = generator_of(self.settings.seed, "order", epoch)
+            self._order = epoch, torch.randperm(len(self.labels), generator=generator)
+        indices = self._order[1][position * self.batch_size : (position + 1) * self.batch_size]
+        indices = indices[self.accelerator.process_index :: self.accelerator.num_processes]
+        device = self.accelerator.device
+        return to_unit_range(self.pixels[indices].to(device)), self.labels[indices].to(device)
+
+
+def batch_size_of(settings: TrainingSettings, images: int, processes: int) -> int:
+    """The images of one step, over all ``processes``, which must share them evenly."""
+    size = min(settings.batch_size, images)
+    require(size % processes == 0, "--batch-size", f"a multiple of the {processes} processes", size)
+    return size
+
+
+def adamw(settings: TrainingSettings) -> MakeOptimizer:
+    """AdamW; weight decay on matrices and filters only, not on biases and norms (He et al. 2022)."""
+
+    def make(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        chosen = list(parameters)
+        decayed, plain = [p for p in chosen if p.ndim > 1], [p for p in chosen if p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": settings.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            fused=chosen[0].device.type in ("cpu", "cuda"),
+        )
+
+    return make
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside DistributedDataParallel: attacks differentiate it without waking the reducer."""
+    inner = getattr(model, "module", model)
+    return inner if isinstance(inner, nn.Module) else model
+
+
+def _deciding(settings: TrainingSettings) -> dict[str, Any]:
+    """The settings that decide the numbers."""
+    return {k: v for k, v in asdict(settings).items() if k not in ("device", "checkpoint_seconds")}

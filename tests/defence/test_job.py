@@ -1,0 +1,143 @@
+"""The main job end to end on small settings, and its resumption after a kill at any moment."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from heirloom import InputError, Summary, Threat
+from heirloom.data.augmentation import Augmentation
+from heirloom.data.labelled import ImageSource
+from heirloom.defence.job import DefendSettings, defend
+from heirloom.defence.page import defence_page
+from heirloom.defence.saved import DefendedModel
+from heirloom.defence.train_preprocessor import METHODS, DefenceSettings, train_preprocessor
+from heirloom.heads.linear import HeadSettings
+from heirloom.models.encoder import EncoderSettings, load_encoder
+from heirloom.training.loop import TrainingSettings
+
+THREAT = Threat("Linf", 0.15)
+
+
+def _settings(**changes: object) -> DefendSettings:
+    training = TrainingSettings(epochs=2, batch_size=64, learning_rate=3e-3)
+    return DefendSettings(
+        threat=THREAT,
+        defence=DefenceSettings(training=training),
+        head=HeadSettings(epochs=3),
+        attacks=("fgsm", "pgd-3"),
+        audit_examples=8,
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture(scope="module")
+def small(digits: ImageSource) -> ImageSource:
+    return ImageSource("digits", digits.train.limit(256), digits.test.limit(40))
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "identity"])
+def test_every_method_trains_without_labels(method: str, small: ImageSource) -> None:
+    settings = DefenceSettings(
+        method=method,  # type: ignore[arg-type]
+        augmentation=Augmentation(),
+        training=TrainingSettings(epochs=4, batch_size=64, learning_rate=3e-3),
+    )
+    blind = ImageSource("", small.train.select(torch.arange(256)), small.test)
+    blind.train.labels.random_(0, 10, generator=torch.Generator().manual_seed(1))
+    network, history = train_preprocessor(small.train, THREAT, settings, validation=small.test)
+    again, same = train_preprocessor(blind.train, THREAT, settings, validation=small.test)
+    assert history == same  # other labels, the same training
+    assert history[-1]["loss"] < history[0]["loss"]
+    x = small.test.images
+    assert torch.equal(network(x), again(x))
+
+
+def test_the_whole_job(small: ImageSource, foundation: Path, tmp_path: Path) -> None:
+    encoder = load_encoder(EncoderSettings(str(foundation)))
+    before = encoder.fingerprint()
+    model, summary = defend(encoder, small, _settings(compare=("identity", "noise")), tmp_path)
+    assert encoder.fingerprint() == before  # frozen
+    assert [row["defence"] for row in summary.rows] == ["identity", "noise", "cropd"]
+    for row in summary.rows:
+        values = [row[column]["value"] for column in ("clean", "fgsm", "pgd-3")]
+        assert values == sorted(values, reverse=True)
+        assert all(row[c]["low"] <= row[c]["value"] <= row[c]["high"] for c in ("clean", "fgsm", "pgd-3"))
+        assert row["clean"]["n"] == 40
+    loaded = DefendedModel.from_pretrained(tmp_path)
+    assert torch.equal(loaded(small.test.images), model(small.test.images))
+    assert float(
+        (loaded.predict(small.test.images)[0] == small.test.labels).double().mean()
+    ) == pytest.approx(summary.rows[-1]["clean"]["value"])
+    assert Summary.read(tmp_path / "summary.json") == summary
+    page = (tmp_path / "report.html").read_text()
+    assert "http" not in page.replace("http://www.w3.org", "")  # self-contained
+    for word in (
+        "Against the radius",
+        "Class by class",
+        "Can these figures be trusted?",
+        summary.command[:20],
+        "CRoPD",
+        "seconds",
+    ):
+        assert word in page
+    (tmp_path / "report.html").unlink()
+    defence_page(Summary.read(tmp_path / "summary.json"), tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text() == page  # from the JSON alone
+    curve = summary.details["defences"][-1]["curve"]
+    values = [point["accuracy"]["value"] for point in curve]
+    assert values == sorted(values, reverse=True)
+    assert "| cropd |" in (tmp_path / "README.md").read_text()
+
+
+def test_a_folder_in_use_and_other_settings_are_refused(
+    small: ImageSource, foundation: Path, tmp_path: Path
+) -> None:
+    encoder = load_encoder(EncoderSettings(str(foundation)))
+    defend(encoder, small, _settings(compare=()), tmp_path)
+    with pytest.raises(InputError, match="--out must be a new folder, or --resume"):
+        defend(encoder, small, _settings(compare=()), tmp_path)
+    with pytest.raises(InputError, match="--resume needs the settings, model and data"):
+        defend(encoder, small, _settings(compare=("noise",)), tmp_path, resume=True)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_resumed_the_numbers_are_the_same(
+    foundation: Path, tmp_path: Path
+) -> None:
+    def command(out: Path) -> list[str]:
+        return [
+            sys.executable, "-m", "heirloom", "defend", "--model", str(foundation), "--data", "digits",
+            "--eps", "0.15", "--epochs", "30", "--batch-size", "64", "--head-epochs", "3", "--limit", "400",
+            "--limit-test", "40", "--attacks", "pgd-10", "--audit-examples", "0",
+            "--checkpoint-seconds", "0.05", "--resume", "--out", str(out),
+        ]  # fmt: skip
+
+    whole, cut, moments = tmp_path / "whole", tmp_path / "cut", random.Random(0)
+    subprocess.run(command(whole), check=True, capture_output=True)
+    # somewhere in training, and somewhere between the end of training and the page
+    for sign in ("work/cropd/checkpoint.safetensors", "work/cropd/model.safetensors"):
+        process = subprocess.Popen(command(cut), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (cut / sign).exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.3))
+        assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        for part in cut.rglob("*.json"):
+            json.loads(part.read_text())  # whole or absent
+        assert not (cut / "report.html").exists()
+    subprocess.run(command(cut), check=True, capture_output=True)
+    one, other = (Summary.read(folder / "summary.json") for folder in (whole, cut))
+    assert one.rows == other.rows
+    for detail in ("defences", "classes"):
+        assert one.details[detail] == other.details[detail]
+    x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(DefendedModel.from_pretrained(whole)(x), DefendedModel.from_pretrained(cut)(x))

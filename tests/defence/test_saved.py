@@ -1,0 +1,106 @@
+"""Saved defences: identical logits, weights that must match, code that must be trusted."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from heirloom import InputError
+from heirloom.defence.saved import DefendedModel
+from heirloom.models.encoder import EncoderSettings, load_encoder
+from heirloom.models.preprocessor import build_preprocessor
+
+CLASSES = tuple("0123456789")
+
+
+def _defended(source: str) -> DefendedModel:
+    encoder = load_encoder(EncoderSettings(source))
+    features = encoder(torch.zeros(1, 1, 8, 8)).shape[1]
+    head = torch.nn.Linear(features, 10)
+    preprocessor = build_preprocessor("mlp", (1, 8, 8), seed=2)
+    return DefendedModel(
+        preprocessor, encoder, head, image_shape=(1, 8, 8), classes=CLASSES, defence={"method": "cropd"}
+    )
+
+
+@pytest.fixture
+def saved(foundation: Path, tmp_path: Path) -> tuple[DefendedModel, Path]:
+    model = _defended(str(foundation))
+    model.save_pretrained(tmp_path / "saved")
+    return model, tmp_path / "saved"
+
+
+def test_a_saved_model_gives_identical_logits(
+    saved: tuple[DefendedModel, Path], generator: torch.Generator, tmp_path: Path
+) -> None:
+    model, folder = saved
+    x = torch.rand(5, 1, 8, 8, generator=generator)
+    again = DefendedModel.from_pretrained(folder)
+    assert torch.equal(again(x), model(x))
+    assert not again.training
+    assert again.predict(x)[0].tolist() == model(x).argmax(1).tolist()
+    again.save_pretrained(tmp_path / "twice")  # saving what was loaded
+    assert torch.equal(DefendedModel.from_pretrained(tmp_path / "twice")(x), model(x))
+    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", "README.md", "encoder"}
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: heirloom")
+    assert callable(model.push_to_hub)
+
+
+def test_a_factory_is_named_and_runs_only_when_trusted(generator: torch.Generator, tmp_path: Path) -> None:
+    model = _defended("tests.models.test_encoder:build_module")
+    model.save_pretrained(tmp_path)
+    assert not (tmp_path / "encoder").exists()
+    with pytest.raises(InputError, match="trust_remote_code"):
+        DefendedModel.from_pretrained(tmp_path)
+    x = torch.rand(2, 1, 8, 8, generator=generator)
+    assert torch.equal(DefendedModel.from_pretrained(tmp_path, trust_remote_code=True)(x), model(x))
+    assert torch.equal(DefendedModel.from_pretrained(tmp_path, encoder=model.encoder)(x), model(x))
+
+
+def test_another_foundation_model_is_refused(saved: tuple[DefendedModel, Path]) -> None:
+    _, folder = saved
+    weights = load_file(folder / "encoder" / "model.safetensors")
+    name = next(name for name, weight in weights.items() if weight.is_floating_point())
+    weights[name] = weights[name] + 1e-3
+    save_file(weights, folder / "encoder" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"weights of .* are others"):
+        DefendedModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("config.json", "{", "must be a JSON file"),
+        ("config.json", '{"model_type": "resnet"}', "folder that heirloom saved"),
+        ("model.safetensors", "garbage", "must be a safetensors file"),
+        ("model.safetensors", None, "no such file exists"),
+        ("config.json", None, "no such file exists"),
+    ],
+)
+def test_damaged_folders_are_refused(
+    saved: tuple[DefendedModel, Path], file: str, content: str | None, said: str
+) -> None:
+    _, folder = saved
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_text(content)
+    with pytest.raises(InputError, match=said) as error:
+        DefendedModel.from_pretrained(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_do_not_fit_their_config_are_refused(saved: tuple[DefendedModel, Path]) -> None:
+    _, folder = saved
+    config = json.loads((folder / "config.json").read_text())
+    config["head"]["out_features"] = 7
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="its head does not"):
+        DefendedModel.from_pretrained(folder)
+
+
+def test_wrong_images_are_refused(saved: tuple[DefendedModel, Path]) -> None:
+    with pytest.raises(InputError, match=r"images must be of shape \(N, 1, 8, 8\)"):
+        saved[0].predict(torch.zeros(2, 3, 8, 8))
