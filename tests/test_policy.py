@@ -38,6 +38,7 @@ LEVELS: list[set[str]] = [
     {"heads"},
     {"inspection"},
     {"pretraining"},
+    {"features"},
     {"defence"},
     {"heirloom_recipes"},
     {"cli", "__main__", "__init__"},

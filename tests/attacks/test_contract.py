@@ -15,6 +15,7 @@ from heirloom.attacks import (
     autoattack,
     dlr,
     fab,
+    feature_targeted,
     fgsm,
     margin,
     misclassified,
@@ -35,6 +36,9 @@ ATTACKS = {
     "apgd-t": lambda *a, generator: apgd_targeted(*a, steps=6, targets=2, generator=generator),
     "fab": lambda *a, generator: fab(*a, steps=4, restarts=2, generator=generator),
     "fab-t": lambda *a, generator: fab(*a, steps=4, targets=2, generator=generator),
+    "feature-targeted": lambda model, x, y, threat, generator: feature_targeted(
+        model, x, predict(model, x.flip(0)).detach(), threat, steps=3, restarts=2, generator=generator
+    ),
     "square": lambda *a, generator: square(*a, queries=15, generator=generator),
 }
 

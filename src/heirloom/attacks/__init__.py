@@ -4,6 +4,7 @@ from heirloom.attacks.adaptive import BPDA, EOT
 from heirloom.attacks.apgd import apgd, apgd_targeted
 from heirloom.attacks.autoattack import autoattack
 from heirloom.attacks.fab import fab, fab_minimum
+from heirloom.attacks.feature_targeted import feature_targeted
 from heirloom.attacks.fgsm import fgsm
 from heirloom.attacks.losses import (
     cross_entropy,
@@ -28,6 +29,7 @@ __all__ = [
     "dlr",
     "fab",
     "fab_minimum",
+    "feature_targeted",
     "fgsm",
     "margin",
     "misclassified",

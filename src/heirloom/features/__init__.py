@@ -1,0 +1,1 @@
+"""Robust and non-robust data sets, made by inverting a network's representations."""
