@@ -22,18 +22,24 @@ import torch
 
 from heirloom.cli.output import print_table
 from heirloom.results.provenance import Stopwatch
+from heirloom.theory.sparse_coding.built import built_network
+from heirloom.theory.sparse_coding.built_losses import SparseNetwork
 from heirloom.theory.sparse_coding.model import SparseCoding, random_dictionary
-from heirloom.theory.sparse_coding.network import built_network
-from heirloom_recipes.sparse_coding.built_losses import SparseNetwork
-from heirloom_recipes.sparse_coding.figure_4 import TAU, Setting, intercept
+from heirloom_recipes.sparse_coding.figure_4 import TAU, Figure4Setting, intercept
 
 Array = np.ndarray[Any, Any]
 
 
 def dense_losses(
-    U: Array, M: Array, views: tuple[Array, Array, Array], b: float, tau: float, eps: float,
-    *, normal_equations: bool = False,
-) -> dict[str, Array]:  # fmt: skip
+    U: Array,
+    M: Array,
+    views: tuple[Array, Array, Array],
+    b: float,
+    tau: float,
+    eps: float,
+    *,
+    normal_equations: bool = False,
+) -> dict[str, Array]:
     """Clean and attacked losses (n,) of the pairs (z, z') and (z, z''); ``views`` are z, z', z'' (n, d).
 
     ``normal_equations`` takes W^T (W W^T)^-1 for W^+, which a numerically minded reader of the paper might.
@@ -60,7 +66,7 @@ def dense_losses(
     return losses
 
 
-def compare(setting: Setting, m: int, seed: int) -> dict[str, Any]:
+def compare(setting: Figure4Setting, m: int, seed: int) -> dict[str, Any]:
     """One (m, repeat): wall and processor seconds of the formulations, and the largest difference between the
     sparse one's and the dense one's four mean losses. Making U, M and the data is nobody's time.
     """
@@ -77,12 +83,17 @@ def compare(setting: Setting, m: int, seed: int) -> dict[str, Any]:
         lambda: dense_losses(U, M, observed, b, TAU, setting.eps, normal_equations=True)
     )
     return {
-        "m": m, "seconds": seconds, "dense_seconds": dense_seconds, "dense_normal_seconds": normal_seconds,
-        "cpu_seconds": cpu, "dense_cpu_seconds": dense_cpu, "dense_normal_cpu_seconds": normal_cpu,
+        "m": m,
+        "seconds": seconds,
+        "dense_seconds": dense_seconds,
+        "dense_normal_seconds": normal_seconds,
+        "cpu_seconds": cpu,
+        "dense_cpu_seconds": dense_cpu,
+        "dense_normal_cpu_seconds": normal_cpu,
         "largest_difference": max(
             abs(float(getattr(ours, name).mean()) - float(dense[name].mean())) for name in dense
         ),
-    }  # fmt: skip
+    }
 
 
 def timed(action: Callable[[], Any]) -> tuple[Any, float, float]:
@@ -104,13 +115,20 @@ def with_speed_ups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [*rows, total]
 
 
-def scaling(base: Setting, m: int, seed: int) -> list[dict[str, Any]]:
+def scaling(base: Figure4Setting, m: int, seed: int) -> list[dict[str, Any]]:
     """Processor seconds of the sparse formulation when one of d, H, m, n is halved or doubled."""
     rows = []
     for change in (
-        {}, {"d": base.d // 2}, {"d": base.d * 2}, {"nodes": base.nodes // 2}, {"nodes": base.nodes * 2},
-        {"samples": base.samples // 2}, {"samples": base.samples * 2}, {"m": m // 2}, {"m": m * 2},
-    ):  # fmt: skip
+        {},
+        {"d": base.d // 2},
+        {"d": base.d * 2},
+        {"nodes": base.nodes // 2},
+        {"nodes": base.nodes * 2},
+        {"samples": base.samples // 2},
+        {"samples": base.samples * 2},
+        {"m": m // 2},
+        {"m": m * 2},
+    ):
         level = change.get("m", m)
         setting = replace(base, **{name: value for name, value in change.items() if name != "m"})
         seconds = min(sparse_seconds(setting, level, seed) for _ in range(3))
@@ -120,7 +138,7 @@ def scaling(base: Setting, m: int, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
-def sparse_seconds(setting: Setting, m: int, seed: int) -> float:
+def sparse_seconds(setting: Figure4Setting, m: int, seed: int) -> float:
     generator = torch.Generator().manual_seed(seed)
     data = SparseCoding(setting.d, setting.k, setting.zeta)
     views = data.views(data.features(setting.samples, generator), None, generator)
@@ -128,16 +146,19 @@ def sparse_seconds(setting: Setting, m: int, seed: int) -> float:
     return timed(lambda: SparseNetwork(network, intercept(setting, m), TAU).losses(*views, setting.eps))[2]
 
 
-def floor(setting: Setting, m: int) -> dict[str, Any]:
+def floor(setting: Figure4Setting, m: int) -> dict[str, Any]:
     """Operations of one (m, repeat), and the seconds they need at the speeds that this machine reaches."""
     d, H, n = setting.d, setting.nodes, setting.samples
     products = 4 * d**2 * n + 3 * d**3  # tau^2 G^-2 s' twice; Cholesky, inverse, square
     list_sums = 11 * n * H * m  # U^T x 7 times, U x 4 times
     passes = 12 * n * H  # gates and inner products over H x n
     return {
-        "m": m, "product_flops": products, "list_adds": list_sums, "elementwise": passes,
+        "m": m,
+        "product_flops": products,
+        "list_adds": list_sums,
+        "elementwise": passes,
         "floor_seconds": products / product_speed(d) + (list_sums + passes) / add_speed(H),
-    }  # fmt: skip
+    }
 
 
 def product_speed(d: int) -> float:
@@ -166,13 +187,19 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="small sizes: only shows that it runs")
     options = parser.parse_args()
     watch = Stopwatch()
-    setting = Setting(d=100, nodes=1000, samples=100) if options.tiny else Setting()
+    setting = Figure4Setting(d=100, nodes=1000, samples=100) if options.tiny else Figure4Setting()
     compare(replace(setting, samples=50), 1, options.seed)  # the first call pays for start-up
     rows = with_speed_ups([compare(setting, m, options.seed) for m in setting.ms])
     columns = (
-        "m", "seconds", "dense_seconds", "dense_normal_seconds", "speed_up", "speed_up_cpu",
-        "speed_up_normal_cpu", "largest_difference",
-    )  # fmt: skip
+        "m",
+        "seconds",
+        "dense_seconds",
+        "dense_normal_seconds",
+        "speed_up",
+        "speed_up_cpu",
+        "speed_up_normal_cpu",
+        "largest_difference",
+    )
     show("One repeat: sparse against dense NumPy, same data", columns, rows)
     scales = scaling(setting, 10, options.seed)
     show("Processor seconds against d, H, m, n", ("d", "H", "m", "n", "cpu_seconds"), scales)

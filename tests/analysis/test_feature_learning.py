@@ -9,8 +9,7 @@ from torch import nn
 from heirloom import InputError
 from heirloom.analysis.feature_learning import feature_correlation, feature_learned, feature_learning_accuracy
 from heirloom.theory.patches.model import PatchDistribution, sample_patches
-from heirloom.theory.patches.network import PatchCNN
-from heirloom_recipes.patches.minima import hand_built
+from heirloom.theory.patches.network import PatchCNN, hand_built
 
 
 def test_networks_of_one_feature_know_that_feature_only() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from heirloom.cli import main
 from heirloom.results.schema import Summary
-from heirloom_recipes.sparse_coding.report import sparse_coding_page
+from heirloom_recipes.sparse_coding.page import sparse_coding_page
 
 
 def run(*arguments: str) -> int:

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heirloom import InputError
+from heirloom.theory.sparse_coding.built import BuiltNetwork, built_network
+from heirloom.theory.sparse_coding.built_losses import SparseNetwork, gram
 from heirloom.theory.sparse_coding.model import SparseCoding, random_dictionary
-from heirloom.theory.sparse_coding.network import BuiltNetwork, built_network
-from heirloom_recipes.sparse_coding.built_losses import SparseNetwork, gram
-from heirloom_recipes.sparse_coding.figure_4 import LOSSES, PAPER, TAU, Setting, figure_4, intercept
+from heirloom_recipes.sparse_coding.figure_4 import LOSSES, PAPER, TAU, Figure4Setting, figure_4, intercept
 
-SMALL = Setting(d=60, k=4, nodes=300, samples=70, repeats=2)
+SMALL = Figure4Setting(d=60, k=4, nodes=300, samples=70, repeats=2)
 
 
 def benchmark():
@@ -30,7 +30,9 @@ def benchmark():
     return module
 
 
-def case(setting: Setting, m: int, seed: int, zeta: float) -> tuple[BuiltNetwork, tuple[torch.Tensor, ...]]:
+def case(
+    setting: Figure4Setting, m: int, seed: int, zeta: float
+) -> tuple[BuiltNetwork, tuple[torch.Tensor, ...]]:
     generator = torch.Generator().manual_seed(seed)
     data = SparseCoding(setting.d, setting.k, zeta)
     views = data.views(data.features(setting.samples, generator), None, generator)
@@ -100,7 +102,7 @@ def test_the_frozen_attack_has_length_eps() -> None:
 
 def test_three_repeats_at_the_papers_size() -> None:
     """Increments and gamma_1 lie within five standard errors of the paper's, whose tables have 30 repeats."""
-    found = figure_4(replace(Setting(), repeats=3), seed=1)
+    found = figure_4(replace(Figure4Setting(), repeats=3), seed=1)
     for row in found.rows():
         paper, three = row["paper"], math.sqrt(1 / 3 + 1 / 30)
         assert abs(row["increment"].value - paper["increment"]) < 5 * 0.003 * three + 0.005 * (row["m"] == 10)
@@ -116,8 +118,10 @@ def test_three_repeats_at_the_papers_size() -> None:
 
 
 def test_truly_pure_nodes_lose_far_less_than_m_equal_1_on_average() -> None:
-    pure = figure_4(replace(Setting(), repeats=1, ms=(1,), kind="exact"), seed=2).values[1]["increment"][0]
-    average = figure_4(replace(Setting(), repeats=1, ms=(1,)), seed=2).values[1]["increment"][0]
+    pure = figure_4(replace(Figure4Setting(), repeats=1, ms=(1,), kind="exact"), seed=2).values[1][
+        "increment"
+    ][0]
+    average = figure_4(replace(Figure4Setting(), repeats=1, ms=(1,)), seed=2).values[1]["increment"][0]
     assert pure < average / 3
 
 

@@ -21,7 +21,7 @@ def report(
     from heirloom.inspection.page import inspect_page
     from heirloom.pretraining.page import pretrain_page
     from heirloom.results.schema import Summary
-    from heirloom_recipes.patches import laboratory as patches
+    from heirloom_recipes.patches import experiments as patches
 
     summary = Summary.read(folder / "summary.json")
     if patches.SECTIONS.keys() & summary.details.keys():

@@ -1,4 +1,4 @@
-"""``heirloom theory patches``: the patch-data laboratory."""
+"""``heirloom theory patches``: the patch-data experiments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from heirloom.results.provenance import Stopwatch
-    from heirloom_recipes.patches.findings import Findings
+    from heirloom_recipes.patches.result import ExperimentResult
 
 Out = Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")]
 Seed = Annotated[int, typer.Option(min=0, help="The first seed.")]
@@ -33,22 +33,24 @@ def patches(context: typer.Context, out: Out = Path("runs/patches"), seed: Seed 
     if context.invoked_subcommand is not None:
         return
     from heirloom.results.provenance import Stopwatch
-    from heirloom_recipes.patches import laboratory
-    from heirloom_recipes.patches.descent import Training
-    from heirloom_recipes.patches.figure3 import phase_findings
-    from heirloom_recipes.patches.minima import minima_findings
-    from heirloom_recipes.patches.perturbation import perturbation_findings
+    from heirloom.theory.patches.training import PatchTraining
+    from heirloom_recipes.patches import experiments
+    from heirloom_recipes.patches.figure3 import phase_experiment
+    from heirloom_recipes.patches.minima import minima_experiment
+    from heirloom_recipes.patches.perturbation import perturbation_experiment
     from heirloom_recipes.patches.phases import NOISY, phase_runs
-    from heirloom_recipes.patches.regime import regime_findings
+    from heirloom_recipes.patches.regime import regime_experiment
 
     watch, note = Stopwatch(), _note
-    runs = phase_runs(_seeds(seed, 20), _seeds(seed, 3), training=Training(), distribution=NOISY, note=note)
+    runs = phase_runs(
+        _seeds(seed, 20), _seeds(seed, 3), training=PatchTraining(), distribution=NOISY, note=note
+    )
     findings = [
-        phase_findings(runs),
-        minima_findings(),
-        perturbation_findings([run for run in runs if run.data == "noisy"]),
-        laboratory.attacks(_seeds(seed, 4), note),
-        regime_findings(2, first_seed=seed, note=note),
+        phase_experiment(runs),
+        minima_experiment(),
+        perturbation_experiment([run for run in runs if run.data == "noisy"]),
+        experiments.attacks(_seeds(seed, 4), note),
+        regime_experiment(2, first_seed=seed, note=note),
     ]
     _finish(findings, watch, out, seed, {"experiments": "all"})
 
@@ -71,13 +73,13 @@ def phases(
     """Figure 3: standard and adversarial training, three ascent objectives, the phases seed by seed."""
     from heirloom.results.provenance import Stopwatch
     from heirloom.theory.patches.model import PatchDistribution
-    from heirloom_recipes.patches import laboratory
-    from heirloom_recipes.patches.descent import Training
+    from heirloom.theory.patches.training import PatchTraining
+    from heirloom_recipes.patches import experiments
 
     watch = Stopwatch()
     distribution = PatchDistribution(patches=patches, robust_patches=robust_patches, alpha=alpha, beta=beta)
-    training = Training(eps=eps, rho=rho, ascent_step=ascent_step, filters=filters)
-    found = laboratory.phases(_seeds(seed, seeds), _seeds(seed, noisy_seeds), training, distribution, _note)
+    training = PatchTraining(eps=eps, rho=rho, ascent_step=ascent_step, filters=filters)
+    found = experiments.phases(_seeds(seed, seeds), _seeds(seed, noisy_seeds), training, distribution, _note)
     settings = {"seeds": seeds, "noisy seeds": noisy_seeds, "eps": eps, "alpha": alpha, "beta": beta}
     settings |= {"patches": patches, "robust patches": robust_patches, "rho": rho, "ascent step": ascent_step}
     settings |= {"filters": filters}
@@ -91,20 +93,20 @@ def minima(
 ) -> None:
     """Propositions 3.1 and 3.2: non-robust and robust global minima, by enumeration and closed form."""
     from heirloom.results.provenance import Stopwatch
-    from heirloom_recipes.patches.minima import minima_findings
+    from heirloom_recipes.patches.minima import minima_experiment
 
     watch = Stopwatch()
-    _finish([minima_findings(eps=eps)], watch, out, 0, {"eps": eps})
+    _finish([minima_experiment(eps=eps)], watch, out, 0, {"eps": eps})
 
 
 @patches_app.command()
 def perturbation(out: Out = Path("runs/patches/perturbation"), seed: Seed = 0, seeds: Seeds = 3) -> None:
     """Theorem 4.3's perturbation, which knows no model, and feature-learning accuracy."""
     from heirloom.results.provenance import Stopwatch
-    from heirloom_recipes.patches import laboratory
+    from heirloom_recipes.patches import experiments
 
     watch = Stopwatch()
-    found = laboratory.perturbation(_seeds(seed, seeds), _note)
+    found = experiments.perturbation(_seeds(seed, seeds), _note)
     _finish([found], watch, out, seed, {"seeds": seeds})
 
 
@@ -112,20 +114,20 @@ def perturbation(out: Out = Path("runs/patches/perturbation"), seed: Seed = 0, s
 def attacks(out: Out = Path("runs/patches/attacks"), seed: Seed = 0, seeds: Seeds = 4) -> None:
     """What weaker attacks would have reported, beside the truth by enumeration."""
     from heirloom.results.provenance import Stopwatch
-    from heirloom_recipes.patches import laboratory
+    from heirloom_recipes.patches import experiments
 
     watch = Stopwatch()
-    _finish([laboratory.attacks(_seeds(seed, seeds), _note)], watch, out, seed, {"seeds": seeds})
+    _finish([experiments.attacks(_seeds(seed, seeds), _note)], watch, out, seed, {"seeds": seeds})
 
 
 @patches_app.command()
 def regime(out: Out = Path("runs/patches/regime"), seed: Seed = 0, seeds: Seeds = 2) -> None:
     """Where robust training can succeed: the derived inequality over simulated phase diagrams."""
     from heirloom.results.provenance import Stopwatch
-    from heirloom_recipes.patches.regime import regime_findings
+    from heirloom_recipes.patches.regime import regime_experiment
 
     watch = Stopwatch()
-    found = regime_findings(seeds, first_seed=seed, note=_note)
+    found = regime_experiment(seeds, first_seed=seed, note=_note)
     _finish([found], watch, out, seed, {"seeds a cell": seeds})
 
 
@@ -138,11 +140,11 @@ def _note(stage: str) -> None:
 
 
 def _finish(
-    findings: list[Findings], watch: Stopwatch, out: Path, seed: int, settings: dict[str, Any]
+    findings: list[ExperimentResult], watch: Stopwatch, out: Path, seed: int, settings: dict[str, Any]
 ) -> None:
     """Print every table, write summary.json and report.html."""
     from heirloom.cli.output import print_table
-    from heirloom_recipes.patches.laboratory import summarise, write
+    from heirloom_recipes.patches.experiments import summarise, write
 
     summary = summarise(findings, watch, seed, settings)
     for found in findings:

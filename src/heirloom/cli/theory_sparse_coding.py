@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from heirloom_recipes.sparse_coding.labs import Sizes
+    from heirloom_recipes.sparse_coding.experiments import Sizes
 
 Out = Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
@@ -28,8 +28,8 @@ sparse_coding_app = typer.Typer(
 def everything(context: typer.Context, out: Out = HOME, seed: Seed = 0, tiny: Tiny = False) -> None:
     """Sparse coding: purification, simulated and trained. Without a command: all four (about half an hour)."""
     if context.invoked_subcommand is None:
-        from heirloom_recipes.sparse_coding.labs import LABS, Sizes
-        from heirloom_recipes.sparse_coding.labs import tiny as tiny_sizes
+        from heirloom_recipes.sparse_coding.experiments import LABS, Sizes
+        from heirloom_recipes.sparse_coding.experiments import tiny as tiny_sizes
 
         run(LABS, tiny_sizes() if tiny else Sizes(), seed, out)
     elif context.get_parameter_source("out").name == "COMMANDLINE":  # type: ignore[union-attr]
@@ -62,13 +62,20 @@ def figure_4(
     tiny: Tiny = False,
 ) -> None:
     """Figure 4 and Tables 6 to 8: contrastive losses of built networks against the features per node."""
-    from heirloom_recipes.sparse_coding.figure_4 import Setting
-    from heirloom_recipes.sparse_coding.labs import Sizes
-    from heirloom_recipes.sparse_coding.labs import tiny as tiny_sizes
+    from heirloom_recipes.sparse_coding.experiments import Sizes
+    from heirloom_recipes.sparse_coding.experiments import tiny as tiny_sizes
+    from heirloom_recipes.sparse_coding.figure_4 import Figure4Setting
 
-    setting = Setting(
-        d, k, zeta, nodes, samples, repeats, levels(m), eps, gate, noise, kind, frozen_gates  # type: ignore[arg-type]
-    )  # fmt: skip
+    choices: dict[str, Any] = {"gate": gate, "noise": noise, "kind": kind}  # the setting checks them
+    sizes: dict[str, Any] = {
+        "d": d,
+        "k": k,
+        "zeta": zeta,
+        "nodes": nodes,
+        "samples": samples,
+        "repeats": repeats,
+    }
+    setting = Figure4Setting(**sizes, ms=levels(m), eps=eps, frozen_gates=frozen_gates, **choices)
     run(["figure-4"], tiny_sizes() if tiny else Sizes(setting, variant_repeats), seed, out)
 
 
@@ -82,8 +89,8 @@ def purify(
     tiny: Tiny = False,
 ) -> None:
     """Training, clean and adversarial: which losses, activations and attacks purify the nodes."""
-    from heirloom_recipes.sparse_coding.labs import Sizes
-    from heirloom_recipes.sparse_coding.labs import tiny as tiny_sizes
+    from heirloom_recipes.sparse_coding.experiments import Sizes
+    from heirloom_recipes.sparse_coding.experiments import tiny as tiny_sizes
 
     run(["purify"], tiny_sizes() if tiny else Sizes(seeds=seeds, steps=steps, cases=cases), seed, out)
 
@@ -98,8 +105,8 @@ def inherit(
     tiny: Tiny = False,
 ) -> None:
     """Downstream: the gap L_eps - L_0 of clean-trained heads against the purity of the frozen nodes."""
-    from heirloom_recipes.sparse_coding.labs import Sizes
-    from heirloom_recipes.sparse_coding.labs import tiny as tiny_sizes
+    from heirloom_recipes.sparse_coding.experiments import Sizes
+    from heirloom_recipes.sparse_coding.experiments import tiny as tiny_sizes
 
     sizes = tiny_sizes() if tiny else Sizes(inherit_seeds=seeds, steps=steps, builds=builds)
     run(["inherit"], sizes, seed, out)
@@ -113,8 +120,8 @@ def lemma(
     tiny: Tiny = False,
 ) -> None:
     """Lemma 4.2's bounds on random, exact-m and grouped networks."""
-    from heirloom_recipes.sparse_coding.labs import Sizes
-    from heirloom_recipes.sparse_coding.labs import tiny as tiny_sizes
+    from heirloom_recipes.sparse_coding.experiments import Sizes
+    from heirloom_recipes.sparse_coding.experiments import tiny as tiny_sizes
 
     run(["lemma"], tiny_sizes() if tiny else Sizes(inputs=inputs), seed, out)
 
@@ -133,12 +140,12 @@ def run(names: Sequence[str], sizes: Sizes, seed: int, out: Path) -> None:
     from heirloom.cli.output import print_table
     from heirloom.cli.progress import stage_progress
     from heirloom.runtime.files import write_text
-    from heirloom_recipes.sparse_coding.labs import run_labs
-    from heirloom_recipes.sparse_coding.report import lead, sparse_coding_page
+    from heirloom_recipes.sparse_coding.experiments import run_labs
+    from heirloom_recipes.sparse_coding.page import lead, sparse_coding_page
     from heirloom_recipes.sparse_coding.tables import tables
 
     with stage_progress() as progress:
-        summary = run_labs(names, sizes, seed, report=progress)
+        summary = run_labs(names, sizes, seed, progress=progress)
     summary.write(out / "summary.json")
     write_text(out / "report.html", sparse_coding_page(summary))
     for found in tables(summary.rows).values():

@@ -22,21 +22,21 @@ from heirloom.attacks.named import Attack, Run
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.report import Section, Text
 from heirloom.theory.patches.attack import START, strongest_filter
+from heirloom.theory.patches.curves import robust_correct
 from heirloom.theory.patches.enumeration import enumerate_margins
-from heirloom.theory.patches.model import PatchDistribution, sample_patches
-from heirloom.theory.patches.network import PatchCNN, PatchPixels
-from heirloom.threat import Threat
-from heirloom_recipes.patches.curves import robust_correct
-from heirloom_recipes.patches.descent import (
+from heirloom.theory.patches.model import PatchDistribution, noiseless, sample_patches
+from heirloom.theory.patches.network import PatchCNN, PatchPixels, hand_built
+from heirloom.theory.patches.training import (
     Batch,
-    Training,
+    PatchTraining,
     initial_networks,
     population_batch,
     train_networks,
 )
-from heirloom_recipes.patches.findings import Findings, page_tables, percent, table
-from heirloom_recipes.patches.minima import EPS, hand_built
-from heirloom_recipes.patches.phases import NOISELESS_STEPS, NOISY, noiseless
+from heirloom.threat import Threat
+from heirloom_recipes.patches.minima import EPS
+from heirloom_recipes.patches.phases import NOISELESS_STEPS, NOISY
+from heirloom_recipes.patches.result import ExperimentResult, page_tables, percent, table
 
 SCALE = 16.0  # patch coordinates from -8 to 8 as pixels: alpha + eps never touches the border
 SNAPSHOTS = (200, 250, 300, 350, 400)
@@ -49,7 +49,7 @@ COLUMNS = {  # the table's columns: groups of networks
     "midway": tuple(f"adversarial, step {step}" for step in SNAPSHOTS),
     "adversarial": ("adversarial, end",),
 }
-Network = tuple[str, Tensor, Training]
+Network = tuple[str, Tensor, PatchTraining]
 
 
 def attack_suite(ascent_step: float) -> list[Attack | str]:
@@ -68,18 +68,18 @@ def attack_suite(ascent_step: float) -> list[Attack | str]:
     ]
 
 
-def attack_findings(seeds: list[int], *, distribution: PatchDistribution = NOISY) -> Findings:
+def attack_experiment(seeds: list[int], *, distribution: PatchDistribution = NOISY) -> ExperimentResult:
     """Compare every attack with enumeration on every network."""
     distribution = noiseless(distribution)
     full = sample_patches(distribution, distribution.classes, torch.Generator().manual_seed(0))
     groups = {**_hand_built(distribution), **_trained(distribution, seeds)}
-    suite = attack_suite(float(Training().ascent_step))
+    suite = attack_suite(float(PatchTraining().ascent_step))
     rows = [
         _row(group, network, population_batch(distribution, 1), (full.x, full.y), suite)
         for group, networks in groups.items()
         for network in networks
     ]
-    return Findings("attacks", rows, {"tables": [_table(rows)]})
+    return ExperimentResult("attacks", rows, {"tables": [_table(rows)]})
 
 
 def _row(
@@ -112,7 +112,7 @@ def _row(
 
 
 def _hand_built(distribution: PatchDistribution) -> dict[str, list[Network]]:
-    training = Training(eps=EPS)
+    training = PatchTraining(eps=EPS)
     return {
         f"{'u' if kind == 'robust' else 'v'} alone, gamma {gamma:g}": [
             (f"{kind} {gamma:g}", hand_built(distribution, kind, gamma, training.filters), training)
@@ -124,10 +124,10 @@ def _hand_built(distribution: PatchDistribution) -> dict[str, list[Network]]:
 def _trained(distribution: PatchDistribution, seeds: list[int]) -> dict[str, list[Network]]:
     groups: dict[str, list[Network]] = {}
     for objective, wanted in (("none", ()), ("margin", SNAPSHOTS)):
-        training = Training(objective=objective)
+        training = PatchTraining(objective=objective)
         training = replace(training, steps=NOISELESS_STEPS[training.kind])
 
-        def keep(step: int, weights: Tensor, training: Training = training) -> None:
+        def keep(step: int, weights: Tensor, training: PatchTraining = training) -> None:
             if step in (*wanted, training.steps):  # noqa: B023 (called before the loop goes on)
                 named = [(f"seed {seed}", w, training) for seed, w in zip(seeds, weights, strict=True)]
                 place = "end" if step == training.steps else f"step {step}"
@@ -187,9 +187,16 @@ def _from_strongest_filter(
     model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: torch.Generator
 ) -> Tensor:
     return multi_targeted(
-        model, x, y, threat, steps=10, step_size=threat.eps / 2, start=filter_start(model, threat.eps),
-        until=misclassified, generator=generator,
-    )  # fmt: skip
+        model,
+        x,
+        y,
+        threat,
+        steps=10,
+        step_size=threat.eps / 2,
+        start=filter_start(model, threat.eps),
+        until=misclassified,
+        generator=generator,
+    )
 
 
 def filter_start(model: nn.Module, eps: float) -> Callable[[Tensor, Tensor], Tensor]:

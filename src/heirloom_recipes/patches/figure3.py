@@ -10,9 +10,9 @@ from torch import Tensor
 from heirloom.report import Figure, Section, Text
 from heirloom.results.schema import Proportion
 from heirloom.results.statistics import proportion
-from heirloom_recipes.patches.curves import COLUMNS
-from heirloom_recipes.patches.findings import Findings, exact, page_tables, sampled, table
+from heirloom.theory.patches.curves import COLUMNS
 from heirloom_recipes.patches.phases import PhaseRun
+from heirloom_recipes.patches.result import ExperimentResult, exact, page_tables, sampled, table
 
 RULE = (
     "Rule, seed by seed, on a record every 10 steps. Clean: the first record with clean accuracy 1. "
@@ -22,14 +22,14 @@ RULE = (
 )
 
 
-def phase_findings(runs: list[PhaseRun]) -> Findings:
+def phase_experiment(runs: list[PhaseRun]) -> ExperimentResult:
     rows = [row for run in runs for row in _rows(run)]
     details = {
         "tables": [_verdict_table(runs), _seed_table(runs)],
         "panels": [_panel(run) for run in runs],
         "rule": RULE,
     }
-    return Findings("phases", rows, details)
+    return ExperimentResult("phases", rows, details)
 
 
 def _rows(run: PhaseRun) -> list[dict[str, Any]]:

@@ -11,32 +11,25 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from heirloom.report import Section, Text
 from heirloom.theory.patches.bounds import non_robust_only_margin, robust_only_margin
+from heirloom.theory.patches.curves import clean_correct, robust_correct
 from heirloom.theory.patches.enumeration import enumerate_margins
-from heirloom.theory.patches.model import PatchDistribution
-from heirloom.theory.patches.network import patch_logits
-from heirloom_recipes.patches.curves import clean_correct, robust_correct
-from heirloom_recipes.patches.descent import Training, population_batch
-from heirloom_recipes.patches.findings import Findings, exact, page_tables, percent, table
-from heirloom_recipes.patches.phases import NOISY, noiseless
+from heirloom.theory.patches.model import PatchDistribution, noiseless
+from heirloom.theory.patches.network import hand_built, patch_logits
+from heirloom.theory.patches.training import PatchTraining, population_batch
+from heirloom_recipes.patches.phases import NOISY
+from heirloom_recipes.patches.result import ExperimentResult, exact, page_tables, percent, table
 
 GAMMAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 EPS = 0.52
 
 
-def hand_built(distribution: PatchDistribution, kind: str, gamma: float, filters: int) -> Tensor:
-    """All m filters of class i equal to gamma u_i (``kind`` "robust") or gamma v_i, (k, m, d)."""
-    features = distribution.features()[0 if kind == "robust" else 1]
-    return gamma * features[:, None].expand(-1, filters, -1)
-
-
-def minima_findings(
+def minima_experiment(
     *, eps: float = EPS, distribution: PatchDistribution = NOISY, gammas: tuple[float, ...] = GAMMAS
-) -> Findings:
-    training = Training(eps=eps)
+) -> ExperimentResult:
+    training = PatchTraining(eps=eps)
     rows = [
         _row(kind, gamma, training, noiseless(distribution))
         for kind in ("non-robust", "robust")
@@ -54,10 +47,10 @@ def minima_findings(
         for row in rows
     ]
     shown = table(f"Both kinds of global minima, eps = {eps:g} (accuracies in %)", columns, cells)
-    return Findings("minima", rows, {"tables": [shown], "eps": eps})
+    return ExperimentResult("minima", rows, {"tables": [shown], "eps": eps})
 
 
-def _row(kind: str, gamma: float, training: Training, distribution: PatchDistribution) -> dict[str, Any]:
+def _row(kind: str, gamma: float, training: PatchTraining, distribution: PatchDistribution) -> dict[str, Any]:
     weight = hand_built(distribution, kind, gamma, training.filters)
     batch = population_batch(distribution, 1)
     eps, rho = float(training.eps), float(training.rho)

@@ -16,25 +16,18 @@ from torch import Tensor
 from heirloom.analysis.feature_learning import feature_learned
 from heirloom.report import Section, Text
 from heirloom.results.statistics import mean, proportion
-from heirloom.theory.patches.model import PatchDistribution, PatchSample, sample_patches
+from heirloom.theory.patches.attack import model_free_perturbation
+from heirloom.theory.patches.model import PatchDistribution, sample_patches
 from heirloom.theory.patches.network import PatchCNN
-from heirloom_recipes.patches.findings import Findings, page_tables, table
 from heirloom_recipes.patches.phases import NOISY, SIZES, PhaseRun, data_generator
+from heirloom_recipes.patches.result import ExperimentResult, page_tables, table
 
 RADII = (0.25, 0.45, 0.55, 0.65, 0.8, 1.05)
 
 
-def model_free_perturbation(sample: PatchSample, eps: float, generator: torch.Generator) -> Tensor:
-    """delta (N, P, d) of Theorem 4.3, within eps: on each non-robust patch -min(eps, beta_p) v_y and as
-    much of v_y' instead, y' a random other class of the point."""
-    k = len(sample.features[0])
-    other = (sample.y + torch.randint(1, k, sample.y.shape, generator=generator)) % k
-    v = sample.features[1]
-    size = sample.strength.clamp(max=eps) * ~sample.robust
-    return size[..., None] * (v[other] - v[sample.y])[:, None]
-
-
-def perturbation_findings(runs: list[PhaseRun], distribution: PatchDistribution = NOISY) -> Findings:
+def perturbation_experiment(
+    runs: list[PhaseRun], distribution: PatchDistribution = NOISY
+) -> ExperimentResult:
     """``runs``: noisy standard and adversarial training over the same seeds."""
     rows = [
         row
@@ -42,7 +35,7 @@ def perturbation_findings(runs: list[PhaseRun], distribution: PatchDistribution 
         for number, seed in enumerate(run.seeds)
         for row in _network_rows(run, number, seed, distribution)
     ]
-    return Findings("perturbation", rows, {"tables": [_radius_table(rows), _feature_table(rows)]})
+    return ExperimentResult("perturbation", rows, {"tables": [_radius_table(rows), _feature_table(rows)]})
 
 
 def _network_rows(

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from heirloom.theory.patches.model import PatchDistribution
-from heirloom_recipes.patches.curves import ROBUST, Curves, Phases, Recorder, detect_phases, join_curves
-from heirloom_recipes.patches.descent import (
+from heirloom.theory.patches.curves import ROBUST, Curves, Phases, Recorder, detect_phases, join_curves
+from heirloom.theory.patches.model import PatchDistribution, noiseless
+from heirloom.theory.patches.training import (
     OBJECTIVES,
-    Training,
+    PatchTraining,
     initial_networks,
     population_batch,
     sampled_batches,
@@ -36,7 +36,7 @@ class PhaseRun:
     points an accuracy is the mean of."""
 
     data: str
-    training: Training
+    training: PatchTraining
     seeds: list[int]
     curves: Curves
     weights: Tensor
@@ -55,13 +55,8 @@ class PhaseRun:
         return self.curves.robust[-1] == 0
 
 
-def noiseless(distribution: PatchDistribution) -> PatchDistribution:
-    """The same without noise and jitter, in the fewest dimensions that hold all features."""
-    return replace(distribution, dimension=2 * distribution.classes, jitter=0.0, noise=0.0)
-
-
 def noiseless_run(
-    training: Training, seeds: list[int], distribution: PatchDistribution, every: int = 10
+    training: PatchTraining, seeds: list[int], distribution: PatchDistribution, every: int = 10
 ) -> PhaseRun:
     """Train on the exact population, all seeds at once; accuracies are those of the population."""
     batch = population_batch(distribution, len(seeds))
@@ -72,7 +67,7 @@ def noiseless_run(
 
 
 def noisy_run(
-    training: Training,
+    training: PatchTraining,
     seeds: list[int],
     distribution: PatchDistribution = NOISY,
     every: int = 10,
@@ -98,7 +93,7 @@ def phase_runs(
     seeds: list[int],
     noisy_seeds: list[int],
     *,
-    training: Training | None = None,
+    training: PatchTraining | None = None,
     distribution: PatchDistribution = NOISY,
     objectives: tuple[str, ...] = OBJECTIVES,
     note: Callable[[str], None] = lambda _: None,
@@ -116,6 +111,6 @@ def phase_runs(
     return runs
 
 
-def _with_steps(training: Training | None, objective: str, steps: dict[str, int]) -> Training:
-    chosen = replace(training or Training(), objective=objective)
+def _with_steps(training: PatchTraining | None, objective: str, steps: dict[str, int]) -> PatchTraining:
+    chosen = replace(training or PatchTraining(), objective=objective)
     return replace(chosen, steps=steps[chosen.kind])

@@ -18,23 +18,23 @@ import torch
 from torch import Tensor
 
 from heirloom.theory.patches.bounds import regime
-from heirloom.theory.patches.model import PatchDistribution
-from heirloom_recipes.patches.curves import ROBUST, clean_correct, robust_correct
-from heirloom_recipes.patches.descent import (
+from heirloom.theory.patches.curves import ROBUST, clean_correct, robust_correct
+from heirloom.theory.patches.model import PatchDistribution, noiseless
+from heirloom.theory.patches.training import (
     Batch,
-    Training,
+    PatchTraining,
     initial_networks,
     population_batch,
     train_networks,
 )
-from heirloom_recipes.patches.findings import Findings, table
-from heirloom_recipes.patches.phases import NOISELESS_STEPS, NOISY, noiseless
+from heirloom_recipes.patches.phases import NOISELESS_STEPS, NOISY
 from heirloom_recipes.patches.reliability import (
     RELIABILITY,
     RELIABILITY_NAMES,
     reliability_rows,
     reliability_table,
 )
+from heirloom_recipes.patches.result import ExperimentResult, table
 
 AXES: dict[str, tuple[float, ...]] = {
     "alpha": (2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0),
@@ -48,12 +48,17 @@ CHUNK = 160  # networks trained at once: their activations stay in the processor
 Cell = dict[str, float]
 
 
-def regime_findings(
-    seeds: int, *, base: PatchDistribution = NOISY, reliability_seeds: int = 100, first_seed: int = 0,
-    axes: dict[str, tuple[float, ...]] = AXES, eps_grid: tuple[float, ...] = EPS_GRID,
+def regime_experiment(
+    seeds: int,
+    *,
+    base: PatchDistribution = NOISY,
+    reliability_seeds: int = 100,
+    first_seed: int = 0,
+    axes: dict[str, tuple[float, ...]] = AXES,
+    eps_grid: tuple[float, ...] = EPS_GRID,
     options: dict[str, tuple[Any, ...]] = RELIABILITY,
     note: Callable[[str], None] = lambda _: None,
-) -> Findings:  # fmt: skip
+) -> ExperimentResult:
     """Simulate every panel; ``seeds`` networks a cell."""
     rows: list[dict[str, Any]] = []
     chosen = list(range(first_seed, first_seed + seeds))
@@ -70,7 +75,7 @@ def regime_findings(
         reliability += found
     panels = [_panel(name, list(values), list(eps_grid), rows) for name, values in axes.items()]
     details = {"tables": tables, "panels": panels, "base": _base(base)}
-    return Findings("regime", [*rows, *reliability], details)
+    return ExperimentResult("regime", [*rows, *reliability], details)
 
 
 def simulate(
@@ -116,7 +121,7 @@ def _train(runs: list[tuple[Cell, int]], objective: str, base: PatchDistribution
         return torch.tensor([cell[key] for cell, _ in runs])
 
     eps, rho = (column(key)[:, None, None] for key in ("eps", "rho"))
-    training = Training(objective=objective, eps=eps, rho=rho)
+    training = PatchTraining(objective=objective, eps=eps, rho=rho)
     training = replace(training, steps=NOISELESS_STEPS[training.kind])
     unit = population_batch(replace(base, alpha=1.0, beta=1.0), 1)
     strength = torch.stack([column("alpha"), column("beta")], 1)[:, None, :, None]
@@ -142,7 +147,7 @@ def _base(base: PatchDistribution) -> Cell:
         "beta": base.beta,
         "patches": float(base.patches),
         "robust_patches": float(base.robust_patches),
-        "rho": float(Training().rho),
+        "rho": float(PatchTraining().rho),
     }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from heirloom.report import Figure, Section, Text
 from heirloom.theory.patches.bounds import regime
-from heirloom_recipes.patches.findings import page_tables
+from heirloom_recipes.patches.result import page_tables
 
 NAMES = {"alpha": "alpha", "beta": "beta", "patches": "P", "robust_patches": "J_R", "rho": "rho"}
 LINES = (("slack", "#E8000B", "-"), ("vulnerability", "#D55E00", "--"), ("dominance", "#0072B2", "-."))

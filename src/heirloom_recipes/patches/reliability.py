@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from heirloom.results.statistics import proportion
+from heirloom.theory.patches.curves import ROBUST, robust_correct
 from heirloom.theory.patches.model import PatchDistribution
-from heirloom_recipes.patches.curves import ROBUST, robust_correct
-from heirloom_recipes.patches.descent import Training, initial_networks, population_batch, train_networks
-from heirloom_recipes.patches.findings import table
+from heirloom.theory.patches.training import PatchTraining, initial_networks, population_batch, train_networks
 from heirloom_recipes.patches.phases import NOISELESS_STEPS
+from heirloom_recipes.patches.result import table
 
 RELIABILITY: dict[str, tuple[Any, ...]] = {
     "ascent_step": (500.0, 1000.0, 2000.0, 4000.0, 8000.0),
@@ -28,7 +28,7 @@ def reliability_rows(
     for value in values:
         robust = {}
         for kind, objective in (("standard", "none"), ("adversarial", "margin")):
-            training = replace(Training(objective, NOISELESS_STEPS[kind]), **{name: value})
+            training = replace(PatchTraining(objective, NOISELESS_STEPS[kind]), **{name: value})
             weights = train_networks(initial_networks(base, training, seeds), batch, training)
             robust[kind] = robust_correct(weights, batch, training).double().mean(1)
         rows.append(

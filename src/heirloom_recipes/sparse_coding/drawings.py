@@ -45,11 +45,11 @@ def figure_4_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[
     caption += f"gamma_1 and gamma_2 against m, slopes in the logarithms: {slopes}."
     return [
         Figure(caption, data_uri(figure)),
-        Text(" ".join(figure_4_findings(main, rows, details["slopes"]))),
+        Text(" ".join(figure_4_sentences(main, rows, details["slopes"]))),
     ]
 
 
-def figure_4_findings(
+def figure_4_sentences(
     main: list[dict[str, Any]], rows: list[dict[str, Any]], slopes: dict[str, float]
 ) -> list[str]:
     """Sentences made of the figures."""
@@ -146,16 +146,22 @@ def inherit_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[P
         points = details["points"][kind]
         for gap, fill in (("gap", "none"), ("gap_pgd", COLOURS[number])):
             right.plot(
-                [p["pure"] for p in points], [p[gap] for p in points], "os"[number], ms=4, alpha=0.7,
-                mec=COLOURS[number], mfc=fill, label=f"{kind}, {'PGD-20' if fill != 'none' else 'FGM'}",
-            )  # fmt: skip
+                [p["pure"] for p in points],
+                [p[gap] for p in points],
+                "os"[number],
+                ms=4,
+                alpha=0.7,
+                mec=COLOURS[number],
+                mfc=fill,
+                label=f"{kind}, {'PGD-20' if fill != 'none' else 'FGM'}",
+            )
     right.set(xlabel="share of purified nodes", ylabel=f"L_eps - L_0, eps {eps[-1]:g}")
     right.legend(fontsize=8)
     caption = "Left: the gap of clean-trained heads against eps (FGM). Right: every network as a point."
-    return [Figure(caption, data_uri(figure)), Text(inherit_finding(rows))]
+    return [Figure(caption, data_uri(figure)), Text(inherit_sentence(rows))]
 
 
-def inherit_finding(rows: list[dict[str, Any]]) -> str:
+def inherit_sentence(rows: list[dict[str, Any]]) -> str:
     """The gap of the purest and the least pure built networks, FGM and PGD, and what half of it takes."""
     built = [row for row in rows if row["networks"] == "built" and "pretrain" in row]
     names = [name for name in built[0] if name.startswith("gap_")]

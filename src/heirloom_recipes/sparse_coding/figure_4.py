@@ -24,9 +24,9 @@ from heirloom.results.schema import Mean
 from heirloom.results.statistics import mean
 from heirloom.runtime.errors import require
 from heirloom.runtime.randomness import seed_of
+from heirloom.theory.sparse_coding.built import Kind, built_network
+from heirloom.theory.sparse_coding.built_losses import SparseNetwork
 from heirloom.theory.sparse_coding.model import Noise, SparseCoding
-from heirloom.theory.sparse_coding.network import Kind, built_network
-from heirloom_recipes.sparse_coding.built_losses import SparseNetwork
 
 TAU = 5**0.5  # E.1: A = sqrt(5) W^+
 LOSSES = ("similar_clean", "similar_adversarial", "dissimilar_clean", "dissimilar_adversarial")
@@ -47,7 +47,7 @@ PAPER: dict[int, dict[str, tuple[float, float]]] = {
 
 
 @dataclass(frozen=True)
-class Setting:
+class Figure4Setting:
     """Section 5.3's setting. ``nodes`` is H; ``ms`` the features per node to try."""
 
     d: int = 1000
@@ -91,7 +91,7 @@ class Figure4:
     ``increment`` is what the attack adds to the dissimilar pairs' loss, paired within each repeat.
     """
 
-    setting: Setting
+    setting: Figure4Setting
     variant: str
     values: dict[int, dict[str, list[float]]]
 
@@ -125,7 +125,7 @@ class Figure4:
         return found
 
 
-def intercept(setting: Setting, m: int) -> float:
+def intercept(setting: Figure4Setting, m: int) -> float:
     """b of every node. E.1 prints zeta (log d / sqrt d) d sqrt(m) / H; the tables need
     .1 (log d / sqrt d) d / (H m), which falls with m as the strength d / (H m) of a feature does.
     """
@@ -136,29 +136,29 @@ def intercept(setting: Setting, m: int) -> float:
 
 
 def figure_4(
-    setting: Setting,
+    setting: Figure4Setting,
     seed: int = 0,
     *,
     variant: str = "fitted",
-    report: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Figure4:
     """Run all levels and repeats; repeats share x and noise between levels, so levels differ by U alone.
 
     Args:
-        report: called with (repeats done, repeats in all).
+        progress: called with (repeats done, repeats in all).
     """
     values: dict[int, dict[str, list[float]]] = {m: {} for m in setting.ms}
     for number, repeat in enumerate(_repeats(setting, seed)):
         for m, figures in repeat.items():
             for name, value in figures.items():
                 values[m].setdefault(name, []).append(value)
-        if report is not None:
-            report(number + 1, setting.repeats)
+        if progress is not None:
+            progress(number + 1, setting.repeats)
     return Figure4(setting, variant, values)
 
 
 @torch.no_grad()
-def _repeats(setting: Setting, seed: int) -> Iterator[dict[int, dict[str, float]]]:
+def _repeats(setting: Figure4Setting, seed: int) -> Iterator[dict[int, dict[str, float]]]:
     data = SparseCoding(setting.d, setting.k, setting.zeta, setting.noise)
     for repeat in range(setting.repeats):
         generator = torch.Generator().manual_seed(seed_of(seed, "figure-4", repeat))
@@ -168,7 +168,11 @@ def _repeats(setting: Setting, seed: int) -> Iterator[dict[int, dict[str, float]
 
 
 def _level(
-    setting: Setting, m: int, x: Tensor, views: tuple[Tensor, Tensor, Tensor], generator: torch.Generator
+    setting: Figure4Setting,
+    m: int,
+    x: Tensor,
+    views: tuple[Tensor, Tensor, Tensor],
+    generator: torch.Generator,
 ) -> dict[str, float]:
     network = built_network(setting.d, setting.nodes, m, generator, setting.kind)
     sparse = SparseNetwork(network, intercept(setting, m), TAU)
@@ -178,6 +182,6 @@ def _level(
     return figures | dict(zip(GAMMAS, sparse.couplings(x[0]), strict=True))
 
 
-def variants(setting: Setting, repeats: int) -> list[tuple[str, Setting]]:
+def variants(setting: Figure4Setting, repeats: int) -> list[tuple[str, Figure4Setting]]:
     """The text's other readings, fewer repeats each."""
     return [(name, replace(setting, repeats=repeats, **change)) for name, change in VARIANTS.items()]

@@ -18,17 +18,17 @@ from torch import Tensor
 
 from heirloom.results.statistics import mean
 from heirloom.runtime.randomness import seed_of
+from heirloom.theory.sparse_coding.built import mixture
+from heirloom.theory.sparse_coding.downstream import SIZE, Downstream, downstream, downstream_of
+from heirloom.theory.sparse_coding.losses import intercepts
 from heirloom.theory.sparse_coding.model import random_dictionary
-from heirloom_recipes.sparse_coding.downstream import SIZE, Downstream, downstream, downstream_of
-from heirloom_recipes.sparse_coding.gradients import intercepts
+from heirloom.theory.sparse_coding.settings import SparseTraining
+from heirloom.theory.sparse_coding.training import Trained, purity, train
 from heirloom_recipes.sparse_coding.intervals import interval, spearman
-from heirloom_recipes.sparse_coding.setting import Training
-from heirloom_recipes.sparse_coding.training import Trained, purity, train
 
 PRETRAIN_EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 ATTACK_EPS = (0.05, 0.1, 0.2, 0.3)
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-MIXED = 5  # features in each node of a built network that is not pure
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,13 @@ class Group:
 
     def row(self, kind: str) -> dict[str, Any]:
         row: dict[str, Any] = {
-            "lab": "inherit", "networks": kind, "pretrain": self.name, "level": self.level,
-            "downstream": "clean", "clean": mean(self.fgm.clean),
-        }  # fmt: skip
+            "lab": "inherit",
+            "networks": kind,
+            "pretrain": self.name,
+            "level": self.level,
+            "downstream": "clean",
+            "clean": mean(self.fgm.clean),
+        }
         row |= {name: mean(self.purity[name]) for name in ("top_1", "pure", "hoyer", "count")}
         for suffix, task in (("", self.fgm), ("_pgd", self.pgd)):
             for column, eps in enumerate(task.epsilons):
@@ -88,25 +92,34 @@ class Inherit:
                 {"level": group.level, "pure": pure, "top_1": top, "gap": gap, "gap_pgd": gap_pgd}
                 for group in groups
                 for pure, top, gap, gap_pgd in zip(
-                    group.purity["pure"].tolist(), group.purity["top_1"].tolist(),
-                    group.fgm.gap[:, -1].tolist(), group.pgd.gap[:, -1].tolist(), strict=True,
+                    group.purity["pure"].tolist(),
+                    group.purity["top_1"].tolist(),
+                    group.fgm.gap[:, -1].tolist(),
+                    group.pgd.gap[:, -1].tolist(),
+                    strict=True,
                 )
             ]
             for kind, groups in (("trained", self.trained), ("built", self.built))
-        }  # fmt: skip
+        }
 
 
 def inherit(
-    setting: Training, seeds: Sequence[int], builds: int = 10, *, epsilons: Sequence[float] = PRETRAIN_EPS,
-    size: tuple[int, int] = SIZE, report: Callable[[int, int, float], None] | None = None,
-) -> Inherit:  # fmt: skip
+    setting: SparseTraining,
+    seeds: Sequence[int],
+    builds: int = 10,
+    *,
+    epsilons: Sequence[float] = PRETRAIN_EPS,
+    size: tuple[int, int] = SIZE,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Inherit:
     """Pre-train at each eps with every seed, build networks with each share of pure nodes, train all heads."""
-    runs = train(setting, epsilons, seeds, report)
-    later = train(replace(setting, clean_steps=setting.steps // 3), [max(epsilons)], seeds, report)
+    runs = train(setting, epsilons, seeds, progress)
+    later = train(replace(setting, clean_steps=setting.steps // 3), [max(epsilons)], seeds, progress)
     trained = [_trained(f"eps {eps:g}", eps, runs, (runs.eps - eps).abs() < 1e-6, size) for eps in epsilons]
     name = f"clean first, then eps {max(epsilons):g}"
     trained.append(_trained(name, max(epsilons), later, torch.ones(len(seeds), dtype=torch.bool), size))
-    return Inherit(trained, [_built(setting, share, builds, size) for share in SHARES])
+    building = range(seeds[0], seeds[0] + builds)
+    return Inherit(trained, [_built(setting, share, building, size) for share in SHARES])
 
 
 def _trained(name: str, eps: float, runs: Trained, which: Tensor, size: tuple[int, int]) -> Group:
@@ -122,29 +135,17 @@ def _trained(name: str, eps: float, runs: Trained, which: Tensor, size: tuple[in
     )
 
 
-def _built(setting: Training, share: float, builds: int, size: tuple[int, int]) -> Group:
-    generators = [torch.Generator().manual_seed(seed_of(seed, "built", share)) for seed in range(builds)]
+def _built(setting: SparseTraining, share: float, seeds: range, size: tuple[int, int]) -> Group:
+    generators = [torch.Generator().manual_seed(seed_of(seed, "built", share)) for seed in seeds]
     M = torch.stack([random_dictionary(setting.data.d, generator) for generator in generators])
     W = M @ torch.stack(
         [mixture(setting.data.d, setting.nodes, share, generator) for generator in generators]
     )
-    arguments = (W, intercepts(W, setting.c_b), M, setting.data, range(builds))
+    arguments = (W, intercepts(W, setting.c_b), M, setting.data, seeds)
     return Group(
-        f"{share:.0%} pure", share, purity(W, M),
+        f"{share:.0%} pure",
+        share,
+        purity(W, M),
         downstream(*arguments, ATTACK_EPS, size=size),
         downstream(*arguments, ATTACK_EPS[-1:], attack_steps=20, size=size),
-    )  # fmt: skip
-
-
-def mixture(d: int, nodes: int, share: float, generator: torch.Generator, mixed: int = MIXED) -> Tensor:
-    """U (d, H) with nodes of norm 1: ``share`` of them hold one feature, the others ``mixed`` at random.
-
-    Pure nodes take the features in turn, so that H >= d pure ones hold them all.
-    """
-    pure = round(share * nodes)
-    U = torch.zeros(nodes, d)
-    turn = torch.randperm(d, generator=generator).repeat(-(-nodes // d))
-    U[:pure].scatter_(1, turn[:pure, None], 1.0)
-    joined = torch.rand(nodes - pure, d, generator=generator).argsort(1)[:, :mixed]
-    U[pure:].scatter_(1, joined, mixed**-0.5)
-    return U.T.contiguous()
+    )

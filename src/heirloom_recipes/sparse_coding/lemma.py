@@ -17,9 +17,9 @@ import torch
 from heirloom.results.statistics import mean
 from heirloom.runtime.randomness import seed_of
 from heirloom.theory.sparse_coding.bounds import Bounds, lemma_4_2
+from heirloom.theory.sparse_coding.built import KINDS, Kind, built_network
 from heirloom.theory.sparse_coding.model import SparseCoding
-from heirloom.theory.sparse_coding.network import KINDS, Kind, built_network
-from heirloom_recipes.sparse_coding.figure_4 import Setting, intercept
+from heirloom_recipes.sparse_coding.figure_4 import Figure4Setting, intercept
 
 # an earlier, independent trial's middle term at m = 1, 2, 5, 10 (300 x; lower 3.1, upper 31.6)
 TRIAL: dict[str, tuple[float, ...]] = {
@@ -33,7 +33,7 @@ TRIAL: dict[str, tuple[float, ...]] = {
 class Lemma:
     """``bounds[kind, m]``: equation (3) for each x, with U a = theta = 1."""
 
-    setting: Setting
+    setting: Figure4Setting
     bounds: dict[tuple[Kind, int], Bounds]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -41,10 +41,16 @@ class Lemma:
         rows = []
         for (kind, m), found in self.bounds.items():
             row: dict[str, Any] = {
-                "lab": "lemma", "kind": kind, "m": m, "lower": mean(found.lower), "middle": mean(found.middle),
-                "upper": found.upper, "violations": found.violations(), "inputs": len(found.lower),
+                "lab": "lemma",
+                "kind": kind,
+                "m": m,
+                "lower": mean(found.lower),
+                "middle": mean(found.middle),
+                "upper": found.upper,
+                "violations": found.violations(),
+                "inputs": len(found.lower),
                 "over_sqrt_mk": float(found.middle.mean()) / math.sqrt(m * self.setting.k),
-            }  # fmt: skip
+            }
             if self.setting.is_published and m in (1, 2, 5, 10):
                 row["trial"] = TRIAL[kind][(1, 2, 5, 10).index(m)]
             rows.append(row)
@@ -52,7 +58,7 @@ class Lemma:
 
     def slopes(self) -> dict[str, float]:
         """For each kind the slope of log middle in log m: 1/2 in Theorem A.1."""
-        found = {}
+        found: dict[str, float] = {}
         for kind in KINDS:
             levels = [
                 (math.log(m), math.log(float(b.middle.mean())))
@@ -65,7 +71,7 @@ class Lemma:
         return found
 
 
-def lemma(setting: Setting, inputs: int = 300, seed: int = 0) -> Lemma:
+def lemma(setting: Figure4Setting, inputs: int = 300, seed: int = 0) -> Lemma:
     """Equation (3) for ``inputs`` draws of x and noise on each kind of network; the noise reaches the gates."""
     data = SparseCoding(setting.d, setting.k, setting.zeta, setting.noise)
     generator = torch.Generator().manual_seed(seed_of(seed, "lemma"))

@@ -21,22 +21,21 @@ from torch.nn import functional
 from heirloom.analysis.purification import node_purity
 from heirloom.results.statistics import mean
 from heirloom.runtime.randomness import seed_of
-from heirloom.theory.sparse_coding.network import activate
-from heirloom_recipes.sparse_coding.cases import Case
-from heirloom_recipes.sparse_coding.downstream import SIZE, downstream_of
-from heirloom_recipes.sparse_coding.gradients import (
-    contrastive_delta,
+from heirloom.theory.sparse_coding.attack import contrastive_delta, fgm
+from heirloom.theory.sparse_coding.downstream import SIZE, downstream_of
+from heirloom.theory.sparse_coding.losses import (
     contrastive_score,
-    fgm,
     intercepts,
     loss_of,
     output_layer,
     supervised_gradient,
 )
+from heirloom.theory.sparse_coding.network import activate
+from heirloom.theory.sparse_coding.settings import SparseTraining
+from heirloom.theory.sparse_coding.training import Trained, draw_batch, train
+from heirloom_recipes.sparse_coding.cases import Case
 from heirloom_recipes.sparse_coding.intervals import interval
-from heirloom_recipes.sparse_coding.setting import Training
 from heirloom_recipes.sparse_coding.tables import verdict
-from heirloom_recipes.sparse_coding.training import Trained, draw_batch, train
 
 MEASURES = ("top_1", "hoyer", "count", "pure", "alignment")
 TEST = 4000
@@ -92,12 +91,15 @@ class Purified:
 
 
 def purify(
-    case: Case, seeds: Sequence[int], report: Callable[[int, int, float], None] | None = None,
-    *, size: tuple[int, int] = SIZE,
-) -> Purified:  # fmt: skip
+    case: Case,
+    seeds: Sequence[int],
+    progress: Callable[[int, int, float], None] | None = None,
+    *,
+    size: tuple[int, int] = SIZE,
+) -> Purified:
     """Train the case with every eps and seed, measure losses, purity and the downstream gap."""
     started = time.perf_counter()
-    trained = train(case.setting, case.epsilons, seeds, report)
+    trained = train(case.setting, case.epsilons, seeds, progress)
     figures = losses(trained) | {name: trained.purity()[name] for name in MEASURES}
     scale = 50**-0.5 if case.setting.norm == "Linf" else 1.0  # the same L2 length at d = 50
     task = downstream_of(trained, (0.1 * scale, 0.3 * scale), size=size)
@@ -127,7 +129,7 @@ def losses(trained: Trained) -> dict[str, Tensor]:
 
 
 def _contrastive_losses(
-    setting: Training, W: Tensor, b: Tensor, batch: tuple[Tensor, ...]
+    setting: SparseTraining, W: Tensor, b: Tensor, batch: tuple[Tensor, ...]
 ) -> dict[str, Tensor]:
     z, other, y = batch
     A, found, half = output_layer(setting, W), {}, y.shape[1] // 2

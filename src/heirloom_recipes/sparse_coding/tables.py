@@ -50,11 +50,17 @@ def figure_4_tables(rows: Sequence[Row]) -> list[TableData]:
     others = [row for row in rows if row["variant"] not in ("fitted", "chosen")]
     columns = ["variant", "m", "dissimilar clean", "dissimilar adversarial", "increment", "gamma_1"]
     cells = [
-        [row["variant"], str(row["m"]),
-         *(_mean(row[name], 100, 2) for name in ("dissimilar_clean", "dissimilar_adversarial", "increment")),
-         _mean(row["gamma_1"])]
+        [
+            row["variant"],
+            str(row["m"]),
+            *(
+                _mean(row[name], 100, 2)
+                for name in ("dissimilar_clean", "dissimilar_adversarial", "increment")
+            ),
+            _mean(row["gamma_1"]),
+        ]
         for row in others
-    ]  # fmt: skip
+    ]
     found = [losses, gammas]
     return [*found, ("Other readings of the text (losses x 100)", columns, cells)] if others else found
 
@@ -70,21 +76,29 @@ def purify_tables(rows: Sequence[Row]) -> list[TableData]:
         "Clean-trained downstream head: L_eps - L_0 under FGM and PGD-20, mean over seeds (earlier trial)",
         ["training", "eps", "L_0", "gap .1", "gap .3", "gap .3 PGD"],
         [
-            [row["case"], f"{row['train_eps']:.3g}", _mean(row["downstream_clean"], digits=3),
-             *(_trial(row, name) for name in ("gap_0.1", "gap_0.3", "gap_0.3_pgd"))]
+            [
+                row["case"],
+                f"{row['train_eps']:.3g}",
+                _mean(row["downstream_clean"], digits=3),
+                *(_trial(row, name) for name in ("gap_0.1", "gap_0.3", "gap_0.3_pgd")),
+            ]
             for row in rows
         ],
-    )  # fmt: skip
+    )
     return [training, heads, _changes([row for row in rows if "change" in row])]
 
 
 def _changes(rows: Sequence[Row]) -> TableData:
     names = ("top_1", "gap_0.3", "gap_0.3_pgd")
     cells = [
-        [row["case"], f"{row['train_eps']:.3g}", *(_interval(row["change"][name]) for name in names),
-         *(verdict(row["change"][name], up=name == "top_1") for name in names)]
+        [
+            row["case"],
+            f"{row['train_eps']:.3g}",
+            *(_interval(row["change"][name]) for name in names),
+            *(verdict(row["change"][name], up=name == "top_1") for name in names),
+        ]
         for row in rows
-    ]  # fmt: skip
+    ]
     return (
         "Change from clean training, paired by seed [95 %]: does the claim show?",
         ["training", "eps", "top-1", "gap .3", "gap .3 PGD", "purifies", "inherits", "inherits, PGD"],
@@ -123,20 +137,29 @@ def inherit_tables(rows: Sequence[Row]) -> list[TableData]:
         chosen = [row for row in rows if row["networks"] == kind and "pretrain" in row]
         gaps = [name for name in chosen[0] if name.startswith("gap_")] if chosen else []
         cells = [
-            [row["pretrain"], _mean(row["clean"], digits=3), _mean(row["top_1"], digits=3),
-             _mean(row["pure"], digits=3), *(_interval(row[name]) for name in gaps)]
+            [
+                row["pretrain"],
+                _mean(row["clean"], digits=3),
+                _mean(row["top_1"], digits=3),
+                _mean(row["pure"], digits=3),
+                *(_interval(row[name]) for name in gaps),
+            ]
             for row in chosen
-        ]  # fmt: skip
+        ]
         found.append(
             (title, ["networks", "L_0", "top-1", "pure", *(g.replace("_", " ") for g in gaps)], cells)
         )
     ranked = [row for row in rows if "rank_correlation_with" in row]
     gaps = [name for name in ranked[0] if name.startswith("gap_")] if ranked else []
     cells = [
-        [row["networks"], row["rank_correlation_with"], *(_interval(row[name]) for name in gaps),
-         str(row[gaps[0]]["n"])]
+        [
+            row["networks"],
+            row["rank_correlation_with"],
+            *(_interval(row[name]) for name in gaps),
+            str(row[gaps[0]]["n"]),
+        ]
         for row in ranked
-    ]  # fmt: skip
+    ]
     columns = ["networks", "measure", *(name.replace("_", " ") for name in gaps), "networks in all"]
     return [*found, ("Rank correlation (Spearman) of the gap with purity [95 %]", columns, cells)]
 
@@ -144,11 +167,17 @@ def inherit_tables(rows: Sequence[Row]) -> list[TableData]:
 def lemma_tables(rows: Sequence[Row]) -> list[TableData]:
     columns = ["network", "m", "lower", "middle (earlier trial)", "upper", "middle / sqrt(m k)", "violations"]
     cells = [
-        [row["kind"], str(row["m"]), f"{row['lower']['value']:.3f}",
-         f"{row['middle']['value']:.3f}" + (f" ({row['trial']})" if "trial" in row else ""),
-         f"{row['upper']:.2f}", f"{row['over_sqrt_mk']:.3f}", f"{row['violations']} of {row['inputs']}"]
+        [
+            row["kind"],
+            str(row["m"]),
+            f"{row['lower']['value']:.3f}",
+            f"{row['middle']['value']:.3f}" + (f" ({row['trial']})" if "trial" in row else ""),
+            f"{row['upper']:.2f}",
+            f"{row['over_sqrt_mk']:.3f}",
+            f"{row['violations']} of {row['inputs']}",
+        ]
         for row in rows
-    ]  # fmt: skip
+    ]
     return [("Lemma 4.2: lower <= middle <= upper", columns, cells)]
 
 

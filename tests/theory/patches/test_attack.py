@@ -9,10 +9,9 @@ from heirloom.attacks import misclassified, multi_targeted
 from heirloom.theory.patches.attack import multi_targeted_margins, robustly_correct, strongest_filter
 from heirloom.theory.patches.enumeration import enumerate_margins
 from heirloom.theory.patches.model import PatchDistribution, population, sample_patches
-from heirloom.theory.patches.network import PatchCNN, PatchPixels
+from heirloom.theory.patches.network import PatchCNN, PatchPixels, hand_built
+from heirloom.theory.patches.training import PatchTraining, initial_networks, population_batch, train_networks
 from heirloom_recipes.patches.attack_table import SCALE, filter_start
-from heirloom_recipes.patches.descent import Training, initial_networks, population_batch, train_networks
-from heirloom_recipes.patches.minima import hand_built
 
 SETTING = PatchDistribution(dimension=10, jitter=0, noise=0)
 EPS, RHO = 0.55, 20.0
@@ -23,7 +22,7 @@ def networks() -> Tensor:
     """Six seeds on their way through adversarial training, four records each, and standard ones: (30, k, m, d)."""
     found = []
     for objective, steps, kept in (("margin", 450, (200, 300, 400, 450)), ("none", 300, (300,))):
-        training = Training(objective, steps)
+        training = PatchTraining(objective, steps)
         start = initial_networks(SETTING, training, list(range(6)))
 
         def keep(step: int, weight: Tensor, kept: tuple[int, ...] = kept) -> None:
@@ -61,9 +60,14 @@ def test_the_patches_reach_the_margins_that_are_claimed(networks: Tensor) -> Non
         assert torch.allclose(logits[rows, target] - logits[rows, y], margins[0, :, number], atol=1e-3)
 
 
-@pytest.mark.parametrize(("kind", "gamma", "robust"), [
-    ("non-robust", 1.0, False), ("robust", 3.0, True), ("robust", 100.0, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "gamma", "robust"),
+    [
+        ("non-robust", 1.0, False),
+        ("robust", 3.0, True),
+        ("robust", 100.0, False),
+    ],
+)
 def test_flat_networks_do_not_fool_it(kind: str, gamma: float, robust: bool) -> None:
     x, y, counts = population(SETTING)
     weight = hand_built(SETTING, kind, gamma, 3)[None]
@@ -79,9 +83,16 @@ def test_the_image_engine_agrees_when_it_starts_at_the_strongest_filter(networks
         model = PatchPixels(PatchCNN(weight, rho=RHO), SCALE)
         images = model.pixels(sample.x)
         x_adv = multi_targeted(
-            model, images, y, threat, steps=10, step_size=threat.eps / 2, until=misclassified,
-            start=filter_start(model, threat.eps), generator=torch.Generator().manual_seed(0),
-        )  # fmt: skip
+            model,
+            images,
+            y,
+            threat,
+            steps=10,
+            step_size=threat.eps / 2,
+            until=misclassified,
+            start=filter_start(model, threat.eps),
+            generator=torch.Generator().manual_seed(0),
+        )
         gold = enumerate_margins(weight, x, y, counts, EPS, rho=RHO)
         assert torch.equal(misclassified(model(x_adv), y), gold.attackable())
 

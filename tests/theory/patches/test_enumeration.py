@@ -7,8 +7,7 @@ from heirloom import InputError
 from heirloom.theory.patches.bounds import non_robust_only_margin, robust_only_margin
 from heirloom.theory.patches.enumeration import enumerate_margins
 from heirloom.theory.patches.model import PatchDistribution, population
-from heirloom.theory.patches.network import patch_logits
-from heirloom_recipes.patches.minima import hand_built
+from heirloom.theory.patches.network import hand_built, patch_logits
 
 SETTING = PatchDistribution(classes=3, dimension=6, jitter=0, noise=0)
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from heirloom import InputError
 from heirloom.theory.sparse_coding.bounds import lemma_4_2
+from heirloom.theory.sparse_coding.built import KINDS, built_network
 from heirloom.theory.sparse_coding.model import SparseCoding
-from heirloom.theory.sparse_coding.network import KINDS, built_network
 
 
 @given(st.sampled_from(KINDS), st.sampled_from([1, 2, 4]), st.integers(0, 2**31))

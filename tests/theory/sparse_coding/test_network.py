@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from heirloom import InputError
-from heirloom.theory.sparse_coding.network import ACTIVATIONS, KINDS, TwoLayer, activate, built_network
+from heirloom.theory.sparse_coding.built import KINDS, built_network
+from heirloom.theory.sparse_coding.network import ACTIVATIONS, TwoLayer, activate
 
 
 def generator(seed: int) -> torch.Generator:

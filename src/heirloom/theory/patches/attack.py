@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from heirloom.runtime.errors import require
+from heirloom.theory.patches.model import PatchSample
 from heirloom.theory.patches.network import Number, smoothed_relu
 
 START = 0.7  # of eps: away from the corner, so that the first steps can still change every sign
@@ -44,7 +45,9 @@ def multi_targeted_margins(
     """
     require(steps >= 1, "steps", "at least 1", steps)
     k = weight.shape[1]
-    found = [_one_target(weight, x, y, (y + step) % k, eps, rho, q, steps) for step in range(1, k)]
+    found = [
+        _one_target((weight[:, (y + step) % k], weight[:, y]), x, eps, rho, q, steps) for step in range(1, k)
+    ]
     gains, patches = zip(*found, strict=True)
     share = counts[:, None, None, :].to(weight)
     return (torch.stack(gains, 2) * share).sum(-1), torch.stack(patches, 2)
@@ -56,15 +59,16 @@ def robustly_correct(margins: Tensor) -> Tensor:
 
 
 def _one_target(
-    weight: Tensor, x: Tensor, y: Tensor, target: Tensor, eps: Number, rho: Number, q: int, steps: int
+    filters_of: tuple[Tensor, Tensor], x: Tensor, eps: Number, rho: Number, q: int, steps: int
 ) -> tuple[Tensor, Tensor]:
-    """The best F_target - F_y of every patch by itself (S, N, T), and that patch (S, N, T, d)."""
+    """The best F_target - F_y of every patch by itself (S, N, T), and that patch (S, N, T, d); ``filters_of``
+    are the filters of each point's target and of its class, (S, N, m, d) each."""
     runs, n, t, d = x.shape
-    wanted, true = weight[:, target], weight[:, y]  # (S, N, m, d)
+    wanted, true = filters_of
     filters = torch.cat([wanted, true], 2).flatten(0, 1)  # (S N, 2 m, d)
-    sign = torch.ones(filters.shape[1]).to(weight)
+    sign = torch.ones(filters.shape[1]).to(wanted)
     sign[wanted.shape[2] :] = -1
-    eps, rho = torch.as_tensor(_per_row(eps, n), dtype=weight.dtype), _per_row(rho, n)
+    eps, rho = torch.as_tensor(_per_row(eps, n), dtype=wanted.dtype), _per_row(rho, n)
     clean = x.reshape(runs * n, t, d)
     best, gain = clean, _gain(clean, filters, sign, rho, q)[0]
     moved = clean + START * eps * strongest_filter(wanted.flatten(0, 1), clean, eps).sign()
@@ -93,3 +97,13 @@ def _gain(x: Tensor, filters: Tensor, sign: Tensor, rho: Number, q: int) -> tupl
 
 def _per_row(value: Number, n: int) -> Number:
     return value.expand(-1, n, 1).reshape(-1, 1, 1) if isinstance(value, Tensor) else value
+
+
+def model_free_perturbation(sample: PatchSample, eps: float, generator: torch.Generator) -> Tensor:
+    """delta (N, P, d) of Theorem 4.3, within eps: on each non-robust patch -min(eps, beta_p) v_y and as
+    much of v_y' instead, y' a random other class of the point."""
+    k = len(sample.features[0])
+    other = (sample.y + torch.randint(1, k, sample.y.shape, generator=generator)) % k
+    v = sample.features[1]
+    size = sample.strength.clamp(max=eps) * ~sample.robust
+    return size[..., None] * (v[other] - v[sample.y])[:, None]

@@ -8,7 +8,7 @@ sparse, all others beta v_y, weak but dense; every patch has Gaussian noise besi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -116,3 +116,8 @@ def population(distribution: PatchDistribution) -> tuple[Tensor, Tensor, Tensor]
     robust = float(distribution.robust_patches)
     counts = torch.tensor([robust, distribution.patches - robust])
     return x, torch.arange(distribution.classes), counts
+
+
+def noiseless(distribution: PatchDistribution) -> PatchDistribution:
+    """The same without noise and jitter, in the fewest dimensions that hold all features."""
+    return replace(distribution, dimension=2 * distribution.classes, jitter=0.0, noise=0.0)

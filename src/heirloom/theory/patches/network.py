@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.runtime.errors import require
+from heirloom.theory.patches.model import PatchDistribution
 
 Number = float | Tensor
 
@@ -78,6 +79,12 @@ def initial_filters(
 ) -> Tensor:
     """Independent N(0, deviation^2) weights (k, m, d)."""
     return deviation * torch.randn(classes, filters, dimension, generator=generator)
+
+
+def hand_built(distribution: PatchDistribution, kind: str, gamma: float, filters: int) -> Tensor:
+    """All m filters of class i equal to gamma u_i (``kind`` "robust") or gamma v_i, (k, m, d)."""
+    features = distribution.features()[0 if kind == "robust" else 1]
+    return gamma * features[:, None].expand(-1, filters, -1)
 
 
 def patch_logits(weight: Tensor, x: Tensor, counts: Tensor, rho: Number, q: int = 3) -> tuple[Tensor, Tensor]:

@@ -9,19 +9,20 @@ import torch
 from heirloom.cli import app
 from heirloom.cli.common import run
 from heirloom.results.schema import Summary
+from heirloom.theory.patches.attack import model_free_perturbation
 from heirloom.theory.patches.model import PatchDistribution, sample_patches
-from heirloom_recipes.patches.descent import Training
-from heirloom_recipes.patches.figure3 import phase_findings
-from heirloom_recipes.patches.laboratory import patches_page
-from heirloom_recipes.patches.minima import minima_findings
-from heirloom_recipes.patches.perturbation import model_free_perturbation, perturbation_findings
+from heirloom.theory.patches.training import PatchTraining
+from heirloom_recipes.patches.experiments import patches_page
+from heirloom_recipes.patches.figure3 import phase_experiment
+from heirloom_recipes.patches.minima import minima_experiment
+from heirloom_recipes.patches.perturbation import perturbation_experiment
 from heirloom_recipes.patches.phases import noisy_run, phase_runs
-from heirloom_recipes.patches.regime import regime_findings
+from heirloom_recipes.patches.regime import regime_experiment
 from heirloom_recipes.patches.regime_page import regime_section
 
 
 def test_minima_agree_with_the_closed_form_everywhere() -> None:
-    rows = minima_findings().rows
+    rows = minima_experiment().rows
     assert len(rows) == 12
     for row in rows:
         assert row["clean"].value == 1
@@ -53,11 +54,17 @@ def test_the_perturbation_stays_in_the_ball_and_off_the_robust_patches(eps: floa
 
 def test_a_small_figure_3_has_the_fixed_keys() -> None:
     runs = phase_runs([0, 1], [], objectives=("margin",))
-    found = phase_findings(runs)
+    found = phase_experiment(runs)
     assert [row["training"] for row in found.rows] == ["standard"] * 2 + ["adversarial"] * 2
     fixed = {
-        "training", "objective", "seed", "clean", "robust", "robust_correlation", "non_robust_correlation",
-    }  # fmt: skip
+        "training",
+        "objective",
+        "seed",
+        "clean",
+        "robust",
+        "robust_correlation",
+        "non_robust_correlation",
+    }
     assert all(fixed <= row.keys() for row in found.rows)
     standard, adversarial = found.rows[0], found.rows[2]
     assert standard["non_robust_correlation"] > 0.8 > standard["robust_correlation"]
@@ -69,9 +76,10 @@ def test_a_small_figure_3_has_the_fixed_keys() -> None:
 def test_the_model_free_perturbation_breaks_standard_training_only() -> None:
     distribution = PatchDistribution()
     runs = [
-        noisy_run(Training(*kind), [0], distribution, every=1000) for kind in (("none", 300), ("margin", 700))
+        noisy_run(PatchTraining(*kind), [0], distribution, every=1000)
+        for kind in (("none", 300), ("margin", 700))
     ]
-    rows = perturbation_findings(runs).rows
+    rows = perturbation_experiment(runs).rows
     at = {(row["training"], row["eps"]): row["accuracy"].value for row in rows if row["eps"] is not None}
     assert at["standard", 0.25] == at["adversarial", 0.25] == 1
     assert at["standard", 0.55] == at["standard", 1.05] == 0
@@ -83,7 +91,7 @@ def test_the_model_free_perturbation_breaks_standard_training_only() -> None:
 
 def test_a_small_regime_follows_the_inequality() -> None:
     axes = {"alpha": (4.0, 5.5)}
-    found = regime_findings(
+    found = regime_experiment(
         1, reliability_seeds=2, axes=axes, eps_grid=(0.4, 0.55, 0.7, 1.0), options={"filters": (30,)}
     )
     section = regime_section(found.details)

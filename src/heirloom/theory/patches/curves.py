@@ -10,7 +10,7 @@ from torch import Tensor
 from heirloom.analysis.feature_learning import feature_correlation
 from heirloom.theory.patches.attack import multi_targeted_margins, robustly_correct
 from heirloom.theory.patches.network import patch_logits
-from heirloom_recipes.patches.descent import Batch, Training
+from heirloom.theory.patches.training import Batch, PatchTraining
 
 ROBUST = 0.95
 COLUMNS = ("clean", "robust", "robust_correlation", "non_robust_correlation")
@@ -50,14 +50,14 @@ class Phases:
         return self.robust_at_clean == 0 and self.clean < self.overtaken < self.robust
 
 
-def clean_correct(weight: Tensor, batch: Batch, training: Training) -> Tensor:
+def clean_correct(weight: Tensor, batch: Batch, training: PatchTraining) -> Tensor:
     """True (S, N) where the true class scores strictly highest."""
     logits, _ = patch_logits(weight, batch.x, batch.counts, training.rho, training.q)
     true = logits.gather(-1, batch.y.expand(len(logits), -1)[..., None])
     return (true > logits.masked_fill(batch.onehot.bool(), float("-inf"))).all(-1)
 
 
-def robust_correct(weight: Tensor, batch: Batch, training: Training) -> Tensor:
+def robust_correct(weight: Tensor, batch: Batch, training: PatchTraining) -> Tensor:
     """True (S, N) where the multi-targeted attack fails."""
     margins, _ = multi_targeted_margins(
         weight, batch.x, batch.y, batch.counts, training.eps, rho=training.rho, q=training.q
@@ -68,7 +68,7 @@ def robust_correct(weight: Tensor, batch: Batch, training: Training) -> Tensor:
 class Recorder:
     """Collects :class:`Curves` on ``test`` as ``train_networks`` calls it."""
 
-    def __init__(self, test: Batch, training: Training, features: tuple[Tensor, Tensor]) -> None:
+    def __init__(self, test: Batch, training: PatchTraining, features: tuple[Tensor, Tensor]) -> None:
         self._test, self._training, self._features = test, training, features
         self._steps: list[int] = []
         self._records: list[tuple[Tensor, ...]] = []

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from heirloom.theory.sparse_coding.network import BuiltNetwork
+from heirloom.theory.sparse_coding.built import BuiltNetwork
 
 BLOCK = 48  # examples at a time: H x BLOCK floats stay in the cache
 

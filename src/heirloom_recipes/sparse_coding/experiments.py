@@ -10,15 +10,15 @@ from typing import Any
 from heirloom.results.provenance import Stopwatch
 from heirloom.results.schema import Summary
 from heirloom.runtime.errors import require
+from heirloom.theory.sparse_coding.downstream import SIZE
+from heirloom.theory.sparse_coding.settings import SparseTraining
 from heirloom_recipes.sparse_coding.cases import CASES, Case
-from heirloom_recipes.sparse_coding.downstream import SIZE
-from heirloom_recipes.sparse_coding.figure_4 import Setting, figure_4, variants
+from heirloom_recipes.sparse_coding.figure_4 import Figure4Setting, figure_4, variants
 from heirloom_recipes.sparse_coding.inherit import inherit
 from heirloom_recipes.sparse_coding.lemma import lemma
 from heirloom_recipes.sparse_coding.purify import purify
-from heirloom_recipes.sparse_coding.setting import Training
 
-Report = Callable[[str, int, int, str], None]
+Progress = Callable[[str, int, int, str], None]
 LABS = ("figure-4", "purify", "inherit", "lemma")
 
 
@@ -29,7 +29,7 @@ class Sizes:
     keeps each case's own number; ``task``: examples to fit a downstream head on, and to test it.
     """
 
-    figure: Setting = field(default_factory=Setting)
+    figure: Figure4Setting = field(default_factory=Figure4Setting)
     variant_repeats: int = 5
     seeds: int = 3
     inherit_seeds: int = 5
@@ -50,19 +50,24 @@ class Sizes:
 
 def tiny() -> Sizes:
     """Sizes that show in seconds that everything runs; their figures mean nothing."""
-    small = Setting(d=100, k=3, nodes=1000, samples=60, repeats=2)
+    small = Figure4Setting(d=100, k=3, nodes=1000, samples=60, repeats=2)
     return Sizes(
         small, 1, seeds=2, inherit_seeds=2, builds=2, inputs=50, steps=30, cases="lazy", task=(1000, 200)
     )
 
 
 def run_labs(
-    names: Sequence[str], sizes: Sizes, seed: int, *, command: str | None = None, report: Report | None = None
+    names: Sequence[str],
+    sizes: Sizes,
+    seed: int,
+    *,
+    command: str | None = None,
+    progress: Progress | None = None,
 ) -> Summary:
     """Run the experiments ``names``; every row says its ``lab``, and ``details`` has an entry per lab.
 
     Args:
-        report: called with (experiment, done, in all, words).
+        progress: called with (experiment, done, in all, words).
     """
     watch = Stopwatch(command) if command else Stopwatch()
     rows: list[dict[str, Any]] = []
@@ -70,7 +75,7 @@ def run_labs(
     for name in names:
         require(name in LABS, "experiment", f"one of {', '.join(LABS)}", name)
         before, processor = watch.seconds, time.process_time()
-        found, drawn = _RUN[name](sizes, seed, report or (lambda *_: None))
+        found, drawn = _RUN[name](sizes, seed, progress or (lambda *_: None))
         rows += found
         details[name] = drawn | {
             "seconds": round(watch.seconds - before, 2),
@@ -83,14 +88,14 @@ def run_labs(
     return watch.summary(seed=seed, rows=rows, settings=settings, details=details)
 
 
-def _figure_4(sizes: Sizes, seed: int, report: Report) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _figure_4(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     setting = sizes.figure
     main = (
         "fitted"
         if setting == replace(setting, gate="fitted", noise="zeta^2/d", frozen_gates=False)
         else "chosen"
     )
-    found = figure_4(setting, seed, variant=main, report=lambda n, of: report("figure-4", n, of, ""))
+    found = figure_4(setting, seed, variant=main, progress=lambda n, of: progress("figure-4", n, of, ""))
     rows = found.rows()
     if sizes.variant_repeats and main == "fitted":
         for name, other in variants(setting, sizes.variant_repeats):
@@ -99,12 +104,12 @@ def _figure_4(sizes: Sizes, seed: int, report: Report) -> tuple[list[dict[str, A
                 other,
                 seed,
                 variant=name,
-                report=lambda n, of, say=say: report(say, n, of, ""),  # type: ignore[misc]
+                progress=lambda n, of, say=say: progress(say, n, of, ""),  # type: ignore[misc]
             ).rows()
     return rows, {"slopes": found.slopes()}
 
 
-def _purify(sizes: Sizes, seed: int, report: Report) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _purify(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     drawings: dict[str, Any] = {}
     for case in sizes.chosen():
@@ -112,7 +117,7 @@ def _purify(sizes: Sizes, seed: int, report: Report) -> tuple[list[dict[str, Any
         done = purify(
             replace(case, setting=setting, trial=case.trial if sizes.steps is None else {}),
             range(seed, seed + sizes.seeds),
-            lambda step, of, loss, name=case.name: report(name, step, of, f"loss {loss:.3f}"),  # type: ignore[misc]
+            lambda step, of, loss, name=case.name: progress(name, step, of, f"loss {loss:.3f}"),  # type: ignore[misc]
             size=sizes.task,
         )
         rows += done.rows()
@@ -120,24 +125,26 @@ def _purify(sizes: Sizes, seed: int, report: Report) -> tuple[list[dict[str, Any
     return rows, {"cases": drawings}
 
 
-def _shorter(setting: Training, steps: int) -> Training:
+def _shorter(setting: SparseTraining, steps: int) -> SparseTraining:
     return replace(setting, steps=steps, clean_steps=setting.clean_steps * steps // setting.steps)
 
 
-def _inherit(sizes: Sizes, seed: int, report: Report) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    setting = Training() if sizes.steps is None else _shorter(Training(), sizes.steps)
+def _inherit(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    setting = SparseTraining() if sizes.steps is None else _shorter(SparseTraining(), sizes.steps)
     found = inherit(
-        setting, range(seed, seed + sizes.inherit_seeds), sizes.builds,
+        setting,
+        range(seed, seed + sizes.inherit_seeds),
+        sizes.builds,
         size=sizes.task,
-        report=lambda step, of, loss: report("inherit", step, of, f"loss {loss:.3f}"),
-    )  # fmt: skip
+        progress=lambda step, of, loss: progress("inherit", step, of, f"loss {loss:.3f}"),
+    )
     return found.rows(), {"points": found.points()}
 
 
-def _lemma(sizes: Sizes, seed: int, report: Report) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    report("lemma", 0, 1, "")
+def _lemma(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    progress("lemma", 0, 1, "")
     found = lemma(sizes.figure, sizes.inputs, seed)
-    report("lemma", 1, 1, "")
+    progress("lemma", 1, 1, "")
     return found.rows(), {"slopes": found.slopes()}
 
 

@@ -14,7 +14,7 @@ from heirloom.results.statistics import proportion
 
 
 @dataclass(frozen=True)
-class Findings:
+class ExperimentResult:
     """``rows`` all carry ``"experiment"``; ``details`` is JSON that the page is drawn from, its tables
     included
     under ``"tables"`` as {caption, columns, rows}."""

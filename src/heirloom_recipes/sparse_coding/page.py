@@ -40,9 +40,11 @@ def lead(summary: Summary) -> str:
     """The main findings, in the words that the figures allow."""
     said = []
     deviations = [
-        abs(value) for row in summary.rows for value in row.get("paper_deviations", {}).values()
+        abs(value)
+        for row in summary.rows
+        for value in row.get("paper_deviations", {}).values()
         if row.get("variant") == "fitted"
-    ]  # fmt: skip
+    ]
     if deviations:
         said.append(
             f"Figure 4: of {len(deviations)} figures in the paper's Tables 6 and 8, "

@@ -11,14 +11,14 @@ from heirloom.results.provenance import Stopwatch
 from heirloom.results.schema import Summary
 from heirloom.runtime.files import write_text
 from heirloom.theory.patches.model import PatchDistribution
-from heirloom_recipes.patches.attack_table import attack_findings, attack_section
-from heirloom_recipes.patches.descent import Training
-from heirloom_recipes.patches.figure3 import phase_findings, phase_section
-from heirloom_recipes.patches.findings import Findings
+from heirloom.theory.patches.training import PatchTraining
+from heirloom_recipes.patches.attack_table import attack_experiment, attack_section
+from heirloom_recipes.patches.figure3 import phase_experiment, phase_section
 from heirloom_recipes.patches.minima import minima_section
-from heirloom_recipes.patches.perturbation import perturbation_findings, perturbation_section
+from heirloom_recipes.patches.perturbation import perturbation_experiment, perturbation_section
 from heirloom_recipes.patches.phases import NOISY, NOISY_STEPS, PhaseRun, noisy_run, phase_runs
 from heirloom_recipes.patches.regime_page import regime_section
+from heirloom_recipes.patches.result import ExperimentResult
 
 SECTIONS = {
     "phases": phase_section,
@@ -41,27 +41,33 @@ def noisy_pair(seeds: list[int], note: Note) -> list[PhaseRun]:
     runs = []
     for objective, kind in (("none", "standard"), ("margin", "adversarial")):
         note(f"noisy, {objective}")
-        runs.append(noisy_run(Training(objective, NOISY_STEPS[kind]), seeds, NOISY))
+        runs.append(noisy_run(PatchTraining(objective, NOISY_STEPS[kind]), seeds, NOISY))
     return runs
 
 
 def phases(
-    seeds: list[int], noisy_seeds: list[int], training: Training, distribution: PatchDistribution, note: Note
-) -> Findings:
+    seeds: list[int],
+    noisy_seeds: list[int],
+    training: PatchTraining,
+    distribution: PatchDistribution,
+    note: Note,
+) -> ExperimentResult:
     runs = phase_runs(seeds, noisy_seeds, training=training, distribution=distribution, note=note)
-    return phase_findings(runs)
+    return phase_experiment(runs)
 
 
-def perturbation(seeds: list[int], note: Note) -> Findings:
-    return perturbation_findings(noisy_pair(seeds, note))
+def perturbation(seeds: list[int], note: Note) -> ExperimentResult:
+    return perturbation_experiment(noisy_pair(seeds, note))
 
 
-def attacks(seeds: list[int], note: Note) -> Findings:
+def attacks(seeds: list[int], note: Note) -> ExperimentResult:
     note("attacks on hand-built and trained networks")
-    return attack_findings(seeds)
+    return attack_experiment(seeds)
 
 
-def summarise(findings: list[Findings], stopwatch: Stopwatch, seed: int, settings: dict[str, Any]) -> Summary:
+def summarise(
+    findings: list[ExperimentResult], stopwatch: Stopwatch, seed: int, settings: dict[str, Any]
+) -> Summary:
     """One summary: every row names its experiment, details are kept by experiment."""
     return stopwatch.summary(
         seed=seed,

@@ -31,7 +31,7 @@ OBJECTIVES = ("margin", "cross-entropy", "true-score")
 
 
 @dataclass(frozen=True)
-class Training:
+class PatchTraining:
     """How a patch network is trained; the defaults show both phases (``docs/patches.md``).
 
     ``objective`` is what the ascent step raises: ``margin`` max_j F_j - F_y, ``cross-entropy``,
@@ -92,7 +92,7 @@ def sampled_batches(
     return [Batch(sample.x[None], sample.y, once, distribution.classes) for sample in samples]
 
 
-def initial_networks(distribution: PatchDistribution, training: Training, seeds: list[int]) -> Tensor:
+def initial_networks(distribution: PatchDistribution, training: PatchTraining, seeds: list[int]) -> Tensor:
     """Filters (S, k, m, d), one network a seed."""
     k, d = distribution.classes, distribution.dimension
     networks = [
@@ -112,7 +112,7 @@ def ascent_coefficient(logits: Tensor, onehot: Tensor, objective: str) -> Tensor
     return -onehot.expand_as(logits)
 
 
-def training_attack(weight: Tensor, batch: Batch, training: Training) -> Tensor:
+def training_attack(weight: Tensor, batch: Batch, training: PatchTraining) -> Tensor:
     """The clean points plus clip(eta~ gradient, +-eps), (S, N, T, d); standard training keeps them clean."""
     if training.objective == "none":
         return batch.x
@@ -124,7 +124,7 @@ def training_attack(weight: Tensor, batch: Batch, training: Training) -> Tensor:
     return batch.x + step.minimum(eps).maximum(-eps).view_as(batch.x)
 
 
-def descend(weight: Tensor, batch: Batch, training: Training) -> Tensor:
+def descend(weight: Tensor, batch: Batch, training: PatchTraining) -> Tensor:
     """One step of gradient descent on the mean cross-entropy at the attacked points."""
     x = training_attack(weight, batch, training)
     logits, slope = patch_logits(weight, x, batch.counts, training.rho, training.q)
@@ -135,7 +135,7 @@ def descend(weight: Tensor, batch: Batch, training: Training) -> Tensor:
 def train_networks(
     weight: Tensor,
     batch: Batch,
-    training: Training,
+    training: PatchTraining,
     record: Callable[[int, Tensor], None] | None = None,
     every: int = 10,
 ) -> Tensor:

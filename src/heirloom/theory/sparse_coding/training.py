@@ -15,10 +15,11 @@ from torch import Tensor
 from heirloom.analysis.purification import in_features, node_purity
 from heirloom.runtime.errors import require
 from heirloom.runtime.randomness import seed_of
+from heirloom.theory.sparse_coding.built import built_network
+from heirloom.theory.sparse_coding.losses import intercepts
 from heirloom.theory.sparse_coding.model import class_targets, random_dictionary, regression_targets
-from heirloom.theory.sparse_coding.network import built_network
-from heirloom_recipes.sparse_coding.gradients import contrastive_step, intercepts, supervised_step
-from heirloom_recipes.sparse_coding.setting import Training
+from heirloom.theory.sparse_coding.settings import SparseTraining
+from heirloom.theory.sparse_coding.steps import contrastive_step, supervised_step
 
 CHECKPOINTS = 25
 
@@ -31,7 +32,7 @@ class Trained:
     training.
     """
 
-    setting: Training
+    setting: SparseTraining
     W: Tensor
     M: Tensor
     eps: Tensor
@@ -54,14 +55,16 @@ class Trained:
 
 
 def train(
-    setting: Training, epsilons: Sequence[float], seeds: Sequence[int],
-    report: Callable[[int, int, float], None] | None = None,
-) -> Trained:  # fmt: skip
+    setting: SparseTraining,
+    epsilons: Sequence[float],
+    seeds: Sequence[int],
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Trained:
     """Train one run for each eps and seed: Adam, rate falling to 0 along a cosine, a fresh batch every step.
 
     Args:
         epsilons: attack radii, 0 for clean training.
-        report: called with (steps done, steps in all, mean training loss).
+        progress: called with (steps done, steps in all, mean training loss).
     """
     require(len(epsilons) > 0 and min(epsilons) >= 0, "epsilons", "numbers of at least 0", list(epsilons))
     generators = [torch.Generator().manual_seed(seed_of(seed, "purify")) for seed in seeds]
@@ -90,27 +93,29 @@ def train(
         loss = step_loss(setting, W, tuple(part[run_seed] for part in batch), now)
         optimizer.step()
         schedule.step()
-        if report is not None and (step + 1) % every == 0:
-            report(step + 1, setting.steps, float(loss.mean()))
+        if progress is not None and (step + 1) % every == 0:
+            progress(step + 1, setting.steps, float(loss.mean()))
     stacked = {name: torch.stack(values, 1) for name, values in curves.items()}
     run_seeds = tuple(seeds[index] for index in run_seed.tolist())
     return Trained(setting, W.detach(), M[run_seed], eps, run_seeds, start[run_seed], at, stacked)
 
 
-def _start(setting: Training, M: Tensor, generator: torch.Generator) -> Tensor:
+def _start(setting: SparseTraining, M: Tensor, generator: torch.Generator) -> Tensor:
     d, nodes = setting.data.d, setting.nodes
     if setting.init is None:
         return setting.theta * M @ built_network(d, nodes, setting.start_m, generator, "exact").dense()
     return setting.init / d**0.5 * torch.randn(d, nodes, generator=generator)
 
 
-def draw_batch(setting: Training, M: Tensor, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
+def draw_batch(
+    setting: SparseTraining, M: Tensor, generators: Sequence[torch.Generator]
+) -> tuple[Tensor, ...]:
     """One batch for each seed: (z, y), or (z, z', y) for the contrastive loss; leading dimension: seeds."""
     draws = [_draw(setting, M[index], generator) for index, generator in enumerate(generators)]
     return tuple(torch.stack(part) for part in zip(*draws, strict=True))
 
 
-def _draw(setting: Training, M: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+def _draw(setting: SparseTraining, M: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
     x = setting.data.features(setting.batch, generator)
     if setting.loss == "contrastive":
         z, similar, dissimilar = setting.data.views(x, M, generator)

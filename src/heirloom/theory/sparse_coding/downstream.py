@@ -10,11 +10,11 @@ from torch import Tensor
 
 from heirloom.runtime.errors import require
 from heirloom.runtime.randomness import seed_of
+from heirloom.theory.sparse_coding.attack import fgm
 from heirloom.theory.sparse_coding.model import SparseCoding, regression_targets
-from heirloom.theory.sparse_coding.network import Activation, activate
-from heirloom_recipes.sparse_coding.gradients import fgm
-from heirloom_recipes.sparse_coding.setting import AttackNorm
-from heirloom_recipes.sparse_coding.training import Trained
+from heirloom.theory.sparse_coding.network import Activation, TwoLayer, activate
+from heirloom.theory.sparse_coding.settings import AttackNorm
+from heirloom.theory.sparse_coding.training import Trained
 
 SIZE, RIDGE = (20_000, 8_000), 1e-6
 
@@ -30,10 +30,19 @@ class Downstream:
 
 @torch.no_grad()
 def downstream(
-    W: Tensor, b: Tensor, M: Tensor, data: SparseCoding, seeds: Sequence[int], epsilons: Sequence[float],
-    *, activation: Activation = "gate", sigma: float = 0.1, norm: AttackNorm = "L2", attack_steps: int = 1,
+    W: Tensor,
+    b: Tensor,
+    M: Tensor,
+    data: SparseCoding,
+    seeds: Sequence[int],
+    epsilons: Sequence[float],
+    *,
+    activation: Activation = "gate",
+    sigma: float = 0.1,
+    norm: AttackNorm = "L2",
+    attack_steps: int = 1,
     size: tuple[int, int] = SIZE,
-) -> Downstream:  # fmt: skip
+) -> Downstream:
     """Fit a head by least squares on a new task theta_i = +-U(.5, 1.5), then attack it on test data.
 
     Args:
@@ -53,9 +62,8 @@ def downstream(
             y = regression_targets(x, theta, sigma, generator)
             parts.append((data.observe(x, M[index], generator), y))
         head = ridge_head(activate(parts[0][0] @ W[index], b[index], activation)[0], parts[0][1])
-        base, gap = attacked_losses(
-            W[index], b[index], head, parts[1], epsilons, activation, norm, attack_steps
-        )
+        network = TwoLayer(W[index], b[index], head, activation)
+        base, gap = attacked_losses(network, parts[1], epsilons, norm, attack_steps)
         clean.append(base)
         gaps.append(gap)
     return Downstream(tuple(epsilons), torch.tensor(clean), torch.tensor(gaps))
@@ -67,9 +75,17 @@ def downstream_of(
     """:func:`downstream` of trained networks, attacked in the norm they were trained with."""
     setting = trained.setting
     return downstream(
-        trained.W, trained.b, trained.M, setting.data, trained.seeds, epsilons,
-        activation=setting.activation, norm=setting.norm, attack_steps=attack_steps, size=size,
-    )  # fmt: skip
+        trained.W,
+        trained.b,
+        trained.M,
+        setting.data,
+        trained.seeds,
+        epsilons,
+        activation=setting.activation,
+        norm=setting.norm,
+        attack_steps=attack_steps,
+        size=size,
+    )
 
 
 def ridge_head(features: Tensor, y: Tensor) -> Tensor:
@@ -81,14 +97,14 @@ def ridge_head(features: Tensor, y: Tensor) -> Tensor:
 
 
 def attacked_losses(
-    W: Tensor, b: Tensor, head: Tensor, data: tuple[Tensor, Tensor], epsilons: Sequence[float],
-    activation: Activation, norm: AttackNorm, steps: int,
-) -> tuple[float, list[float]]:  # fmt: skip
-    """The mean square loss of one network, and what each eps adds to it."""
+    network: TwoLayer, data: tuple[Tensor, Tensor], epsilons: Sequence[float], norm: AttackNorm, steps: int
+) -> tuple[float, list[float]]:
+    """The mean square loss of one network on ``data`` (z, y), and what each eps adds to it."""
     z, y = data
+    W, b, head = network.W, network.b, network.a
 
     def residual(point: Tensor) -> tuple[Tensor, Tensor]:
-        value, slope = activate(point @ W, b, activation)
+        value, slope = activate(point @ W, b, network.activation)
         return value @ head - y, slope
 
     def gradient(point: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ Attacked = Literal["all", "similar", "dissimilar"]
 
 
 @dataclass(frozen=True)
-class Training:
+class SparseTraining:
     """One way to train, for all eps and seeds.
 
     Args:

@@ -1,47 +1,36 @@
-"""Training and downstream heads: closed-form gradients against autograd, batches against single runs."""
+"""Training: closed-form gradients against autograd, batches against single runs."""
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from heirloom import InputError
-from heirloom.theory.sparse_coding.model import SparseCoding
-from heirloom_recipes.sparse_coding import downstream as heads
-from heirloom_recipes.sparse_coding.cases import CASES, Case
-from heirloom_recipes.sparse_coding.figure_4 import Setting
-from heirloom_recipes.sparse_coding.gradients import (
-    contrastive_delta,
+from heirloom.theory.sparse_coding.attack import contrastive_delta, fgm
+from heirloom.theory.sparse_coding.losses import (
     contrastive_score,
-    contrastive_step,
-    fgm,
     intercepts,
     output_layer,
     supervised_gradient,
-    supervised_step,
 )
-from heirloom_recipes.sparse_coding.inherit import inherit, mixture
-from heirloom_recipes.sparse_coding.intervals import interval, spearman
-from heirloom_recipes.sparse_coding.lemma import lemma
-from heirloom_recipes.sparse_coding.purify import arranged, purify
-from heirloom_recipes.sparse_coding.setting import Training
-from heirloom_recipes.sparse_coding.tables import verdict
-from heirloom_recipes.sparse_coding.training import draw_batch, train
+from heirloom.theory.sparse_coding.model import SparseCoding
+from heirloom.theory.sparse_coding.settings import SparseTraining
+from heirloom.theory.sparse_coding.steps import contrastive_step, supervised_step
+from heirloom.theory.sparse_coding.training import draw_batch, train
 
 DATA = SparseCoding(d=12, k=2, zeta=0.05)
-SMALL = Training(data=DATA, nodes=30, steps=12, batch=40, init=0.3)
+SMALL = SparseTraining(data=DATA, nodes=30, steps=12, batch=40, init=0.3)
 
 
-def batch_of(setting: Training, runs: int = 2):
+def batch_of(setting: SparseTraining, runs: int = 2):
     generators = [torch.Generator().manual_seed(seed) for seed in range(runs)]
     M = torch.stack([torch.eye(setting.data.d)] * runs)
     W = torch.stack([torch.randn(setting.data.d, setting.nodes, generator=g) for g in generators])
     return W, draw_batch(setting, M, generators)
 
 
-def straight(setting: Training, W, z, y):
+def straight(setting: SparseTraining, W, z, y):
     """Loss of each example as one would write it down, gates by torch.where."""
     b = setting.c_b * W.detach().norm(dim=0)
     v = z @ W
@@ -151,7 +140,7 @@ def test_clean_steps_delay_the_attack() -> None:
 
 def test_adversarial_training_purifies_and_clean_training_does_not() -> None:
     """400 of the 2500 steps suffice: top-1 .15 against .65, spread over seeds .01."""
-    found = train(Training(steps=400), (0.0, 0.3), (0,))
+    found = train(SparseTraining(steps=400), (0.0, 0.3), (0,))
     top_1 = found.purity()["top_1"]
     assert top_1[0] < 0.25
     assert top_1[1] > 0.5
@@ -171,107 +160,6 @@ def test_a_built_start_is_an_optimum_of_the_clean_loss() -> None:
     U = found.M.mT @ found.start
     assert torch.allclose(U.sum(2), torch.ones(1, 12), atol=1e-5)
     assert torch.all((U.abs() > 1e-4).sum(1) == 2)
-
-
-def test_the_head_is_least_squares() -> None:
-    generator = torch.Generator().manual_seed(0)
-    features, y = torch.randn(200, 9, generator=generator), torch.randn(200, generator=generator)
-    expected = np.linalg.lstsq(features.numpy(), y.numpy(), rcond=None)[0]
-    assert np.allclose(heads.ridge_head(features, y).numpy(), expected, atol=1e-4)
-
-
-def built(share: float, count: int = 3):
-    generators = [torch.Generator().manual_seed(seed) for seed in range(count)]
-    U = torch.stack([mixture(12, 36, share, generator) for generator in generators])
-    M = torch.eye(12).expand(count, 12, 12)
-    return heads.downstream(
-        U, intercepts(U, 0.03), M, DATA, range(count), (0.05, 0.1, 0.3), size=(2000, 1000)
-    )
-
-
-def test_gap_of_pure_nodes_is_the_closed_form_and_below_mixed_ones() -> None:
-    """Square loss: L_eps - L_0 = E[2 eps |r| |theta_X| + (eps |theta_X|)^2] up to gates that flip."""
-    pure, mixed = built(1.0), built(0.0)
-    assert torch.all(pure.gap[:, 1:] > pure.gap[:, :-1])
-    assert torch.all(pure.gap[:, -1] < mixed.gap[:, -1])
-    # E theta_i^2 = 13/12, E number active = k = 2, E|r| = sigma sqrt(2/pi), sigma = .1
-    bound = 0.3**2 * 2 * 13 / 12
-    assert 0.5 * bound < float(pure.gap[:, -1].mean()) < 2.5 * bound
-
-
-def test_mixture_has_the_share_asked_for() -> None:
-    U = mixture(12, 40, 0.25, torch.Generator().manual_seed(0), mixed=4)
-    counts = (U != 0).sum(0)
-    assert (counts == 1).sum() == 10
-    assert (counts == 4).sum() == 30
-    assert torch.allclose(U.norm(dim=0), torch.ones(40))
-
-
-def test_inherit_rows() -> None:
-    found = inherit(SMALL, (0, 1), 2, epsilons=(0.0, 0.2), size=(300, 100))
-    rows = found.rows()
-    trained = [row for row in rows if row["networks"] == "trained" and "pretrain" in row]
-    assert [row["pretrain"] for row in trained] == ["eps 0", "eps 0.2", "clean first, then eps 0.2"]
-    assert all(row["gap_0.3"]["n"] == 2 for row in trained)
-    built_rows = [row for row in rows if row["networks"] == "built" and "pretrain" in row]
-    assert [row["pure"].value for row in built_rows] == pytest.approx(
-        [0, 0.1, 0.25, 0.5, 0.75, 0.9, 1], abs=0.05
-    )
-    assert {row["rank_correlation_with"] for row in rows if "rank_correlation_with" in row} >= {
-        "top_1",
-        "hoyer",
-    }
-
-
-def test_purify_rows_pair_each_seed_with_its_clean_run() -> None:
-    found = purify(Case("small", SMALL, (0.0, 0.2)), (0, 1, 2), size=(300, 100))
-    clean, attacked = found.rows()
-    assert clean["train_eps"] == 0
-    assert "change" not in clean
-    expected = found.figures["top_1"][3:] - found.figures["top_1"][:3]
-    assert attacked["change"]["top_1"]["value"] == pytest.approx(expected.mean().item())
-    assert attacked["purifies"] in ("yes", "not shown", "reversed")
-    drawing = found.drawing()
-    assert sum(drawing["histogram"][0]) == pytest.approx(1)
-    assert drawing["U"][1].startswith("data:image/png")
-    shown = arranged(found.trained.U()[0])
-    assert shown.shape == (12, 30)
-    assert torch.allclose(shown.amax(0), torch.ones(30))
-    assert torch.all(shown.argmax(0).diff() >= 0)
-
-
-def test_verdicts_need_an_interval_off_zero() -> None:
-    assert verdict({"low": 0.1, "high": 0.2}, up=True) == "yes"
-    assert verdict({"low": -0.1, "high": 0.2}, up=True) == "not shown"
-    assert verdict({"low": 0.1, "high": 0.2}, up=False) == "reversed"
-    assert verdict({"low": None, "high": None}, up=True) == "not shown"
-
-
-def test_intervals() -> None:
-    found = interval([1.0, 2.0, 3.0])
-    # Student's t with 2 degrees of freedom: 4.3027 standard errors
-    assert found["high"] - found["value"] == pytest.approx(4.30265 / 3**0.5, rel=1e-4)
-    assert interval([1.0])["low"] is None
-    ranked = spearman(torch.arange(30.0), -(torch.arange(30.0) ** 3))
-    assert ranked["value"] == pytest.approx(-1)
-    assert ranked["low"] == pytest.approx(-1)
-
-
-def test_lemma_on_small_networks() -> None:
-    found = lemma(Setting(d=60, k=3, nodes=600, ms=(1, 2, 5)), 40, seed=0)
-    rows = {(row["kind"], row["m"]): row for row in found.rows()}
-    assert rows["exact", 1]["middle"].value == pytest.approx(rows["exact", 1]["lower"].value, rel=1e-6)
-    assert rows["grouped", 5]["middle"].value > rows["random", 5]["middle"].value
-    assert found.slopes()["grouped"] > found.slopes()["exact"]
-
-
-def test_cases_cover_what_the_paper_asks() -> None:
-    seen = {case.setting.loss for case in CASES}
-    assert seen == {"square", "absolute", "logistic", "contrastive"}
-    assert {case.setting.activation for case in CASES} == {"gate", "relu", "tanh", "gelu", "silu"}
-    assert {case.setting.norm for case in CASES} == {"L2", "Linf"}
-    assert {case.setting.attacked for case in CASES} == {"all", "similar", "dissimilar"}
-    assert len({case.name for case in CASES}) == len(CASES)
 
 
 @pytest.mark.parametrize("change", [{"loss": "hinge"}, {"norm": "L1"}, {"steps": 0}, {"clean_steps": 13}])

@@ -6,13 +6,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from heirloom import InputError
+from heirloom.theory.patches.curves import Curves, clean_correct, detect_phases, robust_correct
 from heirloom.theory.patches.model import PatchDistribution, sample_patches
 from heirloom.theory.patches.network import PatchCNN
-from heirloom_recipes.patches.curves import Curves, clean_correct, detect_phases, robust_correct
-from heirloom_recipes.patches.descent import (
+from heirloom.theory.patches.training import (
     OBJECTIVES,
     Batch,
-    Training,
+    PatchTraining,
     initial_networks,
     population_batch,
     sampled_batches,
@@ -23,7 +23,7 @@ from heirloom_recipes.patches.phases import noiseless_run, noisy_run
 NOISELESS = PatchDistribution(patches=40, dimension=10, jitter=0, noise=0)
 
 
-def straight_line(weight: Tensor, x: Tensor, y: Tensor, training: Training) -> Tensor:
+def straight_line(weight: Tensor, x: Tensor, y: Tensor, training: PatchTraining) -> Tensor:
     """Sections 2.4 and 2.5 as they are written, one point set, all P patches, autograd."""
     network = PatchCNN(weight, rho=float(training.rho), q=training.q)
     for _ in range(training.steps):
@@ -50,7 +50,7 @@ def straight_line(weight: Tensor, x: Tensor, y: Tensor, training: Training) -> T
 @pytest.mark.parametrize("objective", ["none", *OBJECTIVES])
 def test_both_engines_are_the_straight_line_loop_at_zero_noise(objective: str) -> None:
     """The condensed population, the full samples and the oracle agree to 1e-5 after 120 steps."""
-    training = Training(objective, 120, filters=6, ascent_step=8000.0, deviation=0.3)
+    training = PatchTraining(objective, 120, filters=6, ascent_step=8000.0, deviation=0.3)
     seeds = [0, 1]
     start = initial_networks(NOISELESS, training, seeds).double()
     batch = population_batch(NOISELESS, 2)
@@ -67,7 +67,7 @@ def test_both_engines_are_the_straight_line_loop_at_zero_noise(objective: str) -
 
 def test_the_noisy_engine_is_the_straight_line_loop_too() -> None:
     distribution = PatchDistribution(patches=30)
-    training = Training("margin", 60, filters=6, ascent_step=8000.0, deviation=0.3)
+    training = PatchTraining("margin", 60, filters=6, ascent_step=8000.0, deviation=0.3)
     start = initial_networks(distribution, training, [3]).double()
     sample = sample_patches(distribution, 12, torch.Generator().manual_seed(1), balanced=False)
     batch = Batch(sample.x[None].double(), sample.y, torch.ones(1, 30).double(), 5)
@@ -81,17 +81,17 @@ def _double(batch: Batch) -> Batch:
 
 def test_networks_trained_together_are_those_trained_alone() -> None:
     seeds, eps = [0, 1, 2], torch.tensor([0.4, 0.5, 0.6])[:, None, None]
-    together = Training("margin", 40, eps=eps, rho=torch.tensor([5.0, 20.0, 40.0])[:, None, None])
+    together = PatchTraining("margin", 40, eps=eps, rho=torch.tensor([5.0, 20.0, 40.0])[:, None, None])
     start = initial_networks(NOISELESS, together, seeds)
     found = train_networks(start, population_batch(NOISELESS, 3), together)
     for run, (radius, rho) in enumerate([(0.4, 5.0), (0.5, 20.0), (0.6, 40.0)]):
-        alone = Training("margin", 40, eps=radius, rho=rho)
+        alone = PatchTraining("margin", 40, eps=radius, rho=rho)
         expected = train_networks(start[run : run + 1], population_batch(NOISELESS, 1), alone)
         assert torch.allclose(found[run], expected[0], atol=1e-4)
 
 
 def test_ties_are_errors() -> None:
-    batch, training = population_batch(NOISELESS, 1), Training()
+    batch, training = population_batch(NOISELESS, 1), PatchTraining()
     blank = torch.zeros(1, 5, 2, 10)
     assert not clean_correct(blank, batch, training).any()
     assert not robust_correct(blank, batch, training).any()
@@ -122,7 +122,7 @@ def test_the_rule_that_finds_the_phases() -> None:
 def test_both_engines_agree_at_the_default_setting(objective: str, steps: int, within: float) -> None:
     """Beyond step 240 the margin's target flips between ties and rounding grows (docs/patches.md)."""
     distribution = PatchDistribution(dimension=10, jitter=0, noise=0)
-    training = Training(objective, steps)
+    training = PatchTraining(objective, steps)
     start = initial_networks(distribution, training, [0]).double()
     condensed = train_networks(start, _double(population_batch(distribution, 1)), training)
     (full,) = sampled_batches(distribution, (5,), torch.Generator().manual_seed(0))
@@ -135,18 +135,18 @@ def test_twenty_seeds_without_noise_show_both_trainings() -> None:
     (docs/patches.md); these 20 are fixed."""
     seeds = list(range(20))
     distribution = PatchDistribution(dimension=10, jitter=0, noise=0)
-    standard = noiseless_run(Training("none", 300), seeds, distribution, every=50)
+    standard = noiseless_run(PatchTraining("none", 300), seeds, distribution, every=50)
     assert (standard.curves.clean[-1] == 1).all()
     assert standard.curves.robust[-1].mean() < 0.1
-    adversarial = noiseless_run(Training("margin", 1200), seeds, distribution, every=10)
+    adversarial = noiseless_run(PatchTraining("margin", 1200), seeds, distribution, every=10)
     assert int(adversarial.ends_robust.sum()) >= 18
     assert sum(phases.in_order for phases in adversarial.phases) >= 16
 
 
 @pytest.mark.slow
 def test_noisy_data_show_both_trainings() -> None:
-    standard = noisy_run(Training("none", 300), [0], every=100)
-    adversarial = noisy_run(Training("margin", 700), [0], every=50)
+    standard = noisy_run(PatchTraining("none", 300), [0], every=100)
+    adversarial = noisy_run(PatchTraining("margin", 700), [0], every=50)
     assert standard.curves.clean[-1] == 1
     assert standard.curves.robust[-1] == 0
     assert adversarial.curves.robust[-1] >= 0.95
@@ -156,12 +156,15 @@ def test_noisy_data_show_both_trainings() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"objective": "loss"}, "objective must be one of none, margin, cross-entropy, true-score, but loss came"),
+        (
+            {"objective": "loss"},
+            "objective must be one of none, margin, cross-entropy, true-score, but loss came",
+        ),
         ({"steps": 0}, "steps must be at least 1"),
         ({"eps": 0.0}, "eps must be above 0"),
         ({"rho": -1.0}, "rho must be above 0"),
     ],
-)  # fmt: skip
+)
 def test_impossible_trainings_are_refused(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        Training(**wrong)  # type: ignore[arg-type]
+        PatchTraining(**wrong)  # type: ignore[arg-type]
