@@ -46,18 +46,23 @@ def compare(name: str, threat: Threat) -> dict[str, object]:
         theirs = model(attack.run_standard_evaluation(x, y, batch_size=300)[0]).argmax(1) == y
     ended = time.process_time()
     return {
-        "network": name, "threat": str(threat), "n": len(x),
+        "network": name,
+        "threat": str(threat),
+        "n": len(x),
         "clean": round(float((model(x).argmax(1) == y).double().mean()), 4),
         "heirloom": round(float(ours.double().mean()), 4),
         "pyautoattack": round(float(theirs.double().mean()), 4),
         "agreement": round(float((ours == theirs).double().mean()), 4),
-        "ours alone robust": int((ours & ~theirs).sum()), "theirs alone robust": int((theirs & ~ours).sum()),
+        "ours alone robust": int((ours & ~theirs).sum()),
+        "theirs alone robust": int((theirs & ~ours).sum()),
         "bf16": round(float(low.double().mean()), 4),
         "bf16 agrees with theirs": round(float((low == theirs).double().mean()), 4),
-        "bf16 alone robust": int((low & ~theirs).sum()), "theirs alone robust against bf16": int((theirs & ~low).sum()),
-        "cpu ours": round(between - used, 1), "cpu bf16": round(before - between, 1),
+        "bf16 alone robust": int((low & ~theirs).sum()),
+        "theirs alone robust against bf16": int((theirs & ~low).sum()),
+        "cpu ours": round(between - used, 1),
+        "cpu bf16": round(before - between, 1),
         "cpu theirs": round(ended - before, 1),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -29,9 +29,16 @@ class ViTMAEPipeline(nn.Module):
         from transformers import ViTMAEConfig, ViTMAEModel
 
         config = ViTMAEConfig(
-            image_size=32, patch_size=4, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
-            intermediate_size=2 * width, mask_ratio=0.0, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-        )  # fmt: skip
+            image_size=32,
+            patch_size=4,
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=2 * width,
+            mask_ratio=0.0,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
         self.encoder = ViTMAEModel(config)
         self.head = nn.Linear(config.hidden_size, 10)
         # without fixed noise the model shuffles its tokens at random, in eval mode too

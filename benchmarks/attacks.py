@@ -54,9 +54,13 @@ def main() -> None:
     x, y = correct_examples(model, data.test, options.examples, device)
     threat = Threat("Linf", parse_eps(options.eps))
     settings = {
-        "network": options.network, "attack": options.attack, "examples": len(x), "threat": str(threat),
-        "data": "cifar10 test, correctly classified", "threads": options.threads,
-    }  # fmt: skip
+        "network": options.network,
+        "attack": options.attack,
+        "examples": len(x),
+        "threat": str(threat),
+        "data": "cifar10 test, correctly classified",
+        "threads": options.threads,
+    }
     for repeat, rows in enumerate(measure(model, x, y, threat, options), start=1):
         settings |= {"repeats": repeat, "load": [round(value, 1) for value in os.getloadavg()]}
         result = watch.summary(seed=1, rows=rows, device=options.device, settings=settings)
@@ -198,9 +202,15 @@ def ours(attack: Attack | str, dtype: torch.dtype | None) -> Contender:
 
     def run(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int) -> Tensor:
         return evaluate(
-            model, (x.cpu(), y.cpu()), threat, [attack], batch_size=len(x), seed=seed, device=x.device,
+            model,
+            (x.cpu(), y.cpu()),
+            threat,
+            [attack],
+            batch_size=len(x),
+            seed=seed,
+            device=x.device,
             attack_dtype=dtype,
-        ).x_adv.to(x.device)  # fmt: skip
+        ).x_adv.to(x.device)
 
     return run
 
@@ -228,13 +238,22 @@ def art_pgd(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int) -
 
     numpy.random.seed(seed)
     classifier = PyTorchClassifier(
-        model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), 10, clip_values=(0, 1),
+        model,
+        nn.CrossEntropyLoss(),
+        tuple(x.shape[1:]),
+        10,
+        clip_values=(0, 1),
         device_type="gpu" if x.is_cuda else "cpu",
-    )  # fmt: skip
+    )
     attack = ProjectedGradientDescentPyTorch(
-        classifier, eps=threat.eps, eps_step=threat.eps / 4, max_iter=20, num_random_init=1,
-        batch_size=len(x), verbose=False,
-    )  # fmt: skip
+        classifier,
+        eps=threat.eps,
+        eps_step=threat.eps / 4,
+        max_iter=20,
+        num_random_init=1,
+        batch_size=len(x),
+        verbose=False,
+    )
     return torch.from_numpy(attack.generate(x.cpu().numpy(), y.cpu().numpy())).to(x.device)
 
 

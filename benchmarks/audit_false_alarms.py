@@ -56,9 +56,11 @@ def main() -> None:
     low, high = interval(audits - alarms, audits)
     total = {"audits": audits, "alarms": alarms, "silent": {"low": low, "high": high}}
     stopwatch.summary(
-        seed=0, rows=rows, details=total,
+        seed=0,
+        rows=rows,
+        details=total,
         settings={"data": arguments.data, "examples": arguments.examples, "epochs": arguments.epochs},
-    ).write(arguments.out / "summary.json")  # fmt: skip
+    ).write(arguments.out / "summary.json")
     print(total)
 
 

@@ -75,9 +75,11 @@ def measure(arguments: argparse.Namespace) -> None:
         details[name] = found
         print(name, {k: v["value"] if isinstance(v, dict) else v for k, v in row.items()}, flush=True)
     summary = stopwatch.summary(
-        seed=arguments.seed, rows=rows, details={"audits": details},
+        seed=arguments.seed,
+        rows=rows,
+        details={"audits": details},
         settings={"data": "digits", "examples": len(labels), "threat": str(broken.THREAT), "draws": DRAWS},
-    )  # fmt: skip
+    )
     summary.write(arguments.out / "summary.json")
     render(summary, None)
 
@@ -133,10 +135,19 @@ def autoattack(model: nn.Module, x: Tensor, y: Tensor, seed: int) -> tuple[Tenso
 def adaptive(model: nn.Module, stand_in: nn.Module, x: Tensor, y: Tensor, seed: int) -> Tensor:
     """Of the images that each adaptive attack finds, the one with the lowest score."""
     found = [
-        pgd(stand_in, x, y, broken.THREAT, loss=loss, steps=100, restarts=2, until=None,
-            generator=generator_of(seed, loss.__name__))
+        pgd(
+            stand_in,
+            x,
+            y,
+            broken.THREAT,
+            loss=loss,
+            steps=100,
+            restarts=2,
+            until=None,
+            generator=generator_of(seed, loss.__name__),
+        )
         for loss in (cross_entropy, margin)
-    ]  # fmt: skip
+    ]
     found.append(square(model, x, y, broken.THREAT, queries=1000, generator=generator_of(seed, "square")))
     scores = torch.stack([score(model, images, y) for images in found])
     best = scores.argmin(0)

@@ -55,12 +55,15 @@ def measure(name: str, images: int, repeats: int, device: str) -> list[dict[str,
     cost = {key: 1e3 * statistics.median(values[1:]) / images for key, values in spent.items()}
     return [
         {
-            "network": name, "form": form, "pass": kind, "ms": round(cost[form, kind], 3),
+            "network": name,
+            "form": form,
+            "pass": kind,
+            "ms": round(cost[form, kind], 3),
             "times as fast": round(cost["float32", kind] / cost[form, kind], 2),
         }
         for kind in ("forward", "forward and backward")
         for form in forms
-    ]  # fmt: skip
+    ]
 
 
 @torch.no_grad()

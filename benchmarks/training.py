@@ -106,11 +106,14 @@ def compare(network: str, batch_size: int, repeats: int, device: str, compiled: 
                 seconds[name].append(spent)
     clock, processor = (_rates(seconds, batch_size, kind) for kind in (0, 1))
     row: dict[str, Any] = {
-        "network": network, "batch_size": batch_size, "attack": f"pgd-{STEPS}", "repeats": repeats,
+        "network": network,
+        "batch_size": batch_size,
+        "attack": f"pgd-{STEPS}",
+        "repeats": repeats,
         "images_per_second": clock,
         "speed_up": {name: round(clock[name] / clock["straightforward"], 3) for name in clock},
         "speed_up_range": {name: _range(seconds["straightforward"], seconds[name]) for name in clock},
-    }  # fmt: skip
+    }
     if device == "cpu":
         row["images_per_processor_second"] = processor
         row["speed_up_processor_time"] = {
@@ -155,13 +158,16 @@ def main() -> None:
         ["network", "loop", "images per second", "speed-up", "range over pairs"],
         [
             [
-                row["network"], name, row["images_per_second"][name], f"{row['speed_up'][name]:.2f}x",
+                row["network"],
+                name,
+                row["images_per_second"][name],
+                f"{row['speed_up'][name]:.2f}x",
                 "{:.2f} to {:.2f}".format(*row["speed_up_range"][name]),
             ]
             for row in rows
             for name in CONTENDERS
         ],
-    )  # fmt: skip
+    )
     print(chosen.out)
 
 

@@ -68,12 +68,12 @@ def test_parse_eps(text: str, value: float) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "eight", "8/0", "nan", "inf", "", "8/255/2"])
 def test_parse_eps_rejects(text: str) -> None:
-    with pytest.raises(InputError, match="--eps must be a number above 0"):
+    with pytest.raises(InputError, match="eps must be a number above 0"):
         parse_eps(text)
 
 
 def test_threat_rejects_an_unknown_norm_and_eps_zero() -> None:
-    with pytest.raises(InputError, match="norm must be one of Linf, L2, L1, but l3 came"):
+    with pytest.raises(InputError, match="norm must be one of Linf, L2, L1, got l3"):
         Threat("l3", 0.1)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="eps must be a number above 0"):
         Threat("Linf", 0.0)

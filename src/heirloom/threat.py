@@ -142,7 +142,7 @@ def parse_eps(text: str) -> float:
         eps = float(numerator) / (float(denominator) if slash else 1.0)
     except (ValueError, ZeroDivisionError):
         eps = float("nan")
-    require(0 < eps < float("inf"), "--eps", "a number above 0 such as 8/255 or 0.03", text)
+    require(0 < eps < float("inf"), "eps", "a number above 0 such as 8/255 or 0.03", text)
     return eps
 
 
@@ -158,7 +158,7 @@ def check_images(x: Tensor, argument: str = "images") -> None:
     require(x.ndim == 4 and x.numel() > 0, argument, "a tensor of shape (N, C, H, W)", tuple(x.shape))
     require(x.is_floating_point(), argument, "float pixels in [0, 1]", x.dtype)
     if not bool(torch.isfinite(x).all()):
-        raise InputError(f"{argument} must be pixels in [0, 1], but NaN or infinite values came.")
+        raise InputError(argument, "pixels in [0, 1]", "NaN or infinite values")
     low, high = x.min().item(), x.max().item()
     require(low >= 0 and high <= 1, argument, "pixels in [0, 1]", f"[{low:.4g}, {high:.4g}]")
 

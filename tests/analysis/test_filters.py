@@ -72,9 +72,12 @@ def test_ranges_and_invariance_to_scale(seed: int, scale: float, channels: int, 
     filters = draw(seed, 4, channels, side)
     places = side * side
     ranges = {
-        "colour_count": (1, places), "colour_rank": (1, channels), "energy_concentration": (0, 1),
-        "spatial_concentration": (-1 - 1e-9 - 2, 1), "hoyer": (0, 1),
-    }  # fmt: skip
+        "colour_count": (1, places),
+        "colour_rank": (1, channels),
+        "energy_concentration": (0, 1),
+        "spatial_concentration": (-1 - 1e-9 - 2, 1),
+        "hoyer": (0, 1),
+    }
     for name, measure in f.MEASURES.items():
         values = measure(filters)
         assert values.shape == (4,)

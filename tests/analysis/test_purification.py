@@ -95,7 +95,7 @@ def test_channels_measure_colours() -> None:
 @pytest.mark.parametrize(
     ("layer", "said"),
     [
-        (nn.ReLU(), "layer must be a weight or a linear or convolutional module, but ReLU came"),
+        (nn.ReLU(), "layer must be a weight or a linear or convolutional module, got ReLU"),
         (torch.zeros(3), "layer must be a weight of shape"),
         (torch.full((2, 2), float("nan")), "layer must be finite weights"),
         (torch.ones(4, 1), "at least 2 features"),

@@ -174,9 +174,11 @@ def _distance_to(A: np.ndarray, limit: np.ndarray, x0: np.ndarray, d: int, norm:
         ]
     )
     found = linprog(
-        np.append(np.zeros(d), np.ones(entries)), rows, np.concatenate([limit, x0, -x0]),
+        np.append(np.zeros(d), np.ones(entries)),
+        rows,
+        np.concatenate([limit, x0, -x0]),
         bounds=[(0, 1)] * d + [(0, None)] * entries,
-    )  # fmt: skip
+    )
     if not found.success:
         return np.inf
     if norm != "L2":
@@ -184,10 +186,13 @@ def _distance_to(A: np.ndarray, limit: np.ndarray, x0: np.ndarray, d: int, norm:
     if found.fun / d**0.5 > bound:  # L1 / sqrt(d) bounds L2 from below
         return np.inf
     exact = minimize(
-        lambda z: np.sum((z - x0) ** 2), found.x[:d], jac=lambda z: 2 * (z - x0), method="SLSQP",
+        lambda z: np.sum((z - x0) ** 2),
+        found.x[:d],
+        jac=lambda z: 2 * (z - x0),
+        method="SLSQP",
         bounds=[(0, 1)] * d,
         constraints={"type": "ineq", "fun": lambda z: limit - A @ z, "jac": lambda z: -A},
-    )  # fmt: skip
+    )
     return float(np.sqrt(exact.fun)) if exact.success else float(np.linalg.norm(found.x[:d] - x0))
 
 

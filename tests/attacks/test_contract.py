@@ -160,7 +160,7 @@ def test_wrong_settings_are_one_sentence() -> None:
     model, x, y = network(3, 1, 3, 0), torch.rand(1, 1, 3, 3), torch.zeros(1, dtype=torch.long)
     threat = Threat("Linf", 0.1)
     for call, said in (
-        (lambda: apgd(model, x, y, threat, steps=0), "steps must be at least 1, but 0 came"),
+        (lambda: apgd(model, x, y, threat, steps=0), "steps must be at least 1, got 0"),
         (lambda: apgd(model, x, y, threat, eot=0), "eot must be at least 1"),
         (lambda: fab(model, x, y, threat, targets=0), "targets must be at least 1"),
         (lambda: square(model, x, y, threat, queries=0), "queries must be at least 1"),

@@ -120,7 +120,7 @@ def test_start_gets_each_examples_own_target() -> None:
 
 def test_targets_out_of_range_are_refused() -> None:
     x, y = images()
-    with pytest.raises(InputError, match="targets must be from 1 to classes - 1 = 2, but 3 came"):
+    with pytest.raises(InputError, match="targets must be from 1 to classes - 1 = 2, got 3"):
         multi_targeted(Lure(), x, y, EPS, targets=3)
 
 

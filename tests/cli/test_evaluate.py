@@ -99,9 +99,13 @@ def test_resume_of_a_finished_run_measures_nothing_again(tmp_path: Path) -> None
 def test_a_saved_defence_brings_its_own_threat_and_data(tmp_path: Path) -> None:
     encoder = load_encoder(EncoderSettings("tests.evaluation.subjects:features"))
     model = DefendedModel(
-        build_preprocessor("mlp", (1, 8, 8)), encoder, linear().layer,
-        image_shape=(1, 8, 8), classes=tuple("0123456789"), defence={"method": "cropd", "threat": "Linf 0.06"},
-    )  # fmt: skip
+        build_preprocessor("mlp", (1, 8, 8)),
+        encoder,
+        linear().layer,
+        image_shape=(1, 8, 8),
+        classes=tuple("0123456789"),
+        defence={"method": "cropd", "threat": "Linf 0.06"},
+    )
     model.save_pretrained(tmp_path)
     arguments = [str(tmp_path), "--trust-remote-code", "--limit", "40", "--attacks", "fgsm", "--no-audit"]
     assert run(*arguments) == 2  # no summary.json yet that names the data
@@ -132,33 +136,54 @@ def test_dtype_and_attack_dtype(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "evaluate needs a saved defence or --model, one of them, but neither came"),
+        ([], "evaluate needs a saved defence or --model, one of them, got neither"),
         (["somewhere", "--model", LINEAR], "but both came"),
         (["no-such-folder/x/y"], "the model must be an existing folder or a hub id"),
-        (["--model", "linear"], "--model must be a package.module:factory"),
-        (["--model", "tests.evaluation.subjects:nothing", "--data", "digits"], "--model must name an importable"),
-        (["--model", "tests.evaluation.subjects:not_a_module"], "returns an nn.Module, but str came"),
-        (["--model", LINEAR, "--out", "x"], "--data must be given with --model"),
-        (["--model", LINEAR, "--data", "digits"], "--out must be given with --model"),
-        (["--model", LINEAR, "--data", "digits", "--out", "x", "--eps", "0"], "--eps must be a number above 0"),
+        (["--model", "linear"], "model must be a package.module:factory"),
+        (
+            ["--model", "tests.evaluation.subjects:nothing", "--data", "digits"],
+            "--model must name an importable",
+        ),
+        (["--model", "tests.evaluation.subjects:not_a_module"], "returns an nn.Module, got str"),
+        (["--model", LINEAR, "--out", "x"], "data must be given with --model"),
+        (["--model", LINEAR, "--data", "digits"], "out must be given with --model"),
+        (["--model", LINEAR, "--data", "digits", "--out", "x", "--eps", "0"], "eps must be a number above 0"),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--norm", "L7"], "norm must be one of Linf"),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--attacks", "magic"], "attack must be"),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--limit", "0"], "limit must be at least 1"),
-        (["--model", LINEAR, "--data", "digits", "--out", "x", "--batch-size", "0"], "batch_size must be at least 1"),
-        (["--model", LINEAR, "--data", "digits", "--out", "x", "--seeds", "0"], "--seeds must be at least 1"),
-        (["--model", LINEAR, "--data", "digits", "--out", "x", "--dtype", "int8"], "--dtype must be one of"),
-        (["--model", LINEAR, "--data", "digits", "--out", "x", "--attack-dtype", "x"], "--attack-dtype must be one of"),
-        (["--model", LINEAR, "--data", "digits", "--out", "x", "--strict", "--no-audit"], "--strict must be used"),
-        (["--model", LINEAR, "--data", "digits", "--out", "x", "--device", "quantum"], "--device must be one of"),
-        (["--model", LINEAR, "--data", "digits", "--out", "x", "--audit-examples", "2"], "--audit-examples must"),
+        (
+            ["--model", LINEAR, "--data", "digits", "--out", "x", "--batch-size", "0"],
+            "batch_size must be at least 1",
+        ),
+        (["--model", LINEAR, "--data", "digits", "--out", "x", "--seeds", "0"], "seeds must be at least 1"),
+        (["--model", LINEAR, "--data", "digits", "--out", "x", "--dtype", "int8"], "dtype must be one of"),
+        (
+            ["--model", LINEAR, "--data", "digits", "--out", "x", "--attack-dtype", "x"],
+            "attack_dtype must be one of",
+        ),
+        (
+            ["--model", LINEAR, "--data", "digits", "--out", "x", "--strict", "--no-audit"],
+            "strict must be used",
+        ),
+        (
+            ["--model", LINEAR, "--data", "digits", "--out", "x", "--device", "quantum"],
+            "device must be one of",
+        ),
+        (
+            ["--model", LINEAR, "--data", "digits", "--out", "x", "--audit-examples", "2"],
+            "--audit-examples must",
+        ),
         (["--model", LINEAR, "--data", "no.npz", "--out", "x"], "no.npz does not exist"),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--against", "nowhere"], "nowhere"),
     ],
-)  # fmt: skip
+)
 def test_wrong_inputs_are_one_sentence_and_exit_2(
-    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(*arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]

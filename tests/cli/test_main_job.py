@@ -26,9 +26,27 @@ def test_help_is_fast() -> None:
 
 def test_defend_predict_report(foundation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    words = ["defend", "--model", str(foundation), "--data", "digits", "--eps", "0.1", "--epochs", "2",
-             "--limit", "200", "--limit-test", "30", "--attacks", "fgsm", "--head-epochs", "3",
-             "--out", str(out)]  # fmt: skip
+    words = [
+        "defend",
+        "--model",
+        str(foundation),
+        "--data",
+        "digits",
+        "--eps",
+        "0.1",
+        "--epochs",
+        "2",
+        "--limit",
+        "200",
+        "--limit-test",
+        "30",
+        "--attacks",
+        "fgsm",
+        "--head-epochs",
+        "3",
+        "--out",
+        str(out),
+    ]
     assert common.run(app, words) == 0
     printed = capsys.readouterr().out
     assert "identity" in printed

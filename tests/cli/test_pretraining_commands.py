@@ -10,9 +10,19 @@ from heirloom.cli import main
 
 FAST = ["--data", "digits", "--limit", "200", "--limit-test", "60", "--validation", "0.2"]
 PRETRAIN = [
-    "pretrain", *FAST, "--network", "resnet8-7x7", "--attack-steps", "1", "--clean-epochs", "1",
-    "--adversarial-epochs", "1", "--attacks", "pgd-2",
-]  # fmt: skip
+    "pretrain",
+    *FAST,
+    "--network",
+    "resnet8-7x7",
+    "--attack-steps",
+    "1",
+    "--clean-epochs",
+    "1",
+    "--adversarial-epochs",
+    "1",
+    "--attacks",
+    "pgd-2",
+]
 
 
 def run(*arguments: str) -> int:
@@ -56,9 +66,22 @@ def test_probe_measures_both_heads(
     encoders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = run(
-        "probe", "--encoder", str(encoders / "adversarial" / "encoder"), *FAST, "--adversarial", "--epochs", "3",
-        "--adversarial-epochs", "1", "--attack-steps", "1", "--attacks", "pgd-2,pgd-3", "--out", str(tmp_path),
-    )  # fmt: skip
+        "probe",
+        "--encoder",
+        str(encoders / "adversarial" / "encoder"),
+        *FAST,
+        "--adversarial",
+        "--epochs",
+        "3",
+        "--adversarial-epochs",
+        "1",
+        "--attack-steps",
+        "1",
+        "--attacks",
+        "pgd-2,pgd-3",
+        "--out",
+        str(tmp_path),
+    )
     assert code == 0
     rows = json.loads((tmp_path / "summary.json").read_text())["rows"]
     assert [row["downstream"] for row in rows] == ["clean", "adversarial"]
@@ -100,22 +123,25 @@ def test_reproduce_prints_ours_beside_the_papers(tmp_path: Path, capsys: pytest.
     ("arguments", "said"),
     [
         (["reproduce", "inheritance/table-9"], "RECIPE must be one of inheritance/table-1"),
-        (["reproduce", "inheritance/table-1", "--scale", "huge"], "--scale must be one of smoke"),
-        (["reproduce", "inheritance/table-1", "--data", "x"], "--data must be NAME=SOURCE"),
-        (["reproduce", "inheritance/table-1", "--method", "x"], "--method must be supervised or"),
-        (["reproduce", "inheritance/table-1", "--minutes", "0"], "--minutes must be above 0"),
-        ([*PRETRAIN, "--out", "x", "--method", "byol"], "--method must be one of"),
-        ([*PRETRAIN, "--out", "x", "--network", "alexnet"], "--network must be one of resnet18"),
-        ([*PRETRAIN, "--out", "x", "--eps", "0"], "--eps must be a number above 0"),
-        ([*PRETRAIN, "--out", "x", "--augmentation", "mixup"], "--augmentation must be one of"),
-        (["probe", "--encoder", "nowhere", *FAST, "--out", "x"], "--model must be a hub id"),
+        (["reproduce", "inheritance/table-1", "--scale", "huge"], "scale must be one of smoke"),
+        (["reproduce", "inheritance/table-1", "--data", "x"], "data must be NAME=SOURCE"),
+        (["reproduce", "inheritance/table-1", "--method", "x"], "method must be supervised or"),
+        (["reproduce", "inheritance/table-1", "--minutes", "0"], "minutes must be above 0"),
+        ([*PRETRAIN, "--out", "x", "--method", "byol"], "method must be one of"),
+        ([*PRETRAIN, "--out", "x", "--network", "alexnet"], "network must be one of resnet18"),
+        ([*PRETRAIN, "--out", "x", "--eps", "0"], "eps must be a number above 0"),
+        ([*PRETRAIN, "--out", "x", "--augmentation", "mixup"], "augmentation must be one of"),
+        (["probe", "--encoder", "nowhere", *FAST, "--out", "x"], "model must be a hub id"),
         (["inspect", "a", "b", "c", "--out", "x"], "encoders must be one or two"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_leaves_nothing(
-    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert run(*arguments) == 2

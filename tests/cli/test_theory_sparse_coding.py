@@ -53,13 +53,13 @@ def test_one_experiment_with_its_options(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("figure-4", "--m", "1,x"), "--m must be whole numbers"),
+        (("figure-4", "--m", "1,x"), "m must be whole numbers"),
         (("figure-4", "--gate", "wide"), "gate must be fitted or printed"),
         (("figure-4", "--noise", "pink"), "noise must be one of"),
         (("figure-4", "--eps", "0"), "eps must be above 0"),
         (("figure-4", "--nodes", "1001"), "H m must be a multiple of d"),
-        (("purify", "--cases", "nothing"), "--cases must be part of a case's name"),
-        (("purify", "--seeds", "0"), "--seeds must be at least 1"),
+        (("purify", "--cases", "nothing"), "cases must be part of a case's name"),
+        (("purify", "--seeds", "0"), "seeds must be at least 1"),
         (("--out", "x", "lemma"), "give --out after"),
     ],
 )

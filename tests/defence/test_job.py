@@ -101,9 +101,9 @@ def test_a_folder_in_use_and_other_settings_are_refused(
 ) -> None:
     encoder = load_encoder(EncoderSettings(str(foundation)))
     defend(encoder, small, _settings(compare=()), tmp_path)
-    with pytest.raises(InputError, match="--out must be a new folder, or --resume"):
+    with pytest.raises(InputError, match="out must be a new folder, or --resume"):
         defend(encoder, small, _settings(compare=()), tmp_path)
-    with pytest.raises(InputError, match="--resume needs the settings, model and data"):
+    with pytest.raises(InputError, match="resume must be of the run"):
         defend(encoder, small, _settings(compare=("noise",)), tmp_path, resume=True)
 
 
@@ -113,11 +113,36 @@ def test_killed_at_random_moments_and_resumed_the_numbers_are_the_same(
 ) -> None:
     def command(out: Path) -> list[str]:
         return [
-            sys.executable, "-m", "heirloom", "defend", "--model", str(foundation), "--data", "digits",
-            "--eps", "0.15", "--epochs", "30", "--batch-size", "64", "--head-epochs", "3", "--limit", "400",
-            "--limit-test", "40", "--attacks", "pgd-10", "--audit-examples", "0",
-            "--checkpoint-seconds", "0.05", "--resume", "--out", str(out),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "heirloom",
+            "defend",
+            "--model",
+            str(foundation),
+            "--data",
+            "digits",
+            "--eps",
+            "0.15",
+            "--epochs",
+            "30",
+            "--batch-size",
+            "64",
+            "--head-epochs",
+            "3",
+            "--limit",
+            "400",
+            "--limit-test",
+            "40",
+            "--attacks",
+            "pgd-10",
+            "--audit-examples",
+            "0",
+            "--checkpoint-seconds",
+            "0.05",
+            "--resume",
+            "--out",
+            str(out),
+        ]
 
     whole, cut, moments = tmp_path / "whole", tmp_path / "cut", random.Random(0)
     subprocess.run(command(whole), check=True, capture_output=True)

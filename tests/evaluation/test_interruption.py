@@ -27,9 +27,23 @@ ATTACKS = "fgsm,pgd-5,pgd-20"
 
 def arguments(out: Path) -> list[str]:
     return [
-        "evaluate", "--model", "tests.evaluation.subjects:slow_linear", "--data", "digits", "--eps", "0.06",
-        "--attacks", ATTACKS, "--limit", "160", "--batch-size", "16", "--no-audit", "--out", str(out),
-    ]  # fmt: skip
+        "evaluate",
+        "--model",
+        "tests.evaluation.subjects:slow_linear",
+        "--data",
+        "digits",
+        "--eps",
+        "0.06",
+        "--attacks",
+        ATTACKS,
+        "--limit",
+        "160",
+        "--batch-size",
+        "16",
+        "--no-audit",
+        "--out",
+        str(out),
+    ]
 
 
 def environment() -> dict[str, str]:
@@ -48,9 +62,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole")
     test = load_images("digits", limit_test=160).test
     evaluate(
-        linear(), (test.images, test.labels), Threat("Linf", 0.06), ATTACKS.split(","),
-        batch_size=16, folder=out / "verdicts" / "seed-0",
-    )  # fmt: skip
+        linear(),
+        (test.images, test.labels),
+        Threat("Linf", 0.06),
+        ATTACKS.split(","),
+        batch_size=16,
+        folder=out / "verdicts" / "seed-0",
+    )
     return out
 
 

@@ -251,9 +251,14 @@ def test_resume_refuses_another_runs_folder(
     threat = Threat("Linf", 0.061) if change == "eps" else THREAT
     with pytest.raises(InputError, match=f"--resume needs .* but .*{change}"):
         evaluate(
-            other, (images, labels[: len(images)]), threat, ["fgsm"],
-            seed=int(change == "seed"), folder=tmp_path, resume=True,
-        )  # fmt: skip
+            other,
+            (images, labels[: len(images)]),
+            threat,
+            ["fgsm"],
+            seed=int(change == "seed"),
+            folder=tmp_path,
+            resume=True,
+        )
 
 
 def test_wrong_inputs(model: nn.Module, data: tuple) -> None:

@@ -47,5 +47,5 @@ def test_an_adversarial_head_is_more_robust(digits: ImageSource) -> None:
 
 
 def test_labels_outside_the_classes_are_refused() -> None:
-    with pytest.raises(InputError, match="labels must be class indices from 0 to 1, but 0 to 2 came"):
+    with pytest.raises(InputError, match="labels must be class indices from 0 to 1, got 0 to 2"):
         train_head(torch.zeros(3, 2), torch.tensor([0, 1, 2]), 2)

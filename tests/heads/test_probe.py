@@ -99,9 +99,14 @@ def test_encoders_of_every_kind_can_be_probed(digits: LabelledImages, tmp_path: 
     from transformers import ViTConfig, ViTModel
 
     config = ViTConfig(
-        hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24, image_size=8,
-        patch_size=4, num_channels=1,
-    )  # fmt: skip
+        hidden_size=12,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=24,
+        image_size=8,
+        patch_size=4,
+        num_channels=1,
+    )
     ViTModel(config, add_pooling_layer=False).save_pretrained(tmp_path / "vit")
     save_backbone(tmp_path / "own", build_backbone(BackboneSettings("resnet8", 1, 8)))
     sources = (tmp_path / "vit", tmp_path / "own")
@@ -117,5 +122,5 @@ def test_an_encoder_that_cannot_take_the_images_is_one_sentence(digits: Labelled
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return nn.functional.conv2d(x, torch.ones(1, 3, 3, 3, device=x.device))
 
-    with pytest.raises(InputError, match=r"--encoder must be one for images of shape \(1, 8, 8\)"):
+    with pytest.raises(InputError, match=r"encoder must be one for images of shape \(1, 8, 8\)"):
         check_encoder(FrozenEncoder(Wrong(), EncoderSettings("wrong")), digits)

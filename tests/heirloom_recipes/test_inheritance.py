@@ -29,13 +29,21 @@ def test_tables_are_those_of_the_issue() -> None:
     where the text is absent."""
     figures = [(row.clean, row.robust) for row in TABLE_1]
     assert figures == [
-        (0.955, 0.001), (0.477, 0.109), (0.810, 0.495), (0.847, 0.429), (0.836, 0.484), (0.831, 0.393),
+        (0.955, 0.001),
+        (0.477, 0.109),
+        (0.810, 0.495),
+        (0.847, 0.429),
+        (0.836, 0.484),
+        (0.831, 0.393),
         (0.807, 0.462),
-    ]  # fmt: skip
+    ]
     assert [(row.clean, row.robust) for row in TABLE_4] == [(0.888, 0.024), (0.783, 0.363), (0.789, 0.401)]
     assert {name: len(rows) for name, rows in TABLES.items()} == {
-        "table-1": 7, "table-2": 13, "table-4": 3, "table-5": 10,
-    }  # fmt: skip
+        "table-1": 7,
+        "table-2": 13,
+        "table-4": 3,
+        "table-5": 10,
+    }
     assert len({row.name for rows in TABLES.values() for row in rows}) == 22
 
 
@@ -80,8 +88,11 @@ def test_every_scale_is_described(name: str) -> None:
     assert set(scale.networks) == {"3x3", "7x7"}
     assert (scale.supervised.training.mixed_precision == "bf16") == (name == "gpu")
     assert (scale.supervised.adversarial_epochs, scale.contrastive.adversarial_epochs) == {
-        "smoke": (1, 1), "small": (6, 3), "gpu": (30, 60), "paper": (200, 1200),
-    }[name]  # fmt: skip
+        "smoke": (1, 1),
+        "small": (6, 3),
+        "gpu": (30, 60),
+        "paper": (200, 1200),
+    }[name]
 
 
 def test_smoke_tables_share_their_work_and_stop_in_time(tmp_path: Path) -> None:
@@ -89,9 +100,10 @@ def test_smoke_tables_share_their_work_and_stop_in_time(tmp_path: Path) -> None:
         reproduce_table("table-4", "smoke", tmp_path, minutes=1e-9)
     first = reproduce_table("table-4", "smoke", tmp_path)
     assert [(row["pretrain"], row["downstream"]) for row in first.rows] == [
-        ("clean supervised", "clean"), ("adversarial supervised", "clean"),
+        ("clean supervised", "clean"),
+        ("adversarial supervised", "clean"),
         ("adversarial supervised", "adversarial"),
-    ]  # fmt: skip
+    ]
     for row in first.rows:
         assert row["clean"]["n"] == 60
         assert row["robust"]["value"] <= row["clean"]["value"]
@@ -101,7 +113,7 @@ def test_smoke_tables_share_their_work_and_stop_in_time(tmp_path: Path) -> None:
     assert not trained
     assert again.rows == first.rows
     assert again.seconds >= 0.5 * first.seconds  # what was spent before counts
-    with pytest.raises(InputError, match="--out must be a new folder or one of the same scale"):
+    with pytest.raises(InputError, match="out must be a new folder or one of the same scale"):
         reproduce_table("table-4", "smoke", tmp_path, seed=1)
-    with pytest.raises(InputError, match="--data must be NAME=SOURCE"):
+    with pytest.raises(InputError, match="data must be NAME=SOURCE"):
         reproduce_table("table-4", "smoke", tmp_path, sources={"imagenet": "x"})

@@ -12,9 +12,13 @@ from heirloom import InputError
 from heirloom.models.encoder import EncoderSettings, load_encoder
 
 SMALL: dict[str, Any] = {
-    "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
-    "image_size": 16, "patch_size": 4,
-}  # fmt: skip
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "image_size": 16,
+    "patch_size": 4,
+}
 
 
 def _configs() -> dict[str, Any]:
@@ -126,7 +130,7 @@ def test_a_checkpoint_without_normalisation_constants_is_not_guessed(
 ) -> None:
     for file in ("config.json", "model.safetensors"):
         (tmp_path / file).write_bytes((checkpoints["vit"] / file).read_bytes())
-    with pytest.raises(InputError, match=r"--normalisation must be given .*, but auto came"):
+    with pytest.raises(InputError, match=r"normalisation must be given .*, got auto"):
         load_encoder(EncoderSettings(str(tmp_path)))
     assert load_encoder(EncoderSettings(str(tmp_path), normalisation="imagenet")).mean[0, 0] == pytest.approx(
         0.485

@@ -58,7 +58,7 @@ def test_a_broken_folder_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must be a whole encoder, but its files do not fit"):
         load_backbone(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "network": "alexnet"}))
-    with pytest.raises(InputError, match="--network must be one of resnet18"):
+    with pytest.raises(InputError, match="network must be one of resnet18"):
         load_backbone(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="must be an encoder's description"):

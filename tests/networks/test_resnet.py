@@ -32,11 +32,15 @@ def test_block_equals_the_one_of_transformers() -> None:
     for mine, other in zip(
         (ours.conv1, ours.norm1, ours.conv2, ours.norm2, ours.shortcut[0], ours.shortcut[1]),  # type: ignore[index]
         (
-            theirs.layer[0].convolution, theirs.layer[0].normalization, theirs.layer[1].convolution,
-            theirs.layer[1].normalization, theirs.shortcut.convolution, theirs.shortcut.normalization,
+            theirs.layer[0].convolution,
+            theirs.layer[0].normalization,
+            theirs.layer[1].convolution,
+            theirs.layer[1].normalization,
+            theirs.shortcut.convolution,
+            theirs.shortcut.normalization,
         ),
         strict=True,
-    ):  # fmt: skip
+    ):
         mine.load_state_dict(other.state_dict())
     x = torch.randn(2, 3, 8, 8)
     assert torch.allclose(ours(x), theirs(x), atol=1e-6)

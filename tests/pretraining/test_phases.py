@@ -174,9 +174,7 @@ def test_selection_on_test_images_is_a_quirk_that_must_be_asked_for(
     digits: LabelledImages, tmp_path: Path
 ) -> None:
     quirk = replace(SETTINGS, select_on_test=True, adversarial_epochs=0)
-    with pytest.raises(
-        InputError, match="--select-on-test must be used with a data set that has test images"
-    ):
+    with pytest.raises(InputError, match="select_on_test must be used with a data set that has test images"):
         pretrain(digits, THREAT, quirk, tmp_path)
     test = digits.select(torch.arange(10))
     made = pretrain(digits, THREAT, quirk, tmp_path, test=test)
@@ -196,7 +194,7 @@ def test_an_adversarial_run_can_take_over_a_clean_phase(digits: LabelledImages, 
     assert_equal(weights(tmp_path / "taken"), weights(tmp_path / "whole"))
     take_over_clean_phase(tmp_path / "clean", tmp_path / "other")
     other = replace(both, training=replace(both.training, learning_rate=0.01))
-    with pytest.raises(InputError, match="--resume needs the settings"):
+    with pytest.raises(InputError, match="resume must be of the run"):
         pretrain(digits, THREAT, other, tmp_path / "other", resume=True)
 
 
@@ -204,7 +202,7 @@ def test_a_batch_that_processes_cannot_share_leaves_nothing_behind(
     digits: LabelledImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(InputError, match="--batch-size must be a multiple of the 3 processes, but 64 came"):
+    with pytest.raises(InputError, match="batch_size must be a multiple of the 3 processes, got 64"):
         pretrain(digits, THREAT, SETTINGS, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -212,7 +210,7 @@ def test_a_batch_that_processes_cannot_share_leaves_nothing_behind(
 def test_a_run_is_never_written_over(digits: LabelledImages, tmp_path: Path) -> None:
     pretrain(digits, THREAT, replace(SETTINGS, adversarial_epochs=0), tmp_path)
     before = weights(tmp_path)
-    with pytest.raises(InputError, match="--out must be a new folder, or --resume be given"):
+    with pytest.raises(InputError, match="out must be a new folder, or --resume be given"):
         pretrain(digits, THREAT, SETTINGS, tmp_path)
     assert_equal(weights(tmp_path), before)
 
@@ -240,9 +238,14 @@ def test_the_gpu_scale_runs_at_smoke_size(
     assert settings.compile
     assert settings.channels_last
     small = replace(
-        settings, network="resnet8-7x7", clean_epochs=1, adversarial_epochs=1, validation=0.2,
-        attack=replace(settings.attack, steps=1), training=replace(settings.training, batch_size=64),
-    )  # fmt: skip
+        settings,
+        network="resnet8-7x7",
+        clean_epochs=1,
+        adversarial_epochs=1,
+        validation=0.2,
+        attack=replace(settings.attack, steps=1),
+        training=replace(settings.training, batch_size=64),
+    )
     made = pretrain(digits, THREAT, small, tmp_path)
     assert captured
     assert all(torch.isfinite(value).all() for value in made.encoder.state_dict().values())
@@ -256,8 +259,10 @@ def test_contrastive_training_saves_an_encoder_without_a_head(digits: LabelledIm
     assert not (tmp_path / "head.safetensors").exists()
     assert load_backbone(tmp_path / "encoder")(digits.images[:2]).shape == (2, 64)
     assert [path.name for path in sorted((tmp_path / "filters").iterdir())] == [
-        "0-initial-0000.safetensors", "1-clean-0001.safetensors", "2-adversarial-0001.safetensors",
-    ]  # fmt: skip
+        "0-initial-0000.safetensors",
+        "1-clean-0001.safetensors",
+        "2-adversarial-0001.safetensors",
+    ]
 
 
 def test_paper_settings_are_table_3() -> None:
@@ -274,10 +279,10 @@ def test_paper_settings_are_table_3() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"method": "byol"}, "--method must be one of supervised, trades, contrastive, but byol came"),
-        ({"clean_epochs": -1}, "--clean-epochs must be at least 0, but -1 came"),
-        ({"clean_epochs": 0, "adversarial_epochs": 0}, "--clean-epochs must be above 0"),
-        ({"optimiser": "adam"}, "--optimiser must be sgd or lars"),
+        ({"method": "byol"}, "method must be one of supervised, trades, contrastive, got byol"),
+        ({"clean_epochs": -1}, "clean_epochs must be at least 0, got -1"),
+        ({"clean_epochs": 0, "adversarial_epochs": 0}, "clean_epochs must be above 0"),
+        ({"optimiser": "adam"}, "optimiser must be sgd or lars"),
     ],
 )
 def test_wrong_settings_are_one_sentence(changes: dict[str, object], said: str) -> None:

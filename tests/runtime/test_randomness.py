@@ -53,6 +53,8 @@ def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(Accelerator, "num_processes", property(lambda self: 2))
     with pytest.raises(InputError, match="multiple of the 2 processes"):
         train(
-            torch.nn.Linear(1, 1), load_images("digits", limit=20).train,
-            lambda *given: {}, TrainingSettings(batch_size=5),
-        )  # fmt: skip
+            torch.nn.Linear(1, 1),
+            load_images("digits", limit=20).train,
+            lambda *given: {},
+            TrainingSettings(batch_size=5),
+        )

@@ -62,7 +62,7 @@ def named_attack(name: str) -> Attack:
         return Attack(name, (_with(multi_targeted, steps=int(match[1]), until=misclassified),))
     if match := re.fullmatch(r"square-([1-9]\d*)", name):
         return Attack(name, (_with(square, queries=int(match[1])),))
-    reject("attack", ATTACK_NAMES, name)
+    reject("attacks", ATTACK_NAMES, name)
 
 
 def _with(attack: Callable[..., Tensor], **settings: object) -> Run:

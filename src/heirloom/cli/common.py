@@ -18,7 +18,10 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
     """Run ``app``; every expected failure is one sentence on standard error and exit status 2."""
     try:
         code = app(args=arguments, standalone_mode=False)
-    except (InputError, TrainingError) as error:
+    except InputError as error:
+        options = option_names(app, sys.argv[1:] if arguments is None else arguments)
+        return _fail(error.sentence(options.get(error.argument, error.argument)))
+    except TrainingError as error:
         return _fail(str(error))
     except ClickError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
@@ -34,6 +37,18 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
     if code == INTERRUPTED:
         return _fail("Interrupted: nothing half-written is left; run again with --resume to go on.")
     return code if isinstance(code, int) else 0
+
+
+def option_names(app: typer.Typer, arguments: list[str]) -> dict[str, str]:
+    """What the user typed for each argument of the command in ``arguments``: ``{"batch_size": "--batch-size"}``.
+
+    The library names its arguments; only here is known how a command spells them.
+    """
+    command: Any = typer.main.get_command(app)
+    for word in arguments:
+        command = getattr(command, "commands", {}).get(word, command)
+    options = [p for p in command.params if p.opts and p.opts[0].startswith("--")]
+    return {p.name: max([*p.opts], key=len) for p in options}
 
 
 def _print_version(asked: bool) -> None:

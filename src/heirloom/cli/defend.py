@@ -92,9 +92,14 @@ def defend(
     encoder_settings = EncoderSettings(model, revision, pooling, normalisation)  # type: ignore[arg-type]
     require(learning_rate is None or learning_rate > 0, "--learning-rate", "above 0", learning_rate)
     images = load_images(
-        data, image_size=image_size, limit=limit, limit_test=limit_test, seed=seed,
-        image_column=image_column, label_column=label_column,
-    )  # fmt: skip
+        data,
+        image_size=image_size,
+        limit=limit,
+        limit_test=limit_test,
+        seed=seed,
+        image_column=image_column,
+        label_column=label_column,
+    )
     chosen = _architecture(images.train.shape[1]) if architecture == "auto" else architecture
     settings = DefendSettings(
         threat=threat,

@@ -96,21 +96,40 @@ def evaluate(
         radius or (target.threat.eps if target.threat else 8 / 255),
     )
     images = load_images(
-        source, image_size=image_size or target.image_size, limit_test=limit, seed=seed,
-        image_column=image_column, label_column=label_column,
-    ).test  # fmt: skip
+        source,
+        image_size=image_size or target.image_size,
+        limit_test=limit,
+        seed=seed,
+        image_column=image_column,
+        label_column=label_column,
+    ).test
     settings = Settings(
-        name=target.name, data=source, threat=threat, attacks=tuple(filter(None, attacks.split(","))),
-        batch_size=batch_size, seed=seed, seeds=seeds, device=device, dtype=dtype, attack_dtype=passes,
-        audit_examples=audit_examples if audit else 0, limit=limit,
-    )  # fmt: skip
+        name=target.name,
+        data=source,
+        threat=threat,
+        attacks=tuple(filter(None, attacks.split(","))),
+        batch_size=batch_size,
+        seed=seed,
+        seeds=seeds,
+        device=device,
+        dtype=dtype,
+        attack_dtype=passes,
+        audit_examples=audit_examples if audit else 0,
+        limit=limit,
+    )
     distributed.join()
     with _progress(distributed.rank() == 0) as progress:
         summary, findings = run(
-            in_dtype(target.model, precision), (images.images, images.labels), settings, place,
-            resume=resume, against=against, stopwatch=stopwatch, progress=progress,
+            in_dtype(target.model, precision),
+            (images.images, images.labels),
+            settings,
+            place,
+            resume=resume,
+            against=against,
+            stopwatch=stopwatch,
+            progress=progress,
             surrogate=module_from_factory(surrogate) if surrogate else None,
-        )  # fmt: skip
+        )
     first = distributed.rank() == 0
     distributed.leave()
     if first:

@@ -107,31 +107,56 @@ def pretrain(
     torch_device(device)
     threat = Threat(norm, parse_eps(eps))  # type: ignore[arg-type]
     settings = _settings(
-        method, adversarial, augmentation,
+        method,
+        adversarial,
+        augmentation,
         attack={
-            "steps": attack_steps, "random_start": random_start, "last_iterate": last_iterate,
+            "steps": attack_steps,
+            "random_start": random_start,
+            "last_iterate": last_iterate,
             "step_size": parse_eps(attack_step_size) if attack_step_size else None,
             "attack_in_train_mode": attack_in_train_mode,
         },
         training={
-            "batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": weight_decay,
-            "seed": seed, "device": device, "mixed_precision": mixed_precision,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "seed": seed,
+            "device": device,
+            "mixed_precision": mixed_precision,
         },
         contrastive={
-            "temperature": temperature, "regulariser_weight": regulariser_weight,
+            "temperature": temperature,
+            "regulariser_weight": regulariser_weight,
             "detach_right_factor": detach_right_factor,
         },
-        network=network, clean_epochs=clean_epochs, adversarial_epochs=adversarial_epochs, beta=beta,
-        optimiser=optimiser, schedule=schedule, warmup=warmup, normalise=normalise,
-        lars_adapts_vectors=lars_adapts_vectors, select_on_test=select_on_test, validation=validation,
-        validation_images=validation_images, channels_last=channels_last, compile=compile_network,
-    )  # fmt: skip
+        network=network,
+        clean_epochs=clean_epochs,
+        adversarial_epochs=adversarial_epochs,
+        beta=beta,
+        optimiser=optimiser,
+        schedule=schedule,
+        warmup=warmup,
+        normalise=normalise,
+        lars_adapts_vectors=lars_adapts_vectors,
+        select_on_test=select_on_test,
+        validation=validation,
+        validation_images=validation_images,
+        channels_last=channels_last,
+        compile=compile_network,
+    )
     images = load_images(data, image_size=image_size, limit=limit, limit_test=limit_test, seed=seed)
     with stage_progress() as progress:
         summary = run_pretrain(
-            images, threat, settings, tuple(attacks.split(",")), out,
-            resume=resume, progress=progress, stopwatch=stopwatch,
-        )  # fmt: skip
+            images,
+            threat,
+            settings,
+            tuple(attacks.split(",")),
+            out,
+            resume=resume,
+            progress=progress,
+            stopwatch=stopwatch,
+        )
     print_rows(summary, out)
 
 
@@ -148,9 +173,11 @@ def _settings(method: str, adversarial: bool, augmentation: str, **changes: Any)
     if not adversarial:
         changes["adversarial_epochs"] = 0
     choices = {
-        "auto": base.augmentation, "crop-flip": CROP_AND_FLIP, "contrastive": CONTRASTIVE_AUGMENTATION,
+        "auto": base.augmentation,
+        "crop-flip": CROP_AND_FLIP,
+        "contrastive": CONTRASTIVE_AUGMENTATION,
         "none": None,
-    }  # fmt: skip
+    }
     require(augmentation in choices, "--augmentation", f"one of {', '.join(choices)}", augmentation)
     for group in ("attack", "training", "contrastive"):
         given = {name: value for name, value in changes.pop(group).items() if value is not None}

@@ -71,18 +71,31 @@ def probe(
     settings = ProbeSettings(
         head=HeadSettings(epochs=epochs, seed=seed),
         adversarial=TrainingSettings(
-            epochs=adversarial_epochs, batch_size=batch_size, learning_rate=learning_rate,
-            weight_decay=5e-4, seed=seed, device=device,
+            epochs=adversarial_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=5e-4,
+            seed=seed,
+            device=device,
         ),
         attack=InnerAttack(attack_steps, step_size),
         validation=validation,
         validation_images=validation_images,
-    )  # fmt: skip
+    )
     with stage_progress() as progress:
         summary = run_probe(
-            frozen, encoder, images, threat, settings, tuple(attacks.split(",")), out,
-            adversarial=adversarial, resume=resume, progress=progress, stopwatch=stopwatch,
-        )  # fmt: skip
+            frozen,
+            encoder,
+            images,
+            threat,
+            settings,
+            tuple(attacks.split(",")),
+            out,
+            adversarial=adversarial,
+            resume=resume,
+            progress=progress,
+            stopwatch=stopwatch,
+        )
     print_rows(summary, out)
 
 

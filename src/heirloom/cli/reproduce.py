@@ -60,9 +60,13 @@ def reproduce(
     name = recipe.partition("/")[2]
     out = out or Path(f"runs/inheritance-{scale}")
     options: dict[str, Any] = {
-        "sources": dict(source.split("=", 1) for source in data or []), "seed": seed, "device": device,
-        "minutes": minutes, "method": method, "stopwatch": Stopwatch(),
-    }  # fmt: skip
+        "sources": dict(source.split("=", 1) for source in data or []),
+        "seed": seed,
+        "device": device,
+        "minutes": minutes,
+        "method": method,
+        "stopwatch": Stopwatch(),
+    }
     try:
         with stage_progress() as progress:
             options["progress"] = progress

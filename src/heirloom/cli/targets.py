@@ -33,8 +33,8 @@ def resolve_target(saved: str | None, factory: str | None, *, trust_remote_code:
         factory: ``package.module:factory``, called without arguments.
     """
     if (saved is None) == (factory is None):
-        came = "neither" if saved is None else "both"
-        raise InputError(f"evaluate needs a saved defence or --model, one of them, but {came} came.")
+        got = "neither" if saved is None else "both"
+        raise InputError("model", "given, or a saved defence, and not both", got)
     if factory is not None:
         from heirloom.models.encoder import module_from_factory
 

@@ -31,9 +31,9 @@ def load_splits(
     splits = _open(source, revision)
     train_split = splits.get("train") or next(iter(splits.values()))
     test_split = next((splits[n] for n in ("test", "validation", "valid", "val") if n in splits), None)
-    image = image_column or _column(train_split, "--image-column", _is_image)
-    label = label_column or _column(train_split, "--label-column", _is_label)
-    for name, argument in ((image, "--image-column"), (label, "--label-column")):
+    image = image_column or _column(train_split, "image_column", _is_image)
+    label = label_column or _column(train_split, "label_column", _is_label)
+    for name, argument in ((image, "image_column"), (label, "label_column")):
         require(name in train_split.features, argument, f"one of {', '.join(train_split.features)}", name)
     if test_split is None:
         whole = _decode(train_split, image, label, image_size, None, seed)
@@ -58,17 +58,17 @@ def _open(source: str, revision: str | None) -> Any:
     except Exception as error:  # the library raises many kinds for unknown, unreachable and corrupt sources
         kind = "a readable folder" if is_local else "digits, a folder, an .npz file or a hub id within reach"
         reason = " ".join(str(error).split())[:160]
-        raise InputError(f"--data must be {kind}, but {source} could not be loaded: {reason}") from None
+        raise InputError("data", kind, f"{source}, which could not be loaded: {reason}") from None
 
 
 def _check_folder(path: Path) -> None:
     if not path.exists():
-        raise InputError(f"--data must be an existing folder, but {path} does not exist.")
-    require(path.is_dir(), "--data", "a folder, an .npz file, digits or a hub id", path)
+        raise InputError("data", "an existing folder", f"{path}, which does not exist")
+    require(path.is_dir(), "data", "a folder, an .npz file, digits or a hub id", path)
     found = [f for f in path.rglob("*") if f.suffix.lower() in (".parquet", *IMAGE_ENDINGS)]
     if not found:
         raise InputError(
-            f"--data must be a folder of parquet files or of class folders of images, but {path} has none."
+            "data", "a folder of parquet files or of class folders of images", f"{path}, which has none"
         )
 
 
@@ -105,7 +105,7 @@ def _decode(
     try:
         pictures = [_rgb_or_grey(row[image]) for row in split.select_columns([image])]
     except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"--data must hold readable images, but one is not: {error}.") from None
+        raise InputError("data", "readable images", str(error)) from None
     channels = 3 if any(picture.mode == "RGB" for picture in pictures) else 1
     sizes = {picture.size for picture in pictures}
     side = image_size or (None if len(sizes) == 1 else DEFAULT_SIZE)
@@ -115,7 +115,7 @@ def _decode(
 
 
 def _rgb_or_grey(picture: Any) -> Image.Image:
-    require(isinstance(picture, Image.Image), "--image-column", "a column of images", type(picture).__name__)
+    require(isinstance(picture, Image.Image), "image_column", "a column of images", type(picture).__name__)
     return picture.convert("L" if picture.mode in ("1", "L", "I", "I;16", "F") else "RGB")
 
 

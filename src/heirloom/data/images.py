@@ -75,11 +75,9 @@ def _from_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
-        raise InputError(f"--data must be an existing file, but {path} does not exist.") from None
+        raise InputError("data", "an existing file", f"{path}, which does not exist") from None
     except Exception as error:
-        raise InputError(
-            f"--data must be a readable .npz file, but {path} is not: {' '.join(str(error).split())}."
-        ) from None
+        raise InputError("data", "a readable .npz file", f"{path}, which is not: {error}") from None
     if {name for pair in NPZ_PAIRS for name in pair} <= set(arrays):
         train, test = (_from_arrays(arrays[x], arrays[y], path) for x, y in NPZ_PAIRS)
         count = max(len(train.classes), len(test.classes))

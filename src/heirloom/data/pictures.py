@@ -30,9 +30,9 @@ def read_pictures(paths: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
             with Image.open(path) as file:
                 picture = file.convert("L" if channels == 1 else "RGB")
         except FileNotFoundError:
-            raise InputError(f"images must be existing files, but {path} does not exist.") from None
+            raise InputError("images", "existing files", f"{path}, which does not exist") from None
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-            raise InputError(f"images must be readable image files, but {path} is not.") from None
+            raise InputError("images", "readable image files", f"{path}, which is not") from None
         if picture.size != (width, height):
             picture = resized_and_cropped(picture, height)
         array = np.asarray(picture, dtype=np.float32) / 255

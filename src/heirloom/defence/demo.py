@@ -45,9 +45,12 @@ def pretrain_foundation(
 
     logging.disable_progress_bar()
     config = ResNetConfig(
-        num_channels=data.shape[0], embedding_size=16, hidden_sizes=[16, 32, 64], depths=[1, 1, 1],
+        num_channels=data.shape[0],
+        embedding_size=16,
+        hidden_sizes=[16, 32, 64],
+        depths=[1, 1, 1],
         layer_type="basic",
-    )  # fmt: skip
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _WithProjector(ResNetModel(config))
@@ -59,9 +62,12 @@ def pretrain_foundation(
     backbone.save_pretrained(folder)
     processor = {
         "image_processor_type": "ConvNextImageProcessor",
-        "do_resize": True, "size": {"shortest_edge": SIDE}, "do_normalize": True,
-        "image_mean": [0.5] * data.shape[0], "image_std": [0.5] * data.shape[0],
-    }  # fmt: skip
+        "do_resize": True,
+        "size": {"shortest_edge": SIDE},
+        "do_normalize": True,
+        "image_mean": [0.5] * data.shape[0],
+        "image_std": [0.5] * data.shape[0],
+    }
     write_text(folder / "preprocessor_config.json", json.dumps(processor, indent=1) + "\n")
 
 
@@ -112,11 +118,15 @@ def run_demo(out: Path, *, seed: int = 0, progress: Progress | None = None) -> S
         # images held out for validation are not seen here either
         train_part, _ = data.train.split(settings.validation, seed=seed)
         pretrain_foundation(
-            train_part, folder, seed=seed,
-            report=None if progress is None else lambda done, total, losses: progress(
+            train_part,
+            folder,
+            seed=seed,
+            report=None
+            if progress is None
+            else lambda done, total, losses: progress(
                 "pre-train foundation", done, total, f"NT-Xent {losses['loss']:.3f}"
             ),
-        )  # fmt: skip
+        )
     encoder = load_encoder(EncoderSettings(str(folder)))
     _, summary = defend(encoder, data, settings, out, resume=True, progress=progress, stopwatch=stopwatch)
     return summary

@@ -134,9 +134,15 @@ class _Job:
     """The stages of one defence, each kept in ``work`` once it is finished."""
 
     def __init__(
-        self, encoder: FrozenEncoder, train: LabelledImages, validation: LabelledImages, test: LabelledImages,
-        settings: DefendSettings, work: Path, progress: Progress,
-    ) -> None:  # fmt: skip
+        self,
+        encoder: FrozenEncoder,
+        train: LabelledImages,
+        validation: LabelledImages,
+        test: LabelledImages,
+        settings: DefendSettings,
+        work: Path,
+        progress: Progress,
+    ) -> None:
         self.encoder, self.train, self.validation, self.test = encoder, train, validation, test
         self.settings, self.work, self.progress = settings, work, progress
         self.device = settings.defence.training.device
@@ -158,11 +164,14 @@ class _Job:
             "history": history,
             "per_class": per_class(evaluation, self.test),
             "curve": security_curve(
-                model, self._first(CURVE_IMAGES), self.settings.threat,
-                batch_size=self.settings.batch_size, device=self.device,
+                model,
+                self._first(CURVE_IMAGES),
+                self.settings.threat,
+                batch_size=self.settings.batch_size,
+                device=self.device,
             ),
             "examples": examples(model, evaluation, self.test, SHOWN_IMAGES, self.device),
-        }  # fmt: skip
+        }
         figures = to_plain({"row": row, "detail": detail})
         write_json(stored, figures)
         return model, figures["row"], figures["detail"]
@@ -172,10 +181,14 @@ class _Job:
         if method != settings.method:  # lambda belongs to the defence that is saved
             settings = replace(settings, method=method, weight=None)  # type: ignore[arg-type]
         preprocessor, history = train_preprocessor(
-            self.train, self.settings.threat, settings, validation=self.validation,
-            checkpoint=folder / "checkpoint.safetensors", resume=True,
+            self.train,
+            self.settings.threat,
+            settings,
+            validation=self.validation,
+            checkpoint=folder / "checkpoint.safetensors",
+            resume=True,
             report=lambda done, total, losses: self.progress(f"train {method}", done, total, _losses(losses)),
-        )  # fmt: skip
+        )
         head = self._head(preprocessor, method)
         defence = {
             **{k: v for k, v in asdict(settings).items() if k != "architecture"},
@@ -183,9 +196,13 @@ class _Job:
             "threat": str(self.settings.threat),
         }
         model = DefendedModel(
-            preprocessor, self.encoder, head,
-            image_shape=self.train.shape, classes=self.train.classes, defence=defence,
-        )  # fmt: skip
+            preprocessor,
+            self.encoder,
+            head,
+            image_shape=self.train.shape,
+            classes=self.train.classes,
+            defence=defence,
+        )
         model.save_own(folder)
         return model, history
 
@@ -202,11 +219,15 @@ class _Job:
         if self.settings.robust_head:
             whole.head = head
             train_adversarial_head(
-                whole, self.train, self.settings.threat, self.settings.head, device=self.device,
+                whole,
+                self.train,
+                self.settings.threat,
+                self.settings.head,
+                device=self.device,
                 report=lambda done, total, losses: self.progress(
                     f"robust head {method}", done, total, _losses(losses)
                 ),
-            )  # fmt: skip
+            )
         return head.cpu()
 
     def _evaluated(self, model: nn.Module, method: str) -> Evaluation:
@@ -214,11 +235,17 @@ class _Job:
             self.progress(f"evaluate {method}: {attack}", done, total, f"robust {100 * robust:.1f} %")
 
         return evaluate(
-            model, (self.test.images, self.test.labels), self.settings.threat, self.settings.attacks,
-            batch_size=self.settings.batch_size, device=self.device,
-            seed=self.settings.defence.training.seed, folder=self.work / method / "verdicts", resume=True,
+            model,
+            (self.test.images, self.test.labels),
+            self.settings.threat,
+            self.settings.attacks,
+            batch_size=self.settings.batch_size,
+            device=self.device,
+            seed=self.settings.defence.training.seed,
+            folder=self.work / method / "verdicts",
+            resume=True,
             report=report,
-        )  # fmt: skip
+        )
 
     def audited(self, model: DefendedModel, method: str) -> dict[str, Any]:
         """``{"audit": ...}`` of the defence that is saved, or nothing where none is asked for."""
@@ -226,11 +253,14 @@ class _Job:
         if self.settings.audit_examples and not stored.exists():
             self.progress("audit", 0, 1, "")
             findings = audit(
-                model, (self.test.images, self.test.labels), self.settings.threat,
-                self._evaluated(model, method), device=self.device,
+                model,
+                (self.test.images, self.test.labels),
+                self.settings.threat,
+                self._evaluated(model, method),
+                device=self.device,
                 examples=min(self.settings.audit_examples, len(self.test)),
                 seed=self.settings.defence.training.seed,
-            )  # fmt: skip
+            )
             write_json(stored, to_plain(audit_details(findings)))
             self.progress("audit", 1, 1, "")
         return {"audit": read_json(stored)} if stored.exists() else {}
@@ -258,17 +288,16 @@ def _open_work(
     """The folder for work in progress, marked with what the run is."""
     identity = to_plain(
         {
-            "settings": asdict(settings), "encoder": encoder.fingerprint(),
+            "settings": asdict(settings),
+            "encoder": encoder.fingerprint(),
             "data": [data.name, len(data.train), len(data.test)],
         }
-    )  # fmt: skip
+    )
     marker = out / "work" / "run.json"
     if marker.exists() and not resume:
-        raise InputError(
-            f"--out must be a new folder, or --resume be given, but {out} holds the work of a run."
-        )
+        raise InputError("out", "a new folder unless resume is given", f"{out}, which holds a run")
     if marker.exists() and _deciding(read_json(marker)) != _deciding(identity):
-        raise InputError(f"--resume needs the settings, model and data of the run in {out}, but others came.")
+        raise InputError("resume", f"of the run in {out}", "other settings, model or data")
     write_json(marker, identity)
     return out / "work"
 

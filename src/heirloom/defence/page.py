@@ -26,7 +26,9 @@ def defence_page(summary: Summary, path: Path) -> None:
     """Write the page of ``summary`` to ``path``."""
     defences = summary.details.get("defences")
     if not defences:
-        raise InputError(f"{path.parent} must hold the summary of a defence, but it tells of none.")
+        raise InputError(
+            str(path.parent), "a folder with the summary of a defence", "the summary of something else"
+        )
     sections = [
         Section("Accuracy", [_accuracy(summary)]),
         *([audit_section(summary.details["audit"])] if "audit" in summary.details else []),

@@ -145,35 +145,37 @@ class DefendedModel(
             encoder = _stored_encoder(config["encoder"], folder, trust_remote_code)
         if encoder.fingerprint() != config["encoder"]["fingerprint"]:
             raise InputError(
-                f"the foundation model must be the one that {folder} was made for, "
-                f"but the weights of {encoder.settings.source} are others."
+                "foundation model",
+                f"the one that {folder} was made for",
+                f"other weights: {encoder.settings.source}",
             )
         model = cls(
-            preprocessor, encoder, head.requires_grad_(False),
-            image_shape=tuple(config["image_shape"]), classes=tuple(config["classes"]),
+            preprocessor,
+            encoder,
+            head.requires_grad_(False),
+            image_shape=tuple(config["image_shape"]),
+            classes=tuple(config["classes"]),
             defence=config["defence"],
-        )  # fmt: skip
+        )
         return model.eval()
 
 
 def _download(place: str, options: dict[str, Any]) -> Path:
     if place.startswith((".", "/", "~")) or place.count("/") > 1:
-        raise InputError(f"the model must be an existing folder or a hub id, but {place} is neither.")
+        raise InputError("model", "an existing folder or a hub id", f"{place}, which is neither")
     try:
         return Path(snapshot_download(place, **options))
     except Exception as error:  # network, authentication, no such repository, not a valid id
         reason = " ".join(str(error).split())[:160]
         raise InputError(
-            f"the model must be an existing folder or a hub id within reach, but {place}: {reason}"
+            "model", "an existing folder or a hub id within reach", f"{place}: {reason}"
         ) from None
 
 
 def _checked(config: Any, folder: Path) -> dict[str, Any]:
     needed = {"image_shape", "classes", "preprocessor", "encoder", "head", "defence"}
     if not isinstance(config, dict) or config.get("library_name") != "heirloom" or not needed <= set(config):
-        raise InputError(
-            f"{folder} must be a folder that heirloom saved, but its config.json is not heirloom's."
-        )
+        raise InputError(str(folder), "a folder that heirloom saved", "a config.json that is not heirloom's")
     require(config.get("format") == FORMAT, f"{folder}'s format", str(FORMAT), config.get("format"))
     return config
 
@@ -185,7 +187,7 @@ def _load_part(module: nn.Module, name: str, tensors: dict[str, Tensor], folder:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{folder / WEIGHTS} must fit its config.json, but its {name} does not: {reason}"
+            str(folder / WEIGHTS), "weights that fit its config.json", f"a {name} that does not: {reason}"
         ) from None
 
 
@@ -196,7 +198,8 @@ def _stored_encoder(stored: dict[str, Any], folder: Path, trust_remote_code: boo
         settings = replace(settings, source=str(folder / LOCAL_ENCODER))
     if settings.is_factory and not trust_remote_code:
         raise InputError(
-            f"trust_remote_code (--trust-remote-code) must be given to run the code of {settings.source}, "
-            "which this folder names as its foundation model, but it was not."
+            "trust_remote_code",
+            f"given to run the code of {settings.source}, which this folder names as its foundation model",
+            False,
         )
     return load_encoder(settings, trust_remote_code=trust_remote_code)

@@ -176,9 +176,14 @@ def _cropd(
     with torch.no_grad():
         reference = embed(x)
     x_adv = fgsm(
-        embed, x, reference, threat, random_start=True, generator=generator,
+        embed,
+        x,
+        reference,
+        threat,
+        random_start=True,
+        generator=generator,
         loss=lambda z_adv, z: adversarial_contrastive(z, z_adv, settings.temperature),
-    )  # fmt: skip
+    )
     reconstruction, z, z_adv = model(x, x_adv)
     return cropd(reconstruction, x, z, z_adv, weight=settings.chosen_weight, temperature=settings.temperature)
 

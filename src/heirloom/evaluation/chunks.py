@@ -90,8 +90,9 @@ def run_halving(
             largest = max(map(len, split_evenly(index, limit)))
         if largest == 1:
             raise InputError(
-                f"Memory of {bench.device} must hold one image under {name}, but it ran out; "
-                "use a smaller image size or another device."
+                f"memory of {bench.device}",
+                f"enough for one image under {name}",
+                "none left: use a smaller image size or another device",
             )
         if bench.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -164,8 +165,8 @@ def repair(found: Tensor, x: Tensor, threat: Threat, name: str) -> tuple[Tensor,
     A pixel that is not a number goes back to its clean value: it would otherwise fool any model.
     """
     if not isinstance(found, Tensor) or found.shape != x.shape:
-        came = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise InputError(f"attack {name} must return images of shape {tuple(x.shape)}, but {came} came.")
+        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise InputError(f"attack {name}", f"one that returns images of shape {tuple(x.shape)}", got)
     found = found.detach().to(x)
     finite = torch.where(found.isfinite(), found, x)
     inside = threat.project(finite, x)
@@ -179,7 +180,7 @@ def margins_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     logits = model(x).float()
     if logits.ndim != 2 or len(logits) != len(x):
         raise InputError(
-            f"model must return logits of shape ({len(x)}, classes), but {tuple(logits.shape)} came."
+            "model", f"one that returns logits of shape ({len(x)}, classes)", tuple(logits.shape)
         )
     check_labels(y, logits.shape[1])
     return margin(logits, y)

@@ -15,17 +15,27 @@ Progress = Callable[[str, int, int, str], None]  # (stage, done, in all, a few w
 
 
 def measured(
-    model: nn.Module, data: ImageSource, threat: Threat, attacks: tuple[str, ...], device: str,
-    told: Progress, seed: int,
-) -> dict[str, Any]:  # fmt: skip
+    model: nn.Module,
+    data: ImageSource,
+    threat: Threat,
+    attacks: tuple[str, ...],
+    device: str,
+    told: Progress,
+    seed: int,
+) -> dict[str, Any]:
     """``clean``, each attack's column, and ``robust``: the last, which is the worst case over all."""
     return figures_of(verdicts(model, data, threat, attacks, device, told, seed))
 
 
 def verdicts(
-    model: nn.Module, data: ImageSource, threat: Threat, attacks: tuple[str, ...], device: str,
-    told: Progress, seed: int,
-) -> Evaluation:  # fmt: skip
+    model: nn.Module,
+    data: ImageSource,
+    threat: Threat,
+    attacks: tuple[str, ...],
+    device: str,
+    told: Progress,
+    seed: int,
+) -> Evaluation:
     def report(attack: str, done: int, total: int, robust: float) -> None:
         told(f"evaluate: {attack}", done, total, f"robust {100 * robust:.1f} %")
 

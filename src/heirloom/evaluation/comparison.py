@@ -62,7 +62,7 @@ def read_verdicts(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         return {name: tensors[f"correct.{name}"].bool() for name in facts["columns"].split("\n")}, facts
     except KeyError:
-        raise InputError(f"{path} must hold an evaluation's verdicts, but it holds something else.") from None
+        raise InputError(str(path), "an evaluation's verdicts", "something else") from None
 
 
 def check_comparable(data: tuple[Tensor, Tensor], threat: Threat, other: Path) -> dict[str, Tensor]:
@@ -73,9 +73,9 @@ def check_comparable(data: tuple[Tensor, Tensor], threat: Threat, other: Path) -
     """
     columns, facts = read_verdicts(other / VERDICTS)
     if facts["data"] != digest(*data):
-        raise InputError(f"--against must be an evaluation of the same images, but {other} is of others.")
+        raise InputError("against", "an evaluation of the same images", f"{other}, which is of others")
     if facts["threat"] != str(threat):
-        raise InputError(f"--against must be an evaluation at {threat}, but {other} is at {facts['threat']}.")
+        raise InputError("against", f"an evaluation at {threat}", f"{other}, which is at {facts['threat']}")
     return columns
 
 

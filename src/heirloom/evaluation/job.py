@@ -49,10 +49,17 @@ class Settings:
 
 
 def run(
-    model: nn.Module, data: Data, settings: Settings, out: Path, *, resume: bool = False,
-    against: Path | None = None, surrogate: nn.Module | None = None,
-    stopwatch: Stopwatch | None = None, progress: Progress | None = None,
-) -> tuple[Summary, list[Finding]]:  # fmt: skip
+    model: nn.Module,
+    data: Data,
+    settings: Settings,
+    out: Path,
+    *,
+    resume: bool = False,
+    against: Path | None = None,
+    surrogate: nn.Module | None = None,
+    stopwatch: Stopwatch | None = None,
+    progress: Progress | None = None,
+) -> tuple[Summary, list[Finding]]:
     """Evaluate, audit, and write ``out``: verdicts/, verdicts.safetensors, summary.json, report.html.
 
     Under ``torchrun`` all processes measure; the first one audits and writes.
@@ -74,9 +81,16 @@ def run(
     findings: list[Finding] = []
     if settings.audit_examples and distributed.rank() == 0:
         findings = audit(
-            model, data, settings.threat, evaluation, examples=settings.audit_examples, seed=settings.seed,
-            device=settings.device, batch_size=min(settings.batch_size, 64), surrogate=surrogate,
-        )  # fmt: skip
+            model,
+            data,
+            settings.threat,
+            evaluation,
+            examples=settings.audit_examples,
+            seed=settings.seed,
+            device=settings.device,
+            batch_size=min(settings.batch_size, 64),
+            surrogate=surrogate,
+        )
         details["audit"] = audit_details(findings)
     row = {"model": settings.name, "threat": str(settings.threat), **evaluation.row()}
     summary = stopwatch.summary(
@@ -90,9 +104,14 @@ def run(
 
 
 def _evaluated(
-    model: nn.Module, data: Data, settings: Settings, seed: int, out: Path, resume: bool,
+    model: nn.Module,
+    data: Data,
+    settings: Settings,
+    seed: int,
+    out: Path,
+    resume: bool,
     progress: Progress | None,
-) -> Evaluation:  # fmt: skip
+) -> Evaluation:
     which = f" (seed {seed})" if settings.seeds > 1 else ""
 
     def report(attack: str, done: int, total: int, robust: float) -> None:
@@ -100,10 +119,18 @@ def _evaluated(
             progress(f"{attack}{which}", done, total, f"{100 * robust:.1f} % right so far")
 
     return evaluate(
-        model, data, settings.threat, settings.attacks, batch_size=settings.batch_size, seed=seed,
-        device=settings.device, attack_dtype=settings.attack_dtype, folder=out / "verdicts" / f"seed-{seed}",
-        resume=resume, report=report,
-    )  # fmt: skip
+        model,
+        data,
+        settings.threat,
+        settings.attacks,
+        batch_size=settings.batch_size,
+        seed=seed,
+        device=settings.device,
+        attack_dtype=settings.attack_dtype,
+        folder=out / "verdicts" / f"seed-{seed}",
+        resume=resume,
+        report=report,
+    )
 
 
 def _shown(settings: Settings) -> dict[str, Any]:

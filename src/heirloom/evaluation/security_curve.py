@@ -44,9 +44,14 @@ def security_curve(
             column = attack if factor > 0 else "clean"
             ball = replace(threat, eps=threat.eps * factor) if factor > 0 else threat
             found = evaluate(
-                model, (images[alive], labels[alive]), ball, [attack] if factor > 0 else [],
-                batch_size=batch_size, seed=seed, device=device,
-            )  # fmt: skip
+                model,
+                (images[alive], labels[alive]),
+                ball,
+                [attack] if factor > 0 else [],
+                batch_size=batch_size,
+                seed=seed,
+                device=device,
+            )
             standing[alive] = found.correct[column]
         points.append({"eps": threat.eps * factor, "accuracy": proportion(standing)})
     return points

@@ -35,14 +35,13 @@ class Store:
             stored = read_json(place)
             differ = [name for name in identity if stored.get(name) != identity[name]]
             if differ:
-                raise InputError(
-                    f"--resume needs the settings, model and data of the evaluation in {self.folder}, "
-                    f"but {', '.join(differ)} differ{'s' if len(differ) == 1 else ''}."
-                )
+                raise InputError("resume", f"of the run in {self.folder}", f"another {', '.join(differ)}")
             return
         if place.exists():
             raise InputError(
-                f"--out must be a new folder, or --resume be given, but {self.folder} holds an evaluation."
+                "out",
+                "a new folder, where resume is not asked for",
+                f"{self.folder}, which holds an evaluation",
             )
         write_json(place, identity)
 

@@ -145,9 +145,17 @@ def _evaluate(
 
 
 def _run_stage(
-    bench: Bench, name: str, part: int, run: Run | None, stage: str, chunks: Sequence[Tensor], limit: int,
-    store: Store, standing: Tensor, report: Report | None,
-) -> list[ChunkResult]:  # fmt: skip
+    bench: Bench,
+    name: str,
+    part: int,
+    run: Run | None,
+    stage: str,
+    chunks: Sequence[Tensor],
+    limit: int,
+    store: Store,
+    standing: Tensor,
+    report: Report | None,
+) -> list[ChunkResult]:
     """The results of all chunks: this process's own, run or read from ``store``, and the others'."""
     mine: list[ChunkResult] = []
     total, fallen = sum(map(len, chunks)), 0

@@ -32,9 +32,14 @@ def run_probe(
     stopwatch, told = stopwatch or Stopwatch(), progress or silent
     features = check_encoder(encoder, data.train)
     heads = probe(
-        encoder, data.train, threat if adversarial else None, settings, out, resume=resume,
+        encoder,
+        data.train,
+        threat if adversarial else None,
+        settings,
+        out,
+        resume=resume,
         report=lambda done, total, losses: told("adversarial head", done, total, words(losses)),
-    )  # fmt: skip
+    )
     rows = []
     for downstream, head in (("clean", heads.clean), ("adversarial", heads.adversarial)):
         if head is not None:
@@ -44,12 +49,20 @@ def run_probe(
             )
             rows.append({"pretrain": name, "downstream": downstream, **figures})
     summary = stopwatch.summary(
-        seed=settings.head.seed, device=settings.adversarial.device, rows=rows, details={"kind": "probe"},
+        seed=settings.head.seed,
+        device=settings.adversarial.device,
+        rows=rows,
+        details={"kind": "probe"},
         settings={
-            "encoder": name, "features": features, "data": describe(data), "threat": str(threat),
-            "attacks": ", ".join(attacks), "head": str(settings.head), "adversarial head": str(settings),
+            "encoder": name,
+            "features": features,
+            "data": describe(data),
+            "threat": str(threat),
+            "attacks": ", ".join(attacks),
+            "head": str(settings.head),
+            "adversarial head": str(settings),
         },
-    )  # fmt: skip
+    )
     summary.write(out / "summary.json")
     probe_page(summary, out / "report.html")
     return summary

@@ -39,7 +39,7 @@ class HeadSettings:
     adversarial_steps: int = 10
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1, "head epochs", "at least 1", self.epochs)
+        require(self.epochs >= 1, "head_epochs", "at least 1", self.epochs)
 
     def rate(self, epoch: int) -> float:
         schedule = divided_at([30 / 150, 70 / 150, 100 / 150])
@@ -123,9 +123,14 @@ def train_adversarial_head(
             x, y = to_unit_range(data.pixels[batch].to(device)), data.labels[batch].to(device)
             generator = generator_of(settings.seed, "adversarial head", epoch, number, device=device)
             x_adv = pgd(
-                model, x, y, threat, steps=settings.adversarial_steps,
-                step_size=settings.adversarial_step, generator=generator,
-            )  # fmt: skip
+                model,
+                x,
+                y,
+                threat,
+                steps=settings.adversarial_steps,
+                step_size=settings.adversarial_step,
+                generator=generator,
+            )
             with torch.no_grad():
                 features = model.features(torch.cat([x, x_adv]))
             loss = functional.cross_entropy(head(features), y.repeat(2))

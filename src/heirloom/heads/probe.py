@@ -155,6 +155,6 @@ def check_encoder(encoder: nn.Module, data: LabelledImages) -> int:
             features = encoder(data.select(torch.arange(min(2, len(data)))).images)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:160]
-            require(False, "--encoder", f"one for images of shape {data.shape}", reason)
-    require(features.ndim == 2, "--encoder", "one whose features have shape (N, D)", tuple(features.shape))
+            require(False, "encoder", f"one for images of shape {data.shape}", reason)
+    require(features.ndim == 2, "encoder", "one whose features have shape (N, D)", tuple(features.shape))
     return int(features.shape[1])

@@ -41,7 +41,7 @@ def evolution(folder: Path) -> list[tuple[str, torch.Tensor]]:
     for path in sorted(kept.glob("*.safetensors")):
         tensors, metadata = read_tensors(path)
         if "filters" not in tensors:
-            raise InputError(f"{path} must hold the filters of an epoch, but it does not.")
+            raise InputError(str(path), "the filters of an epoch", "something else")
         stages.append((f"{metadata['phase']} {metadata['epoch']}", tensors["filters"]))
     return stages
 

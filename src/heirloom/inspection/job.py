@@ -28,9 +28,11 @@ def run_inspect(
         rows.append({"encoder": "second minus first", **plain(purity_difference(first, second, seed=seed))})
     found = filter_details([(name, Path(name)) for name in filters], filters)
     summary = stopwatch.summary(
-        seed=seed, rows=rows, details={"kind": "inspect", "filters": found},
+        seed=seed,
+        rows=rows,
+        details={"kind": "inspect", "filters": found},
         settings={"encoders": ", ".join(filters)},
-    )  # fmt: skip
+    )
     summary.write(out / "summary.json")
     inspect_page(summary, out / "report.html")
     return summary

@@ -196,13 +196,11 @@ def module_from_factory(source: str) -> nn.Module:
     try:
         factory = getattr(import_module(package), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"--model must name an importable package.module:factory, but {source}: {error}."
-        ) from None
-    require(callable(factory), "--model", "a package.module:factory that can be called", source)
+        raise InputError("model", "an importable package.module:factory", f"{source}: {error}") from None
+    require(callable(factory), "model", "a package.module:factory that can be called", source)
     module = factory()
     require(
-        isinstance(module, nn.Module), "--model", "a factory that returns an nn.Module", type(module).__name__
+        isinstance(module, nn.Module), "model", "a factory that returns an nn.Module", type(module).__name__
     )
     return module
 
@@ -240,8 +238,9 @@ def _from_transformers(settings: EncoderSettings, trust_remote_code: bool) -> tu
     except Exception as error:  # unknown, unreachable, corrupt: the library raises many kinds
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"--model must be a hub id within reach, a local Transformers folder or package.module:factory, "
-            f"but {source} could not be loaded: {reason}"
+            "model",
+            "a hub id within reach, a local Transformers folder or package.module:factory",
+            f"{source}, which could not be loaded: {reason}",
         ) from None
 
 
@@ -259,7 +258,7 @@ def _preprocessing(
     if settings.normalisation != "auto":
         mean, std = NORMALISATIONS[settings.normalisation]
     elif not found:
-        reject("--normalisation", "given for a checkpoint without preprocessor_config.json", "auto")
+        reject("normalisation", "given for a checkpoint without preprocessor_config.json", "auto")
     elif found.get("do_normalize", True):
         mean, std = found["image_mean"], found["image_std"]
     else:

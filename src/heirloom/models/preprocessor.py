@@ -77,7 +77,7 @@ def build_preprocessor(
     require(
         "image_size" in changes or height == wanted,
         "architecture",
-        f"one that fits images of {height} pixels (mlp or conv; --image-size {wanted} resizes)",
+        f"one that fits images of {height} pixels (mlp or conv; an image_size of {wanted} resizes)",
         architecture,
     )
     settings = _settings(architecture, {"image_size": height, "channels": channels, **changes})
@@ -95,7 +95,7 @@ def rebuild_preprocessor(description: dict[str, Any]) -> Preprocessor:
         return build_preprocessor(architecture, (channels, side, side), **changes)
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"config.json must describe a preprocessor, but {error} is wrong or missing."
+            "config.json", "the description of a preprocessor", f"one whose {error} is wrong or missing"
         ) from None
 
 

@@ -33,7 +33,7 @@ class BackboneSettings:
     std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        require(self.network in _BODIES, "--network", f"one of {', '.join(_BODIES)}", self.network)
+        require(self.network in _BODIES, "network", f"one of {', '.join(_BODIES)}", self.network)
         require(self.channels in (1, 3), "channels", "1 or 3", self.channels)
 
 
@@ -94,14 +94,16 @@ def load_backbone(folder: str | Path) -> Backbone:
     )
     try:
         settings = BackboneSettings(
-            config["network"], config["channels"], config["image_size"],
+            config["network"],
+            config["channels"],
+            config["image_size"],
             *(tuple(value) if value else None for value in (config["mean"], config["std"])),
-        )  # fmt: skip
+        )
         backbone = build_backbone(settings)
         backbone.load_state_dict(read_tensors(path / "model.safetensors")[0])
     except (KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{path} must be a whole encoder, but its files do not fit: {reason}.") from None
+        raise InputError(str(path), "a whole encoder", f"files that do not fit: {reason}") from None
     return backbone.eval()
 
 

@@ -32,10 +32,16 @@ class VisionTransformer(nn.Module):
             image_size,
         )
         config = ViTConfig(
-            hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads,
-            intermediate_size=4 * width, image_size=image_size, patch_size=patch_size, num_channels=channels,
-            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-        )  # fmt: skip
+            hidden_size=width,
+            num_hidden_layers=depth,
+            num_attention_heads=heads,
+            intermediate_size=4 * width,
+            image_size=image_size,
+            patch_size=patch_size,
+            num_channels=channels,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
         self.body = ViTModel(config, add_pooling_layer=False)
         self.feature_size = width
 

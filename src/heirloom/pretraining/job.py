@@ -46,15 +46,22 @@ def run_pretrain(
         row["loss"] = list(made.history.values())[-1][-1]["loss"]
     shown = {
         **{k: v for k, v in asdict(settings).items() if k not in ("training", "attack", "contrastive")},
-        **asdict(settings.attack), **asdict(settings.contrastive), **asdict(settings.training),
-        "data": describe(data), "threat": str(threat), "parameters": parameter_count(made.encoder),
-    }  # fmt: skip
+        **asdict(settings.attack),
+        **asdict(settings.contrastive),
+        **asdict(settings.training),
+        "data": describe(data),
+        "threat": str(threat),
+        "parameters": parameter_count(made.encoder),
+    }
     del shown["epochs"]
     details = {"kind": "pretrain", "history": made.history, "filters": filter_details([("encoder", out)])}
     summary = stopwatch.summary(
-        seed=settings.training.seed, device=settings.training.device, rows=[row], details=details,
+        seed=settings.training.seed,
+        device=settings.training.device,
+        rows=[row],
+        details=details,
         settings={**shown, "augmentation": str(settings.augmentation or "none")},
-    )  # fmt: skip
+    )
     if distributed.rank() == 0:
         summary.write(out / "summary.json")
         pretrain_page(summary, out / "report.html")

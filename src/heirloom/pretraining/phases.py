@@ -68,12 +68,10 @@ def pretrain(
             checkpoint before it is kept.
     """
     if not resume and (folder / "checkpoints").exists():
-        raise InputError(
-            f"--out must be a new folder, or --resume be given, but {folder} holds the work of a run."
-        )
+        raise InputError("out", "a new folder unless resume is given", f"{folder}, which holds a run")
     rest, held_out = data.split(settings.validation, seed=settings.training.seed)
     if settings.select_on_test:
-        require(test is not None, "--select-on-test", "used with a data set that has test images", "none")
+        require(test is not None, "select_on_test", "used with a data set that has test images", "none")
         rest, held_out = data, test  # type: ignore[assignment]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     batch_size_of(settings.training, len(rest), processes)  # refused here, before anything is written
@@ -105,9 +103,18 @@ def _phases(settings: PretrainSettings) -> list[str]:
 
 
 def _one_phase(
-    phase: str, trained: nn.Module, model: nn.Module, encoder: Backbone, data: LabelledImages, held_out: LabelledImages,
-    threat: Threat, settings: PretrainSettings, folder: Path, resume: bool, report: Report | None,
-) -> History:  # fmt: skip
+    phase: str,
+    trained: nn.Module,
+    model: nn.Module,
+    encoder: Backbone,
+    data: LabelledImages,
+    held_out: LabelledImages,
+    threat: Threat,
+    settings: PretrainSettings,
+    folder: Path,
+    resume: bool,
+    report: Report | None,
+) -> History:
     attacked = threat if phase == "adversarial" else None
     epochs = settings.adversarial_epochs if attacked is not None else settings.clean_epochs
     best = None
@@ -170,7 +177,7 @@ def _whole(encoder: Backbone, classes: int, settings: PretrainSettings) -> nn.Mo
 
 def _backbone_settings(data: LabelledImages, settings: PretrainSettings) -> BackboneSettings:
     channels, height, width = data.shape
-    require(height == width, "--data", "of square images (--image-size crops them)", f"{height}x{width}")
+    require(height == width, "data", "of square images (image_size crops them)", f"{height}x{width}")
     mean = std = None
     if settings.normalise:
         sample = to_unit_range(data.pixels[:10_000]).transpose(0, 1).flatten(1)

@@ -66,15 +66,13 @@ class PretrainSettings:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        require(self.method in METHODS, "--method", f"one of {', '.join(METHODS)}", self.method)
-        require(self.optimiser in ("sgd", "lars"), "--optimiser", "sgd or lars", self.optimiser)
-        require(self.schedule in ("divided", "cosine"), "--schedule", "divided or cosine", self.schedule)
+        require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
+        require(self.optimiser in ("sgd", "lars"), "optimiser", "sgd or lars", self.optimiser)
+        require(self.schedule in ("divided", "cosine"), "schedule", "divided or cosine", self.schedule)
         for name in ("clean_epochs", "adversarial_epochs"):
-            require(
-                getattr(self, name) >= 0, f"--{name.replace('_', '-')}", "at least 0", getattr(self, name)
-            )
+            require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         require(
-            self.clean_epochs + self.adversarial_epochs > 0, "--clean-epochs", "above 0 if nothing follows", 0
+            self.clean_epochs + self.adversarial_epochs > 0, "clean_epochs", "above 0 if nothing follows", 0
         )
 
 
@@ -88,7 +86,12 @@ def paper_settings(method: Method) -> PretrainSettings:
     if method != "contrastive":
         return PretrainSettings(method=method, attack=InnerAttack(random_start=method == "trades"))
     return PretrainSettings(
-        method=method, adversarial_epochs=1200, optimiser="lars", schedule="cosine", normalise=False,
-        augmentation=CONTRASTIVE_AUGMENTATION, attack=InnerAttack(steps=20, step_size=0.1 * 8 / 255),
+        method=method,
+        adversarial_epochs=1200,
+        optimiser="lars",
+        schedule="cosine",
+        normalise=False,
+        augmentation=CONTRASTIVE_AUGMENTATION,
+        attack=InnerAttack(steps=20, step_size=0.1 * 8 / 255),
         training=TrainingSettings(batch_size=256, learning_rate=0.1, weight_decay=1e-6),
-    )  # fmt: skip
+    )

@@ -89,7 +89,7 @@ class Summary(_Strict):
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
-            raise InputError(f"{path} must be a result summary, but {place}: {first['msg']}.") from None
+            raise InputError(str(path), "a result summary", f"{place}: {first['msg']}") from None
 
 
 def to_plain(value: Any) -> Any:

@@ -29,5 +29,5 @@ def torch_device(device: str) -> torch.device:
             torch.empty(0, device=wanted)
     except (RuntimeError, AssertionError, NotImplementedError):
         usable = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
-        raise InputError(f"--device must be one of {', '.join(usable)} here, but {device} came.") from None
+        raise InputError("device", f"one of {', '.join(usable)} here", device) from None
     return wanted

@@ -8,30 +8,41 @@ from typing import Any, NoReturn
 class InputError(ValueError):
     """A wrong input, told in one sentence: the argument, what is allowed, what came.
 
-    The command line prints the sentence and exits with status 2.
+    The library names its arguments (``batch_size``); the command line says the option instead (``--batch-size``),
+    prints the sentence and exits with status 2.
+
+    >>> raise InputError("eps", "a number above 0", -1)
+    Traceback (most recent call last):
+    heirloom.runtime.errors.InputError: eps must be a number above 0, got -1.
     """
+
+    def __init__(self, argument: str, allowed: str, got: Any) -> None:
+        super().__init__(argument, allowed, got)  # all three, so that it can be pickled
+        self.argument, self.allowed, self.got = argument, allowed, got
+
+    def __str__(self) -> str:
+        return self.sentence(self.argument)
+
+    def sentence(self, name: str) -> str:
+        """The sentence with the argument called ``name``."""
+        return f"{name} must be {self.allowed}, got {_shown(self.got)}."
 
 
 def reject(argument: str, allowed: str, got: Any) -> NoReturn:
-    """Raise :class:`InputError` for ``argument``.
-
-    >>> reject("eps", "a number above 0", -1)
-    Traceback (most recent call last):
-    heirloom.runtime.errors.InputError: eps must be a number above 0, but -1 came.
-    """
-    raise InputError(f"{argument} must be {allowed}, but {_shown(got)} came.")
+    """Raise :class:`InputError` for ``argument``."""
+    raise InputError(argument, allowed, got)
 
 
 def require(holds: bool, argument: str, allowed: str, got: Any) -> None:
     """Raise :class:`InputError` unless ``holds``."""
     if not holds:
-        reject(argument, allowed, got)
+        raise InputError(argument, allowed, got)
 
 
 def _shown(got: Any) -> str:
     text = got if isinstance(got, str) else repr(got)
-    text = " ".join(text.split())
-    return text if len(text) <= 120 else text[:117] + "..."
+    text = " ".join(text.split()).removesuffix(".")
+    return text if len(text) <= 240 else text[:237] + "..."
 
 
 class TrainingError(RuntimeError):

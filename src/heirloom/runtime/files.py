@@ -42,9 +42,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise InputError(f"{path} must be a JSON file, but no such file exists.") from None
+        raise InputError(str(path), "a JSON file", "no such file") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} must be a JSON file, but it cannot be read: {error}.") from None
+        raise InputError(str(path), "a readable JSON file", str(error)) from None
 
 
 def write_tensors(
@@ -61,6 +61,6 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except FileNotFoundError:
-        raise InputError(f"{path} must be a safetensors file, but no such file exists.") from None
+        raise InputError(str(path), "a safetensors file", "no such file") from None
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} must be a safetensors file, but it cannot be read: {error}.") from None
+        raise InputError(str(path), "a readable safetensors file", str(error)) from None

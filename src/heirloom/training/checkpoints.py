@@ -46,10 +46,7 @@ def load_checkpoint(
 ) -> TrainingState:
     tensors, metadata = read_tensors(path)
     if metadata.get("identity") != identity:
-        raise InputError(
-            "--resume needs the settings, model and data of the interrupted run, "
-            f"but {path} was written with others."
-        )
+        raise InputError("resume", f"of the run that wrote {path}", "other settings, model or data")
     weights = {
         name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")
     }

@@ -47,16 +47,29 @@ class InnerAttack:
             if self.last_iterate:
                 return self._last(model, x, y, threat, loss, step_size, generator)
             return pgd(
-                model, x, y, threat, loss=loss, steps=self.steps, step_size=step_size,
-                random_start=self.random_start, generator=generator,
-            )  # fmt: skip
+                model,
+                x,
+                y,
+                threat,
+                loss=loss,
+                steps=self.steps,
+                step_size=step_size,
+                random_start=self.random_start,
+                generator=generator,
+            )
         finally:
             model.train(was_training)
 
     def _last(
-        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, loss: Loss, step_size: float,
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        loss: Loss,
+        step_size: float,
         generator: torch.Generator,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         x_adv = threat.random_start(x, generator) if self.random_start else x
         for _ in range(self.steps):
             gradient, _, _ = input_gradient(model, x_adv, y, loss)

@@ -144,9 +144,15 @@ class _Loop:
     """The pieces of one step, in one place."""
 
     def __init__(
-        self, accelerator: Any, model: nn.Module, optimizer: Any, data: LabelledImages, step: Step,
-        settings: TrainingSettings, schedule: Schedule,
-    ) -> None:  # fmt: skip
+        self,
+        accelerator: Any,
+        model: nn.Module,
+        optimizer: Any,
+        data: LabelledImages,
+        step: Step,
+        settings: TrainingSettings,
+        schedule: Schedule,
+    ) -> None:
         require(len(data) > 0, "training images", "at least one", 0)
         self.accelerator, self.model, self.optimizer, self.step = accelerator, model, optimizer, step
         self.settings, self.schedule = settings, schedule
@@ -163,9 +169,14 @@ class _Loop:
         x, y = self._batch(state.step)
         # the 0 was once the rank: without it no run under results/ would come out as recorded
         generator = shared_generator_of(
-            self.settings.seed, "step", state.step, 0, rank=self.accelerator.process_index,
-            count=self.accelerator.num_processes, device=self.accelerator.device,
-        )  # fmt: skip
+            self.settings.seed,
+            "step",
+            state.step,
+            0,
+            rank=self.accelerator.process_index,
+            count=self.accelerator.num_processes,
+            device=self.accelerator.device,
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(state.step)
         losses = self.step(self.model, x, y, generator)
@@ -209,7 +220,7 @@ class _Loop:
 def batch_size_of(settings: TrainingSettings, images: int, processes: int) -> int:
     """The images of one step, over all ``processes``, which must share them evenly."""
     size = min(settings.batch_size, images)
-    require(size % processes == 0, "--batch-size", f"a multiple of the {processes} processes", size)
+    require(size % processes == 0, "batch_size", f"a multiple of the {processes} processes", size)
     return size
 
 

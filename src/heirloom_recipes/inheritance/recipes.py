@@ -51,10 +51,13 @@ def filters(scale: str, out: Path, *, stopwatch: Stopwatch | None = None, **opti
         [(name, folder) for name, (folder, _) in found.items()], {name: w for name, (_, w) in found.items()}
     )
     summary = stopwatch.summary(
-        seed=options.get("seed", 0), device=options.get("device", "cpu"), rows=rows,
-        details={"kind": "inspect", "filters": details}, settings=_settings(runner.scale),
+        seed=options.get("seed", 0),
+        device=options.get("device", "cpu"),
+        rows=rows,
+        details={"kind": "inspect", "filters": details},
+        settings=_settings(runner.scale),
         earlier_seconds=max(0.0, runner.seconds(keys=keys) - stopwatch.seconds),
-    )  # fmt: skip
+    )
     summary.write(out / "filters.json")
     inspect_page(summary, out / "filters.html")
     return summary

@@ -44,11 +44,18 @@ class Runner:
     """Makes encoders and rows of one scale in one folder, each once."""
 
     def __init__(
-        self, scale: Scale, sources: dict[str, str], work: Path, *, seed: int, device: str,
-        progress: Progress, minutes: float | None,
-    ) -> None:  # fmt: skip
+        self,
+        scale: Scale,
+        sources: dict[str, str],
+        work: Path,
+        *,
+        seed: int,
+        device: str,
+        progress: Progress,
+        minutes: float | None,
+    ) -> None:
         unknown = sorted(set(sources) - set(HUB_IDS))
-        require(not unknown, "--data", f"NAME=SOURCE with a name of {', '.join(HUB_IDS)}", ", ".join(unknown))
+        require(not unknown, "data", f"NAME=SOURCE with a name of {', '.join(HUB_IDS)}", ", ".join(unknown))
         self.scale, self.work, self.seed, self.device = scale, work, seed, device
         self.sources = {**scale.sources, **sources}
         self.progress, self.loaded = progress, dict[str, ImageSource]()
@@ -64,9 +71,12 @@ class Runner:
         if name not in self.loaded:
             scale = self.scale
             self.loaded[name] = load_images(
-                self.sources[name], image_size=scale.image_size, limit=scale.limit,
-                limit_test=scale.limit_test, seed=self.seed,
-            )  # fmt: skip
+                self.sources[name],
+                image_size=scale.image_size,
+                limit=scale.limit,
+                limit_test=scale.limit_test,
+                seed=self.seed,
+            )
         return self.loaded[name]
 
     def encoder(self, key: EncoderKey) -> Path:
@@ -80,11 +90,15 @@ class Runner:
             data = self.data(key.data).train
             with self._timed(folder / "seconds.json"):
                 pretrain(
-                    data, THREAT, settings, folder, resume=True,
+                    data,
+                    THREAT,
+                    settings,
+                    folder,
+                    resume=True,
                     report=lambda phase, done, total, losses: self._tell(
                         f"{key.folder}: {phase} phase", done, total, losses
                     ),
-                )  # fmt: skip
+                )
             write_json(folder / "finished.json", {"pretrain": key.pretrain})
         return folder
 
@@ -131,10 +145,14 @@ class Runner:
             return head.requires_grad_(False)
         folder = self.work / "heads" / row.name
         heads: Heads = probe(
-            frozen, self.data("cifar10").train, THREAT if row.downstream == "adversarial" else None,
-            self.scale.probe, folder, resume=True,
+            frozen,
+            self.data("cifar10").train,
+            THREAT if row.downstream == "adversarial" else None,
+            self.scale.probe,
+            folder,
+            resume=True,
             report=lambda done, total, losses: self._tell(f"{row.name}: head", done, total, losses),
-        )  # fmt: skip
+        )
         head = heads.adversarial if row.downstream == "adversarial" else heads.clean
         assert head is not None
         return head
@@ -163,7 +181,9 @@ class Runner:
         del facts["scale"]["probe"]["adversarial"]["device"]
         if marker.exists() and read_json(marker) != facts:
             raise InputError(
-                f"--out must be a new folder or one of the same scale, data and seed, but {self.work} holds others."
+                "out",
+                "a new folder or one of the same scale, data and seed",
+                f"{self.work}, which holds others",
             )
         write_json(marker, facts)
 
@@ -196,11 +216,13 @@ def reproduce_table(
     found = {row.name: runner.row(row) for row in rows}
     orderings = check_orderings(rows, found)
     return stopwatch.summary(
-        seed=seed, device=device, rows=[_figures(row, found[row.name]) for row in rows],
+        seed=seed,
+        device=device,
+        rows=[_figures(row, found[row.name]) for row in rows],
         settings=_shown_settings(runner, table),
         details={"kind": "inheritance", "table": table, "orderings": orderings, "not covered": missing},
         earlier_seconds=max(0.0, runner.seconds(rows) - stopwatch.seconds),
-    )  # fmt: skip
+    )
 
 
 def encoder_filters(
@@ -222,9 +244,14 @@ def encoder_filters(
 
 
 def _runner(
-    scale_name: str, sources: dict[str, str] | None, out: Path, seed: int, device: str,
-    progress: Progress | None, minutes: float | None,
-) -> Runner:  # fmt: skip
+    scale_name: str,
+    sources: dict[str, str] | None,
+    out: Path,
+    seed: int,
+    device: str,
+    progress: Progress | None,
+    minutes: float | None,
+) -> Runner:
     scale = scale_settings(scale_name, seed, device)  # type: ignore[arg-type]
     told: Callable[[str, int, int, str], None] = progress or (lambda *_: None)
     return Runner(scale, sources or {}, out, seed=seed, device=device, progress=told, minutes=minutes)
@@ -233,18 +260,29 @@ def _runner(
 def _figures(row: PaperRow, correct: dict[str, torch.Tensor]) -> dict[str, Any]:
     key = row.encoder
     return {
-        "pretrain": key.pretrain, "downstream": row.downstream, "pretrain_data": key.data, "stem": key.stem,
-        "augmentation": key.augmented, "clean": proportion(correct["clean"]),
-        "robust": proportion(correct["robust"]), "paper": {"clean": row.clean, "robust": row.robust},
-    }  # fmt: skip
+        "pretrain": key.pretrain,
+        "downstream": row.downstream,
+        "pretrain_data": key.data,
+        "stem": key.stem,
+        "augmentation": key.augmented,
+        "clean": proportion(correct["clean"]),
+        "robust": proportion(correct["robust"]),
+        "paper": {"clean": row.clean, "robust": row.robust},
+    }
 
 
 def _shown_settings(runner: Runner, table: str) -> dict[str, Any]:
     scale = runner.scale
     return {
-        "table": table, "scale": scale.name, "threat": str(THREAT), "attacks": ", ".join(scale.attacks),
+        "table": table,
+        "scale": scale.name,
+        "threat": str(THREAT),
+        "attacks": ", ".join(scale.attacks),
         "data": ", ".join(f"{name} = {runner.sources[name]}" for name in runner.loaded),
-        "limit": scale.limit, "limit_test": scale.limit_test, "networks": str(scale.networks),
-        "supervised": str(scale.supervised), "contrastive": str(scale.contrastive),
+        "limit": scale.limit,
+        "limit_test": scale.limit_test,
+        "networks": str(scale.networks),
+        "supervised": str(scale.supervised),
+        "contrastive": str(scale.contrastive),
         "heads": str(scale.probe),
-    }  # fmt: skip
+    }

@@ -69,19 +69,40 @@ def _smoke() -> Scale:
     attack = InnerAttack(steps=1)
     training = TrainingSettings(batch_size=128, learning_rate=0.05, weight_decay=5e-4)
     supervised = PretrainSettings(
-        clean_epochs=1, adversarial_epochs=1, attack=attack, validation=0.1, validation_images=40,
+        clean_epochs=1,
+        adversarial_epochs=1,
+        attack=attack,
+        validation=0.1,
+        validation_images=40,
         training=training,
-    )  # fmt: skip
+    )
     return Scale(
-        "smoke", dict.fromkeys(HUB_IDS, "digits"), tuple(HUB_IDS), 300, 60, None,
+        "smoke",
+        dict.fromkeys(HUB_IDS, "digits"),
+        tuple(HUB_IDS),
+        300,
+        60,
+        None,
         {"3x3": "resnet8", "7x7": "resnet8-7x7"},
         supervised,
-        replace(supervised, method="contrastive", optimiser="lars", schedule="cosine", warmup=1,
-                normalise=False, augmentation=paper_settings("contrastive").augmentation),
-        ProbeSettings(HeadSettings(epochs=3, batch_size=128), replace(training, epochs=1), attack,
-                      validation=0.1, validation_images=40),
+        replace(
+            supervised,
+            method="contrastive",
+            optimiser="lars",
+            schedule="cosine",
+            warmup=1,
+            normalise=False,
+            augmentation=paper_settings("contrastive").augmentation,
+        ),
+        ProbeSettings(
+            HeadSettings(epochs=3, batch_size=128),
+            replace(training, epochs=1),
+            attack,
+            validation=0.1,
+            validation_images=40,
+        ),
         ("pgd-2",),
-    )  # fmt: skip
+    )
 
 
 def _small() -> Scale:
@@ -89,21 +110,41 @@ def _small() -> Scale:
     attack = InnerAttack(steps=5, step_size=SMALL_STEP)
     training = TrainingSettings(batch_size=64, learning_rate=0.05, weight_decay=5e-4)
     supervised = PretrainSettings(
-        clean_epochs=8, adversarial_epochs=6, attack=attack, validation=0.05, validation_images=250,
+        clean_epochs=8,
+        adversarial_epochs=6,
+        attack=attack,
+        validation=0.05,
+        validation_images=250,
         training=training,
-    )  # fmt: skip
+    )
     contrastive = replace(
-        paper_settings("contrastive"), clean_epochs=4, adversarial_epochs=3, optimiser="sgd", warmup=1,
-        attack=attack, validation=0.05,
+        paper_settings("contrastive"),
+        clean_epochs=4,
+        adversarial_epochs=3,
+        optimiser="sgd",
+        warmup=1,
+        attack=attack,
+        validation=0.05,
         training=replace(training, batch_size=128, weight_decay=1e-4),
-    )  # fmt: skip
+    )
     return Scale(
-        "small", dict(HUB_IDS), ("cifar10",), 5000, 1000, 32,
+        "small",
+        dict(HUB_IDS),
+        ("cifar10",),
+        5000,
+        1000,
+        32,
         {"3x3": "resnet8", "7x7": "resnet8-7x7"},
-        supervised, contrastive,
-        ProbeSettings(HeadSettings(epochs=30, batch_size=256), replace(training, epochs=2), attack,
-                      validation=0.05, validation_images=250),
-    )  # fmt: skip
+        supervised,
+        contrastive,
+        ProbeSettings(
+            HeadSettings(epochs=30, batch_size=256),
+            replace(training, epochs=2),
+            attack,
+            validation=0.05,
+            validation_images=250,
+        ),
+    )
 
 
 def _gpu() -> Scale:
@@ -115,17 +156,30 @@ def _gpu() -> Scale:
         paper_settings("supervised"), clean_epochs=30, adversarial_epochs=30, training=training, compile=True
     )
     contrastive = replace(
-        paper_settings("contrastive"), clean_epochs=60, adversarial_epochs=60, warmup=5,
-        attack=InnerAttack(steps=7, step_size=0.007), compile=True,
+        paper_settings("contrastive"),
+        clean_epochs=60,
+        adversarial_epochs=60,
+        warmup=5,
+        attack=InnerAttack(steps=7, step_size=0.007),
+        compile=True,
         training=replace(training, learning_rate=0.2, weight_decay=1e-6),
-    )  # fmt: skip
+    )
     head = ProbeSettings(
         HeadSettings(epochs=100, batch_size=512), replace(training, epochs=10), InnerAttack(steps=10)
     )
     return Scale(
-        "gpu", dict(HUB_IDS), tuple(HUB_IDS), None, None, 32, {"3x3": "resnet18", "7x7": "resnet18-7x7"},
-        supervised, contrastive, head, ("pgd-20", "strong"),
-    )  # fmt: skip
+        "gpu",
+        dict(HUB_IDS),
+        tuple(HUB_IDS),
+        None,
+        None,
+        32,
+        {"3x3": "resnet18", "7x7": "resnet18-7x7"},
+        supervised,
+        contrastive,
+        head,
+        ("pgd-20", "strong"),
+    )
 
 
 def _paper() -> Scale:
@@ -135,6 +189,15 @@ def _paper() -> Scale:
         HeadSettings(epochs=200), replace(supervised.training, epochs=200), InnerAttack(random_start=False)
     )
     return Scale(
-        "paper", dict(HUB_IDS), tuple(HUB_IDS), None, None, 32, {"3x3": "resnet18", "7x7": "resnet18-7x7"},
-        supervised, paper_settings("contrastive"), head, ("pgd-20", "strong"),
-    )  # fmt: skip
+        "paper",
+        dict(HUB_IDS),
+        tuple(HUB_IDS),
+        None,
+        None,
+        32,
+        {"3x3": "resnet18", "7x7": "resnet18-7x7"},
+        supervised,
+        paper_settings("contrastive"),
+        head,
+        ("pgd-20", "strong"),
+    )

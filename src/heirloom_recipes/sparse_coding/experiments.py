@@ -40,9 +40,9 @@ class Sizes:
     task: tuple[int, int] = SIZE
 
     def __post_init__(self) -> None:
-        require(self.seeds >= 1 and self.inherit_seeds >= 1, "--seeds", "at least 1", self.seeds)
-        require(self.steps is None or self.steps >= 1, "--steps", "at least 1", self.steps)
-        require(bool(self.chosen()), "--cases", f"part of a case's name ({CASES[0].name}, say)", self.cases)
+        require(self.seeds >= 1 and self.inherit_seeds >= 1, "seeds", "at least 1", self.seeds)
+        require(self.steps is None or self.steps >= 1, "steps", "at least 1", self.steps)
+        require(bool(self.chosen()), "cases", f"part of a case's name ({CASES[0].name}, say)", self.cases)
 
     def chosen(self) -> list[Case]:
         return [case for case in CASES if self.cases in case.name]

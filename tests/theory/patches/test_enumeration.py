@@ -57,7 +57,7 @@ def test_no_point_of_the_ball_beats_the_upper_bound_and_one_reaches_the_lower() 
 
 
 def test_too_many_dimensions_are_refused() -> None:
-    with pytest.raises(InputError, match="dimension must be at most 14, but 15 came"):
+    with pytest.raises(InputError, match="dimension must be at most 14, got 15"):
         enumerate_margins(
             torch.zeros(2, 1, 15), torch.zeros(1, 2, 15), torch.tensor([0]), torch.ones(2), 0.1, rho=1.0
         )

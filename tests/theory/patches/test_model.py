@@ -64,7 +64,7 @@ def test_a_representative_keeps_one_kind_of_feature_and_the_noise() -> None:
     assert torch.allclose(robust + dense, sample.x + noise, atol=1e-6)
     assert torch.allclose(robust[sample.robust], sample.x[sample.robust])
     assert torch.allclose(robust[~sample.robust], noise[~sample.robust], atol=1e-6)
-    with pytest.raises(InputError, match="kind must be robust or non-robust, but dense came"):
+    with pytest.raises(InputError, match="kind must be robust or non-robust, got dense"):
         sample.representative("dense")
 
 
@@ -80,7 +80,7 @@ def test_the_population_stands_for_noiseless_samples() -> None:
     ("wrong", "said"),
     [
         ({"classes": 1}, "classes must be at least 2"),
-        ({"dimension": 9}, "dimension must be at least 2 x classes = 10, but 9 came"),
+        ({"dimension": 9}, "dimension must be at least 2 x classes = 10, got 9"),
         ({"robust_patches": 140}, "robust_patches must be from 1 to patches - 1 = 139"),
         ({"alpha": 0.0}, "alpha must be a number above 0"),
         ({"jitter": 1.0}, "jitter must be in"),

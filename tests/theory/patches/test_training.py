@@ -158,7 +158,7 @@ def test_noisy_data_show_both_trainings() -> None:
     [
         (
             {"objective": "loss"},
-            "objective must be one of none, margin, cross-entropy, true-score, but loss came",
+            "objective must be one of none, margin, cross-entropy, true-score, got loss",
         ),
         ({"steps": 0}, "steps must be at least 1"),
         ({"eps": 0.0}, "eps must be above 0"),

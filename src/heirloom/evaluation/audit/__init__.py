@@ -85,9 +85,13 @@ def audit(
 
 
 def _findings(
-    probe: Probe, images: Tensor, labels: Tensor, evaluation: Evaluation | None,
-    surrogate: nn.Module | None, without: nn.Module | None,
-) -> list[Finding]:  # fmt: skip
+    probe: Probe,
+    images: Tensor,
+    labels: Tensor,
+    evaluation: Evaluation | None,
+    surrogate: nn.Module | None,
+    without: nn.Module | None,
+) -> list[Finding]:
     standing = None
     if evaluation is not None:
         last = list(evaluation.correct.values())[-1]

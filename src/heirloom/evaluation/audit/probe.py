@@ -93,9 +93,15 @@ class Probe:
         return torch.cat([margins_of(self.model, a, b) for a, b in parts])
 
     def pgd(
-        self, loss: Loss, steps: int, *, threat: Threat | None = None, among: Tensor | None = None,
-        model: nn.Module | None = None, restarts: int = 1,
-    ) -> Tensor:  # fmt: skip
+        self,
+        loss: Loss,
+        steps: int,
+        *,
+        threat: Threat | None = None,
+        among: Tensor | None = None,
+        model: nn.Module | None = None,
+        restarts: int = 1,
+    ) -> Tensor:
         """(K,) bool: those of ``among`` (default: the right ones) on which PGD makes the model err.
 
         ``model``: another one to differentiate; what it finds is tried on the model itself. For L1: APGD.
@@ -107,13 +113,27 @@ class Probe:
         def attack(x: Tensor, y: Tensor) -> Tensor:
             if threat.norm == "L1":  # steps along one coordinate get nowhere: Croce and Hein, ICML 2021
                 return apgd(
-                    source, x, y, threat, loss=loss, steps=max(steps, 40), restarts=restarts,
-                    until=misclassified, generator=generator,
-                )  # fmt: skip
+                    source,
+                    x,
+                    y,
+                    threat,
+                    loss=loss,
+                    steps=max(steps, 40),
+                    restarts=restarts,
+                    until=misclassified,
+                    generator=generator,
+                )
             return pgd(
-                source, x, y, threat, loss=loss, steps=steps, restarts=restarts, until=misclassified,
+                source,
+                x,
+                y,
+                threat,
+                loss=loss,
+                steps=steps,
+                restarts=restarts,
+                until=misclassified,
                 generator=generator,
-            )  # fmt: skip
+            )
 
         return self.fools(attack, among)
 

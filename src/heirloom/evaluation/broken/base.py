@@ -41,9 +41,13 @@ def seeded_modules(build: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 def fit(
-    model: nn.Module, *, seed: int = 0, epochs: int = 12, learning_rate: float = 3e-3,
+    model: nn.Module,
+    *,
+    seed: int = 0,
+    epochs: int = 12,
+    learning_rate: float = 3e-3,
     augment: Augment | None = None,
-) -> nn.Module:  # fmt: skip
+) -> nn.Module:
     """Train ``model`` on the digits (Adam, batch 128; a second or two), then freeze it.
 
     A randomised forward pass draws from torch's global generators: they are seeded here and put back.

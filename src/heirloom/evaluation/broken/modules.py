@@ -186,10 +186,17 @@ class RandomlyMasked(nn.Module):
         from transformers import ViTMAEConfig, ViTMAEModel
 
         config = ViTMAEConfig(
-            hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96,
-            image_size=8, patch_size=2, num_channels=1, mask_ratio=0.25,
-            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-        )  # fmt: skip
+            hidden_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=96,
+            image_size=8,
+            patch_size=2,
+            num_channels=1,
+            mask_ratio=0.25,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
         self.backbone = ViTMAEModel(config)
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
