@@ -152,7 +152,7 @@ def test_names() -> None:
     lengths = {"autoattack": 4, "autoattack-plus": 6, "autoattack-rand": 2, "strong": 2}
     assert {name: len(named_attack(name).parts) for name in lengths} == lengths
     for wrong in ("auto", "square-0", "pgd-", "APGD-CE"):
-        with pytest.raises(InputError, match="attack must be fgsm, pgd-N"):
+        with pytest.raises(InputError, match="attacks must be fgsm, pgd-N"):
             named_attack(wrong)
 
 

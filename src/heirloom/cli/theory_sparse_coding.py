@@ -46,7 +46,7 @@ def figure_4(
     zeta: Annotated[float, typer.Option(help="Noise level.")] = 0.005,
     nodes: Annotated[int, typer.Option(help="Hidden nodes H.")] = 10_000,
     samples: Annotated[int, typer.Option(help="Examples of each repeat.")] = 1000,
-    m: Annotated[str, typer.Option("m", help="Features per node, by commas.")] = "1,2,5,10",
+    m: Annotated[str, typer.Option("--m", help="Features per node, by commas.")] = "1,2,5,10",
     eps: Annotated[float, typer.Option(help="Radius of the attack (L2).")] = 0.1,
     gate: Annotated[
         str, typer.Option(help="Intercept b: fitted, or as the text has it: printed.")
