@@ -22,9 +22,9 @@ from heirloom.attacks import (
     pgd,
     square,
 )
-from heirloom.attacks.engine.region import project_l1_box
-from heirloom.attacks.fab import project_hyperplane
+from heirloom.attacks.engine.hyperplane import project_hyperplane
 from heirloom.threat import NORMS
+from heirloom.threat.l1 import project_l1_box
 from tests.attacks.small import Linear
 
 DUAL = {"Linf": 1, "L2": 2, "L1": float("inf")}

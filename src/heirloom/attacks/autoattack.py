@@ -18,7 +18,10 @@ from heirloom.attacks.fab import fab
 from heirloom.attacks.losses import cross_entropy, dlr, misclassified
 from heirloom.attacks.square import square
 from heirloom.runtime.errors import require
-from heirloom.threat import Threat
+from heirloom.threat import Norm, Threat
+
+RESTARTS: dict[Norm, int] = {"Linf": 1, "L2": 1, "L1": 5}  # of APGD-CE in the standard version
+TARGETS: dict[Norm, int] = {"Linf": 9, "L2": 9, "L1": 5}  # of targeted APGD
 
 Version = Literal["standard", "plus", "rand"]
 Run = Callable[[nn.Module, Tensor, Tensor, Threat, torch.Generator], Tensor]
@@ -71,14 +74,14 @@ def autoattack_parts(version: Version = "standard") -> tuple[Run, ...]:
 
 
 def _apgd_ce(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: torch.Generator) -> Tensor:
-    restarts = 5 if threat.norm == "L1" else 1
+    restarts = RESTARTS[threat.norm]
     return apgd(model, x, y, threat, restarts=restarts, until=misclassified, generator=generator)
 
 
 def _apgd_targeted(
     model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: torch.Generator
 ) -> Tensor:
-    targets = 5 if threat.norm == "L1" else 9
+    targets = TARGETS[threat.norm]
     return apgd_targeted(model, x, y, threat, targets=targets, generator=generator)
 
 
@@ -107,9 +110,7 @@ def _fab_5(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: to
 def _apgd_ce_eot(
     model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: torch.Generator
 ) -> Tensor:
-    return apgd(
-        model, x, y, threat, loss=cross_entropy, eot=20, until=misclassified, generator=generator
-    )  # fmt: skip
+    return apgd(model, x, y, threat, loss=cross_entropy, eot=20, until=misclassified, generator=generator)
 
 
 def _apgd_dlr_eot(

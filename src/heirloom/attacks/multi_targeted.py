@@ -12,9 +12,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.engine.best import Best
 from heirloom.attacks.engine.gradient import predict
+from heirloom.attacks.engine.targets import Success
 from heirloom.attacks.losses import margin, target_margin
-from heirloom.attacks.pgd import Success, pgd
+from heirloom.attacks.pgd import pgd
 from heirloom.runtime.errors import require
 from heirloom.threat import Threat
 
@@ -55,9 +57,9 @@ def multi_targeted(
     require(targets is None or 1 <= targets <= most, "targets", f"from 1 to classes - 1 = {most}", targets)
     # likeliest other class first; the true one last, where it is never reached
     order = logits.scatter(1, y[:, None], float("-inf")).argsort(1, descending=True)
-    best, best_loss = x.clone(), margin(logits, y)
-    active = torch.arange(len(x), device=x.device)
+    best = Best.of(x, margin(logits, y))
     for rank in range(most if targets is None else targets):
+        active = best.active
         target = order[active, rank]
         found = pgd(
             model,
@@ -77,12 +79,11 @@ def multi_targeted(
             output = predict(model, found)
         values = margin(output, y[active])
         done = torch.zeros_like(active, dtype=torch.bool) if until is None else until(output, y[active])
-        better = (values > best_loss[active]) | done
-        best[active[better]], best_loss[active[better]] = found[better], values[better]
-        active = active[~done]
-        if not len(active):
+        best.keep(active, found, values, done)
+        best.finish(done)
+        if not len(best.active):
             break
-    return best
+    return best.point
 
 
 def _on_pairs(until: Success) -> Success:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.engine.best import Best
 from heirloom.attacks.engine.gradient import input_gradient, predict
 from heirloom.attacks.engine.region import Region
+from heirloom.attacks.engine.targets import Success
 from heirloom.attacks.losses import Loss, cross_entropy
 from heirloom.runtime.errors import require
 from heirloom.threat import Threat
 
-Success = Callable[[Tensor, Tensor], Tensor]
 Redraw = Callable[[Tensor], Tensor]
 
 
@@ -58,48 +60,56 @@ def pgd(
     require(steps >= 1, "steps", "at least 1", steps)
     require(restarts >= 1, "restarts", "at least 1", restarts)
     step_size = 2 * threat.eps / steps if step_size is None else step_size
-    region = Region.around(x, threat)
-    best, best_loss = region.x.clone(), torch.full((len(x),), -torch.inf, device=x.device)
-    active = torch.arange(len(x), device=x.device)
+    region, best = Region.around(x, threat), Best.of(x.detach().float())
     redraw = partial(threat.random_start, generator=generator) if redraw_flat else None
+    run = _Run(model, loss, until, steps, step_size, redraw)
     for restart in range(restarts):
-        if not len(active):
+        if not len(best.active):
             break
         if restart == 0 and start is not None:
-            first = threat.project(start, x)[active]
+            first = threat.project(start, x)
         else:
-            first = threat.random_start(region.x, generator)[active] if random_start else region.x[active]
-        active = _ascend(
-            model, region, y, first, active, loss, steps, step_size, redraw, until, best, best_loss
-        )
-    return threat.project(best, x)
+            first = threat.random_start(region.x, generator) if random_start else region.x
+        _ascend(run, region[best.active], y[best.active], first[best.active], best)
+    return threat.project(best.point, x)
 
 
-def _ascend(
-    model: nn.Module, whole: Region, y: Tensor, x_adv: Tensor, active: Tensor, loss: Loss, steps: int,
-    step_size: float, redraw: Redraw | None, until: Success | None, best: Tensor, best_loss: Tensor,
-) -> Tensor:  # fmt: skip
-    """One run from ``x_adv`` for the examples ``active``; fills ``best``; returns those not yet finished."""
-    region, labels = whole[active], y[active]
-    for step in range(steps + 1):
-        if step < steps:
-            gradient, values, output = input_gradient(model, x_adv, labels, loss)
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same over a run."""
+
+    model: nn.Module
+    loss: Loss
+    until: Success | None
+    steps: int
+    step_size: float
+    redraw: Redraw | None
+
+
+def _ascend(run: _Run, region: Region, y: Tensor, x_adv: Tensor, best: Best) -> None:
+    """One run from ``x_adv`` for the active examples of ``best``: fills it and takes out those that finish."""
+    for step in range(run.steps + 1):
+        if step < run.steps:
+            gradient, values, output = input_gradient(run.model, x_adv, y, run.loss)
         else:
             with torch.no_grad():
-                output = predict(model, x_adv)
-                values = loss(output, labels)
-        done = torch.zeros_like(values, dtype=torch.bool) if until is None else until(output, labels)
-        better = (values > best_loss[active]) | done
-        best[active[better]], best_loss[active[better]] = x_adv[better], values[better]
+                output = predict(run.model, x_adv)
+                values = run.loss(output, y)
+        done = torch.zeros_like(values, dtype=torch.bool) if run.until is None else run.until(output, y)
+        best.keep(best.active, x_adv, values, done)
         if bool(done.any()):
             left = ~done
-            active, region, labels, x_adv = active[left], region[left], labels[left], x_adv[left]
-            if step < steps:
+            best.finish(done)
+            region, y, x_adv = region[left], y[left], x_adv[left]
+            if step < run.steps:
                 gradient = gradient[left]
-        if step == steps or not len(active):
+        if step == run.steps or not len(best.active):
             break
-        x_adv = x_adv + step_size * region.threat.ascent_direction(gradient)
-        if redraw is not None and bool((flat := gradient == 0).any()):
-            x_adv = torch.where(flat, redraw(region.x), x_adv)
-        x_adv = region.nearest(x_adv)
-    return active
+        x_adv = _moved(run, region, x_adv, gradient)
+
+
+def _moved(run: _Run, region: Region, x_adv: Tensor, gradient: Tensor) -> Tensor:
+    moved = x_adv + run.step_size * region.threat.ascent_direction(gradient)
+    if run.redraw is not None and bool((flat := gradient == 0).any()):
+        moved = torch.where(flat, run.redraw(region.x), moved)
+    return region.nearest(moved)

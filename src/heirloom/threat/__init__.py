@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from heirloom.runtime.errors import InputError, require
-from heirloom.runtime.randomness import normal, uniform
+from heirloom.threat.geometry import Geometry
+from heirloom.threat.l1 import L1
+from heirloom.threat.l2 import L2
+from heirloom.threat.linf import Linf
 
 Norm = Literal["Linf", "L2", "L1"]
 NORMS: tuple[str, ...] = get_args(Norm)
+GEOMETRIES: dict[Norm, Geometry] = {"Linf": Linf(), "L2": L2(), "L1": L1()}
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class Threat:
     def __str__(self) -> str:
         return f"{self.norm} {format_eps(self.eps)}"
 
+    @property
+    def geometry(self) -> Geometry:
+        """Lengths, projections and steps of this norm."""
+        return GEOMETRIES[self.norm]
+
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The point of the threat set nearest to ``x_adv`` (for L1, of the ball and then of the box).
 
@@ -51,29 +60,11 @@ class Threat:
             rounding is always towards ``x``.
         """
         x = x.float()
-        x_adv = x_adv.to(x.dtype)
-        if self.norm == "Linf":
-            lower, upper = self.box(x)
-            return torch.minimum(torch.maximum(x_adv, lower), upper)
-        delta = (x_adv.clamp(0, 1) - x) if self.norm == "L2" else (x_adv - x)
-        inside = x + self.project_delta(delta)
-        return self._shrink(inside.clamp(0, 1), x)
+        return self.geometry.project(x_adv.to(x.dtype), x, self.eps)
 
     def project_delta(self, delta: Tensor) -> Tensor:
         """The point of the norm ball alone (no pixel range) nearest to ``delta`` (N, ...)."""
-        if self.norm == "Linf":
-            return delta.clamp(-self.eps, self.eps)
-        if self.norm == "L2":
-            return delta * (self.eps / norms(delta, "L2").clamp_min(1e-30)).clamp_max(1)
-        return _project_l1(delta, self.eps)
-
-    def box(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The lowest and highest pixel values that Linf allows around ``x``, exact in float64."""
-        exact_lower, exact_upper = x.double() - self.eps, x.double() + self.eps
-        lower, upper = exact_lower.float(), exact_upper.float()
-        lower = torch.where(lower.double() < exact_lower, torch.nextafter(lower, x), lower)
-        upper = torch.where(upper.double() > exact_upper, torch.nextafter(upper, x), upper)
-        return lower.clamp_min(0), upper.clamp_max(1)
+        return self.geometry.onto_ball(delta, self.eps)
 
     def random_start(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A random point of the threat set for each image.
@@ -82,15 +73,7 @@ class Threat:
         in [0, eps]. The draw is made on the generator's device, so a CPU generator gives the same start
         on every device.
         """
-        if self.norm == "Linf":
-            noise = uniform(x.shape, generator, x.device) * 2 - 1
-            return self.project(x + self.eps * noise, x)
-        direction = normal(x.shape, generator, x.device)
-        if self.norm == "L1":
-            direction = direction.sign() * -uniform(x.shape, generator, x.device).clamp_min(1e-7).log()
-        radius = uniform(x.shape[:1], generator, x.device).view(-1, *[1] * (x.ndim - 1))
-        delta = self.eps * radius * direction / norms(direction, self.norm).clamp_min(1e-12)
-        return self.project(x + delta, x)
+        return self.project(x + self.geometry.random_delta(x, self.eps, generator), x)
 
     def ascent_direction(self, gradient: Tensor) -> Tensor:
         """The step of unit norm along which a linear function with this gradient grows most.
@@ -98,37 +81,16 @@ class Threat:
         Linf: the sign; L2: the normalised gradient; L1: the sign of the largest entry alone. A zero
         gradient gives a zero step.
         """
-        if self.norm == "Linf":
-            return gradient.sign()
-        if self.norm == "L2":
-            return gradient / norms(gradient, "L2").clamp_min(1e-30)
-        flat = gradient.flatten(1)
-        top = flat.abs().argmax(1, keepdim=True)
-        return torch.zeros_like(flat).scatter(1, top, flat.gather(1, top).sign()).view_as(gradient)
+        return self.geometry.steepest(gradient)
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """``norm(x_adv - x)`` of each example in float64, shape (N,)."""
-        return norms(x_adv.double() - x.double(), self.norm).flatten()
-
-    def _shrink(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        # float32 rounding can leave a projected point a few ulp outside: pull it in until float64 agrees
-        for attempt in range(12):
-            distance = self.distance(x_adv, x)
-            outside = distance > self.eps
-            if not bool(outside.any()):
-                return x_adv
-            # a perturbation of few ulp does not change by a factor near 1, so the slack grows
-            factor = torch.where(outside, self.eps / distance * (1 - 2e-7 * 4**attempt), 1.0)
-            factor = factor.view(-1, *[1] * (x.ndim - 1)).float()
-            x_adv = torch.where(factor < 1, x + (x_adv - x) * factor, x_adv)
-        return torch.where((self.distance(x_adv, x) > self.eps).view(-1, *[1] * (x.ndim - 1)), x, x_adv)
+        return self.geometry.length(x_adv.double() - x.double()).flatten()
 
 
 def norms(delta: Tensor, norm: Norm) -> Tensor:
     """The norm of each example of ``delta`` (N, ...), shaped (N, 1, ..., 1) to broadcast against it."""
-    order = {"Linf": float("inf"), "L2": 2.0, "L1": 1.0}[norm]
-    value = torch.linalg.vector_norm(delta.flatten(1), order, dim=1)
-    return value.view(-1, *[1] * (delta.ndim - 1))
+    return GEOMETRIES[norm].length(delta)
 
 
 def parse_eps(text: str) -> float:
@@ -161,15 +123,3 @@ def check_images(x: Tensor, argument: str = "images") -> None:
         raise InputError(argument, "pixels in [0, 1]", "NaN or infinite values")
     low, high = x.min().item(), x.max().item()
     require(low >= 0 and high <= 1, argument, "pixels in [0, 1]", f"[{low:.4g}, {high:.4g}]")
-
-
-def _project_l1(delta: Tensor, eps: float) -> Tensor:
-    """Projection onto the L1 ball (Duchi et al., ICML 2008, Figure 1)."""
-    flat = delta.flatten(1)
-    magnitude = flat.abs()
-    ordered = magnitude.sort(dim=1, descending=True).values
-    excess = ordered.cumsum(1) - eps
-    count = torch.arange(1, flat.shape[1] + 1, device=flat.device)
-    support = (ordered * count > excess).sum(1, keepdim=True).clamp_min(1)
-    threshold = (excess.gather(1, support - 1) / support).clamp_min(0)
-    return (flat.sign() * (magnitude - threshold).clamp_min(0)).view_as(delta)

@@ -1,0 +1,128 @@
+"""One run of Auto-PGD: what it keeps of each example, and its loop of steps, looks and checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from heirloom.attacks.engine.best import Best
+from heirloom.attacks.engine.gradient import input_gradient, predict
+from heirloom.attacks.engine.region import Region
+from heirloom.attacks.engine.step_rules import MomentumSteps, SparseSteps, State, StepRule
+from heirloom.attacks.engine.targets import Success
+from heirloom.attacks.losses import Loss
+from heirloom.threat import Norm
+
+STEPS: dict[Norm, StepRule] = {"Linf": MomentumSteps(), "L2": MomentumSteps(), "L1": SparseSteps()}
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """What stays the same over a run."""
+
+    model: nn.Module
+    loss: Loss
+    until: Success | None = None
+    rho: float = 0.75
+    eot: int = 1
+
+
+@dataclass(frozen=True)
+class Found:
+    """For each example of a run its point (N, ...), that point's loss (N,), and whether ``until`` held."""
+
+    point: Tensor
+    value: Tensor
+    done: Tensor
+
+
+def ascend_in_stages(ascent: Ascent, region: Region, y: Tensor, start: Tensor, steps: int) -> Found:
+    """A run from ``start``: first in the wider balls that the norm's rule asks for, where success does not count."""
+    rule, eps = STEPS[region.threat.norm], region.threat.eps
+    (*wider, (_, last)) = rule.stages(steps)
+    for factor, count in wider:
+        point = rule.place(region, start, factor * eps)
+        start = ascend(replace(ascent, until=None), region, y, point, count, factor * eps).point
+    return ascend(ascent, region, y, rule.place(region, start, eps), last)
+
+
+def ascend(
+    ascent: Ascent, region: Region, y: Tensor, start: Tensor, steps: int, eps: float | None = None
+) -> Found:
+    """One run from ``start`` within radius ``eps``: the best points."""
+    rule, eps = STEPS[region.threat.norm], region.threat.eps if eps is None else eps
+    found, done = Best.of(start), torch.zeros(len(y), dtype=torch.bool, device=y.device)
+    state, last_check, interval = _begin(rule, region, y, start, eps), 0, rule.first_interval(steps)
+    for step in range(steps + 1):
+        if step > 0:
+            rule.advance(state, region, eps, step)
+        output = _evaluate(ascent, state, backward=step < steps)
+        if ascent.until is not None and bool((hit := ascent.until(output, state.y)).any()):
+            found.keep(state.index[hit], state.point[hit], state.value[hit], hit[hit])
+            done[state.index[hit]] = True
+            state, region = state[~hit], region[~hit]
+            if not len(state.index):
+                break
+        _keep_best(state)
+        if step == 0:
+            state.checked_value, state.rises = state.best_value.clone(), torch.zeros_like(state.rises)
+        elif step - last_check == interval and step < steps:
+            _go_back(state, rule.stalled(state, region, eps, interval * ascent.rho))
+            last_check, interval = step, rule.next_interval(steps, interval)
+    found.keep(state.index, state.best, state.best_value, torch.ones_like(state.index, dtype=torch.bool))
+    return Found(found.point, found.value, done)
+
+
+def _begin(rule: StepRule, region: Region, y: Tensor, start: Tensor, eps: float) -> State:
+    n, device, flat = len(y), y.device, start[0].numel()
+    lowest, zeros = torch.full((n,), -torch.inf, device=device), torch.zeros(n, device=device)
+    moved = (start != region.x).flatten(1).sum(1).float()
+    return State(
+        index=torch.arange(n, device=device),
+        y=y,
+        point=start,
+        before=start,
+        gradient=torch.zeros_like(start),
+        value=lowest,
+        best=start.clone(),
+        best_gradient=torch.zeros_like(start),
+        best_value=lowest.clone(),
+        step=torch.full((n, *[1] * (start.ndim - 1)), rule.first_step * eps, device=device),
+        rises=zeros,
+        checked_value=lowest,
+        reduced=torch.ones(n, dtype=torch.bool, device=device),
+        share=moved / flat / 1.5,
+        support=moved,
+    )
+
+
+def _evaluate(ascent: Ascent, state: State, *, backward: bool) -> Tensor:
+    """Fill in loss and gradient at ``state.point``; returns the output."""
+    previous = state.value
+    if backward:
+        state.gradient, state.value, output = input_gradient(
+            ascent.model, state.point, state.y, ascent.loss, draws=ascent.eot
+        )
+    else:
+        with torch.no_grad():
+            drawn = [predict(ascent.model, state.point) for _ in range(ascent.eot)]
+            state.value = torch.stack([ascent.loss(one, state.y) for one in drawn]).mean(0)
+            output = torch.stack(drawn).mean(0)
+    state.rises = state.rises + (state.value > previous)
+    return output
+
+
+def _keep_best(state: State) -> None:
+    better = state.value > state.best_value
+    state.best[better], state.best_gradient[better] = state.point[better], state.gradient[better]
+    state.best_value = torch.where(better, state.value, state.best_value)
+
+
+def _go_back(state: State, stalled: Tensor) -> None:
+    """Where progress stalls, go on from the best point."""
+    back = stalled.view(-1, *[1] * (state.point.ndim - 1))
+    state.point = torch.where(back, state.best, state.point)
+    state.gradient = torch.where(back, state.best_gradient, state.gradient)
+    state.rises = torch.zeros_like(state.rises)
