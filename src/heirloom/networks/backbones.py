@@ -135,6 +135,15 @@ def _resnet8_7x7(s: BackboneSettings) -> nn.Module:
     return resnet8(channels=s.channels, stem="7x7")
 
 
+def _resnet10_unshuffled(width: int) -> Callable[[BackboneSettings], nn.Module]:
+    def build(s: BackboneSettings) -> nn.Module:
+        from heirloom.networks.unshuffled_resnet import UnshuffledResNet
+
+        return UnshuffledResNet(width, s.channels)
+
+    return build
+
+
 def _preact_resnet18(s: BackboneSettings) -> nn.Module:
     from heirloom.networks.preact_resnet import preact_resnet18
 
@@ -158,6 +167,8 @@ _BODIES: dict[str, Callable[[BackboneSettings], nn.Module]] = {
     "resnet18-7x7": _resnet18_7x7,
     "resnet8": _resnet8,
     "resnet8-7x7": _resnet8_7x7,
+    "resnet10-unshuffled-w32": _resnet10_unshuffled(32),
+    "resnet10-unshuffled-w64": _resnet10_unshuffled(64),
     "preact-resnet18": _preact_resnet18,
     "wide-resnet-34-10": _wide_resnet_34_10,
     "vit-tiny": _vit_tiny,
