@@ -135,11 +135,11 @@ def _resnet8_7x7(s: BackboneSettings) -> nn.Module:
     return resnet8(channels=s.channels, stem="7x7")
 
 
-def _resnet10_unshuffled(width: int) -> Callable[[BackboneSettings], nn.Module]:
+def _resnet10_6x6(width: int) -> Callable[[BackboneSettings], nn.Module]:
     def build(s: BackboneSettings) -> nn.Module:
-        from heirloom.networks.unshuffled_resnet import UnshuffledResNet
+        from heirloom.networks.resnet import resnet10
 
-        return UnshuffledResNet(width, s.channels)
+        return resnet10(width=width, channels=s.channels)
 
     return build
 
@@ -167,8 +167,8 @@ _BODIES: dict[str, Callable[[BackboneSettings], nn.Module]] = {
     "resnet18-7x7": _resnet18_7x7,
     "resnet8": _resnet8,
     "resnet8-7x7": _resnet8_7x7,
-    "resnet10-unshuffled-w32": _resnet10_unshuffled(32),
-    "resnet10-unshuffled-w64": _resnet10_unshuffled(64),
+    "resnet10-6x6-w32": _resnet10_6x6(32),
+    "resnet10-6x6-w64": _resnet10_6x6(64),
     "preact-resnet18": _preact_resnet18,
     "wide-resnet-34-10": _wide_resnet_34_10,
     "vit-tiny": _vit_tiny,
