@@ -1,62 +1,31 @@
-"""Training a preprocessor: without labels and without the foundation model (CRoPD's Algorithm 1, line 2)."""
+"""Training a preprocessor without labels: with images alone (CRoPD's Algorithm 1, line 2), or with the frozen
+model's features as well, as the objective says.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heirloom.attacks.fgsm import fgsm
-from heirloom.attacks.losses import squared_distance
-from heirloom.data.augmentation import Augmentation, augment
+from heirloom.data.augmentation import augment
 from heirloom.data.labelled import LabelledImages
+from heirloom.defence.budget import steps_in
+from heirloom.defence.distil import distil
+from heirloom.defence.inner import strongest_nearby
+from heirloom.defence.settings import METHODS, DefenceSettings, DistilSettings
 from heirloom.models.preprocessor import Preprocessor, build_preprocessor
-from heirloom.objectives.arae import arae
-from heirloom.objectives.cropd import adversarial_contrastive, cropd
-from heirloom.runtime.errors import require
+from heirloom.objectives.objective import Batch
+from heirloom.runtime.errors import InputError, require
 from heirloom.threat import Threat
-from heirloom.training.loop import History, TrainingSettings, train, unwrapped
+from heirloom.training.loop import History, Losses, Step, TrainingSettings, train, unwrapped
 
-Method = Literal["identity", "vanilla", "noise", "arae", "cropd"]
-METHODS: tuple[str, ...] = get_args(Method)
-NOISE_FACTOR = 1.5  # the noise method's amplitude in eps
-
-
-@dataclass(frozen=True)
-class DefenceSettings:
-    """How a preprocessor is made.
-
-    Attributes:
-        method: ``identity`` (nothing in front), ``vanilla`` (reconstruction alone), ``noise`` (reconstruction
-            from uniform noise of 1.5 eps: what training without an attack gives), ``arae`` (Salehi et al.),
-            ``cropd``.
-        architecture: see :func:`heirloom.models.preprocessor.build_preprocessor`.
-        weight: lambda of CRoPD, gamma of ARAE. None: 10 and 0.1, the papers' values.
-        temperature: tau of the contrastive loss.
-        augmentation: of ``vanilla``, ``noise`` and ``cropd`` (Table 5), never of ``arae``. None: none.
-        training: epochs, batch size, learning rate, seed, device, precision.
-    """
-
-    method: Method = "cropd"
-    architecture: str = "mlp"
-    weight: float | None = None
-    temperature: float = 0.5
-    augmentation: Augmentation | None = None
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-
-    def __post_init__(self) -> None:
-        require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
-        require(self.weight is None or self.weight >= 0, "weight", "at least 0", self.weight)
-        require(self.temperature > 0, "temperature", "above 0", self.temperature)
-
-    @property
-    def chosen_weight(self) -> float:
-        return self.weight if self.weight is not None else {"arae": 0.1, "cropd": 10.0}.get(self.method, 0.0)
+__all__ = ["METHODS", "DefenceSettings", "DistilSettings", "fresh_preprocessor", "train_preprocessor"]
 
 
 def train_preprocessor(
@@ -64,6 +33,8 @@ def train_preprocessor(
     threat: Threat,
     settings: DefenceSettings,
     *,
+    encoder: nn.Module | None = None,
+    head: nn.Linear | None = None,
     validation: LabelledImages | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
@@ -72,43 +43,77 @@ def train_preprocessor(
     """Train the preprocessor that ``settings`` describe; the labels of ``data`` are never read.
 
     Args:
-        threat: what the inner attack may do.
+        threat: what the inner attack may do, at the objective's radius.
+        encoder: the frozen model, for objectives that read it. head: its own linear classifier, for ``distil``
+            with targets ``head``.
         validation: images whose reconstruction error joins the history as ``validation_reconstruction``.
         checkpoint, resume, report: see :func:`heirloom.training.loop.train`.
 
     Returns:
         the module in eval mode ([0, 1] pixels -> [0, 1] pixels) and its history, empty for ``identity``.
+
+    Raises:
+        InputError: the objective reads the frozen model (or its head) and none came.
     """
-    preprocessor = fresh_preprocessor(data, settings)
+    preprocessor = fresh_preprocessor(data, settings, encoder)
     if not isinstance(preprocessor, Preprocessor):
         return preprocessor.eval(), []
-    both = _ReconstructAndEmbed(preprocessor)
+    if settings.method == "distil":
+        assert encoder is not None
+        teacher = (encoder, head)
+        return distil(preprocessor, data, threat, settings, teacher, checkpoint, resume, report)
     unlabelled = replace(data, labels=torch.zeros_like(data.labels))
-    history = train(
+    step = _step(threat, settings, encoder)
+
+    def run(model: nn.Module, training: TrainingSettings, **options: Any) -> History:
+        return train(model, unlabelled, step, training, **options)
+
+    both = _ReconstructAndEmbed(preprocessor)
+    history = run(
         both,
-        unlabelled,
-        _step(threat, settings),
-        settings.training,
+        _boxed(both, settings, run, checkpoint),
         after_epoch=_validate(preprocessor, validation, settings.training.batch_size),
         checkpoint=checkpoint,
         resume=resume,
-        identity={**asdict(settings), "training": None, "threat": asdict(threat)},
+        identity={**settings.facts(), "threat": asdict(threat)},
         report=report,
     )
     return preprocessor.cpu().eval(), history
 
 
-def fresh_preprocessor(data: LabelledImages, settings: DefenceSettings) -> nn.Module:
+def fresh_preprocessor(
+    data: LabelledImages, settings: DefenceSettings, encoder: nn.Module | None = None
+) -> nn.Module:
     """The untrained module that ``settings`` describe, for images of ``data``'s shape."""
-    if settings.method == "identity":
+    objective = settings.objective
+    if objective is None:
         return nn.Identity()
+    if objective.needs_model and encoder is None:
+        raise InputError(f"encoder must be given for {settings.method}, which reads the frozen model.")
     require(
         settings.method != "cropd" or min(len(data), settings.training.batch_size) >= 2,
         "batch_size",
         "at least 2 for a contrastive loss",
         settings.training.batch_size,
     )
-    return build_preprocessor(settings.architecture, data.shape, seed=settings.training.seed)
+    if settings.method != "distil":
+        return build_preprocessor(settings.architecture, data.shape, seed=settings.training.seed)
+    with torch.no_grad():
+        features = encoder(data.select(torch.arange(1)).images).shape[1]  # type: ignore[misc]
+    own = {"student": settings.distil.student, "width": settings.distil.width, "features": features}
+    return build_preprocessor("student-painter", data.shape, seed=settings.training.seed, **own)
+
+
+def _boxed(
+    model: nn.Module, settings: DefenceSettings, run: Callable[..., History], checkpoint: Path | None
+) -> TrainingSettings:
+    """The training settings with the number of steps that was asked for, by count or by minutes."""
+    if settings.steps is not None:
+        return replace(settings.training, steps=settings.steps[0])
+    if settings.minutes is None:
+        return settings.training
+    kept = checkpoint.with_name("steps.json") if checkpoint is not None else None
+    return replace(settings.training, steps=steps_in(settings.minutes, model, settings.training, run, kept))
 
 
 class _ReconstructAndEmbed(nn.Module):
@@ -127,81 +132,58 @@ class _ReconstructAndEmbed(nn.Module):
         return network.decode(latent), z, z_adv
 
 
-class _Embed(nn.Module):
-    """The embedding alone, for the attack: it has no use for the decoder."""
+def _step(threat: Threat, settings: DefenceSettings, encoder: nn.Module | None) -> Step:
+    objective = settings.objective
+    assert objective is not None and objective.loss is not None
+    loss, wide = objective.loss, replace(threat, eps=settings.chosen_radius * threat.eps)
+    wants_augmentation = settings.augmentation is not None and objective.augments
+    frozen = _frozen(encoder) if objective.needs_model and encoder is not None else None
 
-    def __init__(self, preprocessor: Preprocessor) -> None:
-        super().__init__()
-        self.preprocessor = preprocessor
+    def step(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Losses:
+        if wants_augmentation:
+            x = augment(x, settings.augmentation, generator)  # type: ignore[arg-type]
+        return loss(_batch(model, x, wide, settings, frozen, generator))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.preprocessor.embed(x)
-
-
-def _step(threat: Threat, settings: DefenceSettings) -> Callable[..., dict[str, Tensor]]:
-    steps = {"vanilla": _vanilla, "noise": _noise, "arae": _arae, "cropd": _cropd}
-    return lambda model, x, y, generator: steps[settings.method](
-        model, _augmented(x, settings, generator), generator, threat, settings
-    )
+    return step
 
 
-def _augmented(x: Tensor, settings: DefenceSettings, generator: torch.Generator) -> Tensor:
-    if settings.augmentation is None or settings.method == "arae":
-        return x
-    return augment(x, settings.augmentation, generator)
-
-
-def _vanilla(
-    model: nn.Module, x: Tensor, generator: torch.Generator, threat: Threat, settings: DefenceSettings
-) -> dict[str, Tensor]:
-    reconstruction, z, _ = model(x)
-    # 0 * z: the projector takes part in no loss, which DistributedDataParallel would call an error
-    error = functional.mse_loss(reconstruction, x)
-    return {"loss": error + 0 * z.sum(), "reconstruction": error}
-
-
-def _noise(
-    model: nn.Module, x: Tensor, generator: torch.Generator, threat: Threat, settings: DefenceSettings
-) -> dict[str, Tensor]:
-    noisy = replace(threat, eps=NOISE_FACTOR * threat.eps).random_start(x, generator)
-    reconstruction, z, _ = model(noisy)
-    error = functional.mse_loss(reconstruction, x)
-    return {"loss": error + 0 * z.sum(), "reconstruction": error}
-
-
-def _cropd(
-    model: nn.Module, x: Tensor, generator: torch.Generator, threat: Threat, settings: DefenceSettings
-) -> dict[str, Tensor]:
-    embed = _Embed(_preprocessor(model))
-    with torch.no_grad():
-        reference = embed(x)
-    x_adv = fgsm(
-        embed,
-        x,
-        reference,
-        threat,
-        random_start=True,
-        generator=generator,
-        loss=lambda z_adv, z: adversarial_contrastive(z, z_adv, settings.temperature),
-    )
-    reconstruction, z, z_adv = model(x, x_adv)
-    return cropd(reconstruction, x, z, z_adv, weight=settings.chosen_weight, temperature=settings.temperature)
-
-
-def _arae(
-    model: nn.Module, x: Tensor, generator: torch.Generator, threat: Threat, settings: DefenceSettings
-) -> dict[str, Tensor]:
-    embed = _Embed(_preprocessor(model))
-    with torch.no_grad():
-        reference = embed(x)
-    x_adv = fgsm(embed, x, reference, threat, random_start=True, generator=generator, loss=squared_distance)
-    reconstruction_adv, z_adv, z = model(x_adv, x)
-    return arae(reconstruction_adv, x, z, z_adv, gamma=settings.chosen_weight)
-
-
-def _preprocessor(model: nn.Module) -> Preprocessor:
+def _batch(
+    model: nn.Module, x: Tensor, wide: Threat, settings: DefenceSettings, frozen: nn.Module | None,
+    generator: torch.Generator,
+) -> Batch:  # fmt: skip
     inner: Any = unwrapped(model)
-    return inner.preprocessor
+    preprocessor: Preprocessor = inner.preprocessor
+    if frozen is not None:
+        frozen.to(x.device)
+
+    def seen_of(made: Tensor) -> Tensor:
+        assert frozen is not None
+        return frozen(made.clamp(0, 1))
+
+    def features(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return seen_of(images)
+
+    return Batch(
+        x=x,
+        forward=model,
+        embed=preprocessor.embed,
+        reconstruct=preprocessor.reconstruct,
+        seen=lambda images: seen_of(preprocessor.reconstruct(images)),
+        seen_of=seen_of,
+        features=features,
+        attack=lambda function, reference, each: strongest_nearby(
+            function, x, reference, each, wide, settings.attack_steps, generator
+        ),
+        noisy=lambda: wide.random_start(x, generator),
+        weight=settings.chosen_weight,
+        temperature=settings.temperature,
+    )
+
+
+def _frozen(encoder: nn.Module) -> nn.Module:
+    """In eval mode, its parameters without gradient: nothing in training may touch it."""
+    return encoder.eval().requires_grad_(False)
 
 
 def _validate(

@@ -15,11 +15,14 @@ from heirloom.networks.small_autoencoders import (
     MlpAutoencoder,
     MlpAutoencoderSettings,
 )
+from heirloom.networks.student_painter import StudentPainter, StudentPainterSettings
 from heirloom.runtime.errors import InputError, reject, require
 
-Architecture = Literal["mlp", "conv", "vit-small32", "vit-large224"]
+Architecture = Literal["mlp", "conv", "vit-small32", "vit-large224", "student-painter"]
 ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
-NetworkSettings = MlpAutoencoderSettings | ConvAutoencoderSettings | MaskedAutoencoderSettings
+NetworkSettings = (
+    MlpAutoencoderSettings | ConvAutoencoderSettings | MaskedAutoencoderSettings | StudentPainterSettings
+)
 
 
 class AutoencoderNetwork(Protocol):
@@ -65,7 +68,8 @@ def build_preprocessor(
 
     Args:
         architecture: ``mlp`` and ``conv`` for small images and small machines; ``vit-small32`` and
-            ``vit-large224``, the paper's (Appendix A), for images of 32 and 224 pixels.
+            ``vit-large224``, the paper's (Appendix A), for images of 32 and 224 pixels; ``student-painter``, which
+            the objective ``distil`` trains.
         image_shape: (C, H, W) with H = W.
         seed: of the initial weights; torch's global random state is left as it was.
         changes: fields of the architecture's settings that differ from the preset.
@@ -105,6 +109,7 @@ def _settings(architecture: str, values: dict[str, Any]) -> NetworkSettings:
         "conv": (ConvAutoencoderSettings, {}),
         "vit-small32": (MaskedAutoencoderSettings, {}),
         "vit-large224": (MaskedAutoencoderSettings, {"patch_size": 14, "width": 768}),
+        "student-painter": (StudentPainterSettings, {}),
     }
     kind, preset = presets[architecture]
     known = {field.name for field in fields(kind)}
@@ -125,6 +130,8 @@ def _network(settings: NetworkSettings) -> nn.Module:
         return MlpAutoencoder(settings)
     if isinstance(settings, ConvAutoencoderSettings):
         return ConvAutoencoder(settings)
+    if isinstance(settings, StudentPainterSettings):
+        return StudentPainter(settings)
     return MaskedAutoencoder(settings)
 
 

@@ -44,6 +44,7 @@ class TrainingSettings:
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         mixed_precision: Accelerate's: ``no``, ``fp16``, ``bf16``.
         checkpoint_seconds: at most so much work is lost when a run is cut off.
+        steps: stop after exactly so many, whatever ``epochs`` says; the last epoch may then be a part of one.
     """
 
     epochs: int = 100
@@ -56,11 +57,13 @@ class TrainingSettings:
     device: str = "cpu"
     mixed_precision: MixedPrecision = "no"
     checkpoint_seconds: float = 30.0
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
         require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
         require(self.learning_rate > 0, "learning_rate", "above 0", self.learning_rate)
+        require(self.steps is None or self.steps >= 1, "steps", "at least 1", self.steps)
         require(0 <= self.warmup <= 1, "warmup", "a share between 0 and 1", self.warmup)
         require(
             self.mixed_precision in ("no", "fp16", "bf16"),
@@ -121,9 +124,10 @@ def train(
         losses = loop.one_step(state)
         if report is not None:
             report(state.step, loop.total_steps, losses)
-        if state.step % loop.steps_per_epoch == 0:
-            epoch = state.step // loop.steps_per_epoch
-            entry = {name: total / loop.steps_per_epoch for name, total in state.sums.items()}
+        whole, rest = divmod(state.step, loop.steps_per_epoch)
+        if rest == 0 or state.step == loop.total_steps:
+            epoch = whole + (rest > 0)
+            entry = {name: total / (rest or loop.steps_per_epoch) for name, total in state.sums.items()}
             extra = after_epoch(model, epoch) if after_epoch is not None else {}
             state.history.append(
                 {"epoch": epoch, "learning_rate": loop.rate(state.step - 1), **entry, **extra}
@@ -159,7 +163,7 @@ class _Loop:
         self.pixels, self.labels = data.pixels, data.labels
         self.batch_size = batch_size_of(settings, len(data), accelerator.num_processes)
         self.steps_per_epoch = len(data) // self.batch_size
-        self.total_steps = settings.epochs * self.steps_per_epoch
+        self.total_steps = settings.steps or settings.epochs * self.steps_per_epoch
         self._order: tuple[int, Tensor] | None = None
 
     def rate(self, step: int) -> float:
@@ -252,4 +256,5 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def _deciding(settings: TrainingSettings) -> dict[str, Any]:
     """The settings that decide the numbers."""
-    return {k: v for k, v in asdict(settings).items() if k not in ("device", "checkpoint_seconds")}
+    found = {k: v for k, v in asdict(settings).items() if k not in ("device", "checkpoint_seconds")}
+    return {k: v for k, v in found.items() if k != "steps" or v is not None}

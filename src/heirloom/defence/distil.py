@@ -1,0 +1,172 @@
+"""Training of ``distil``: the student under attack against cached features, then the painter behind it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heirloom.data.augmentation import Augmentation, augment
+from heirloom.data.labelled import LabelledImages, to_unit_range
+from heirloom.defence.budget import steps_in
+from heirloom.defence.inner import strongest_nearby
+from heirloom.defence.settings import DefenceSettings
+from heirloom.evaluation.store import digest, model_digest
+from heirloom.models.preprocessor import Preprocessor
+from heirloom.networks.student_painter import StudentPainter
+from heirloom.objectives.distil import logit_each, painter, prototypes, student_each
+from heirloom.objectives.objective import Each
+from heirloom.runtime.errors import InputError
+from heirloom.runtime.files import read_tensors, write_tensors
+from heirloom.runtime.randomness import generator_of, normal, uniform
+from heirloom.threat import Threat
+from heirloom.training.loop import History, Losses, Step, TrainingSettings, train, unwrapped
+
+FEATURE_NOISE = 0.1  # of the features' deviation, on the codes that the painter learns from
+Teacher = tuple[nn.Module, nn.Linear | None]
+
+
+def distil(
+    preprocessor: Preprocessor, data: LabelledImages, threat: Threat, settings: DefenceSettings, teacher: Teacher,
+    checkpoint: Path | None, resume: bool, report: Callable[[int, int, dict[str, float]], None] | None,
+) -> tuple[nn.Module, History]:  # fmt: skip
+    """Train ``preprocessor`` (a student and a painter) in place, resumably.
+
+    The teacher's features are computed once and kept beside ``checkpoint``, under the digest of what made them.
+
+    Returns:
+        the preprocessor in eval mode on the CPU, and the history of both phases, each entry with its ``phase``:
+        0 for the student, 1 for the painter.
+    """
+    network = preprocessor.network
+    assert isinstance(network, StudentPainter)
+    encoder, head = teacher[0].eval().requires_grad_(False), teacher[1]
+    training = settings.training
+    targets = teacher_features(encoder, data, training, checkpoint)
+    network.place(targets)
+    indexed = replace(data, labels=torch.arange(len(data)))  # a step finds its targets by number
+    steps = [
+        (network.student, _student_step(targets, threat, settings, head)),
+        (network.painter, _painter_step(network, encoder, threat, settings)),
+    ]
+    history: History = []
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for phase, (part, step) in enumerate(steps):
+        module = copy.copy(part)  # shares the weights; autocast stays with the copy
+        path = checkpoint.with_name(f"phase-{phase}.safetensors") if checkpoint is not None else None
+
+        def run(model: nn.Module, chosen: TrainingSettings, step: Step = step, **options: Any) -> History:
+            return train(model, indexed, step, chosen, **options)
+
+        past = run(
+            module, _share(phase, module, settings, run, path),
+            checkpoint=path, resume=resume, report=report,
+            identity={**settings.facts(), "threat": asdict(threat), "phase": phase, "targets": digest(targets)},
+        )  # fmt: skip
+        history += [{"phase": phase, **entry} for entry in past]
+        network.eval()
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return preprocessor.cpu().eval(), history
+
+
+def _share(
+    phase: int, module: nn.Module, settings: DefenceSettings, run: Callable[..., History], path: Path | None
+) -> TrainingSettings:
+    """The painter's share of the training, or what it leaves, in epochs, steps or minutes."""
+    training, share = settings.training, settings.distil.painter_share
+    share = share if phase == 1 else 1 - share
+    if settings.steps is not None:
+        return replace(training, steps=settings.steps[min(phase, len(settings.steps) - 1)])
+    if settings.minutes is None:
+        return replace(training, epochs=max(1, round(share * training.epochs)))
+    kept = path.with_name(f"steps-{phase}.json") if path is not None else None
+    return replace(training, steps=steps_in(share * settings.minutes, module, training, run, kept))
+
+
+@torch.no_grad()
+def teacher_features(
+    encoder: nn.Module, data: LabelledImages, training: TrainingSettings, checkpoint: Path | None
+) -> Tensor:
+    """Features (N, D), those of colour images averaged with those of the mirror image; from the file beside
+    ``checkpoint`` where that is of this encoder and these images.
+    """
+    wanted = {"encoder": model_digest(encoder), "images": digest(data.pixels)}
+    path = checkpoint.with_name("teacher.safetensors") if checkpoint is not None else None
+    if path is not None and path.exists():
+        tensors, facts = read_tensors(path)
+        if facts == wanted:
+            return tensors["features"]
+        raise InputError(f"--resume needs the model and images of the run in {path.parent}, but others came.")
+    encoder.to(training.device)
+    parts = []
+    for pixels in data.pixels.split(256):
+        x = to_unit_range(pixels.to(training.device))
+        found = encoder(x) if x.shape[1] == 1 else (encoder(x) + encoder(x.flip(3))) / 2
+        parts.append(found.float().cpu())
+    features = torch.cat(parts)
+    if path is not None:
+        write_tensors(path, {"features": features}, wanted)
+    return features
+
+
+def _student_step(targets: Tensor, threat: Threat, settings: DefenceSettings, head: nn.Linear | None) -> Step:
+    each = _each(targets, settings, head)
+    wide = replace(threat, eps=settings.chosen_radius * threat.eps)
+
+    def step(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Losses:
+        x = augment(x, own_augmentation(tuple(x.shape[1:])), generator)
+        target, inner = targets[y.cpu()].to(x.device), unwrapped(model)
+        inner.eval()  # running statistics under attack, the batch's when trained
+        x_adv = strongest_nearby(inner, x, target, each, wide, settings.attack_steps, generator)
+        inner.train()
+        loss = each(model(x_adv).float(), target).mean()
+        return {"loss": loss, "student": loss}
+
+    return step
+
+
+def _each(targets: Tensor, settings: DefenceSettings, head: nn.Linear | None) -> Each:
+    scale = targets.square().sum(1).mean().clamp_min(1e-12)
+    if settings.distil.targets == "head":
+        if head is None:
+            raise InputError("head must be given for targets head, but the frozen model came without one.")
+        weight, bias = head.weight.detach(), head.bias.detach()
+        return lambda q, target: logit_each(
+            q, target, weight.to(q.device), bias.to(q.device), scale.to(q.device)
+        )
+    generator = generator_of(settings.training.seed, "prototypes")
+    centres = prototypes(targets, min(settings.distil.count, len(targets)), generator)
+    return lambda q, target: student_each(q, target, centres.to(q.device), scale.to(q.device))
+
+
+def own_augmentation(shape: tuple[int, ...]) -> Augmentation:
+    """Crops by an eighth of the side, which leave the targets what they are, and flips, of colour images only:
+    a mirrored digit is none."""
+    flip = 0.5 if shape[0] == 3 else 0.0
+    return Augmentation(crop_scale=None, flip=flip, jitter_p=0.0, grey_p=0.0, pad=max(1, shape[1] // 8))
+
+
+def _painter_step(
+    network: StudentPainter, encoder: nn.Module, threat: Threat, settings: DefenceSettings
+) -> Step:
+    spread = network.painter.deviation
+
+    def step(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Losses:
+        network.student.to(x.device).eval()
+        encoder.to(x.device)
+        with torch.no_grad():
+            # half the images are moved to a random corner of the ball, as attacked ones lie
+            moved = uniform(x.shape[:1], generator, x.device).view(-1, 1, 1, 1) < 0.5
+            corner = threat.eps * (uniform(x.shape, generator, x.device) - 0.5).sign()
+            q = network.student(torch.where(moved, threat.project(x + corner, x), x))
+            noise = normal(q.shape, generator, x.device)
+            q = q + FEATURE_NOISE * spread.to(x.device) * noise
+        loss = painter(encoder(model(q)).float(), q)
+        return {"loss": loss, "painter": loss}
+
+    return step

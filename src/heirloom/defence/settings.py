@@ -1,0 +1,109 @@
+"""How a preprocessor is made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from heirloom.data.augmentation import Augmentation
+from heirloom.networks.student_painter import STUDENTS
+from heirloom.objectives.defences import DEFENCES
+from heirloom.objectives.objective import Objective
+from heirloom.runtime.errors import require
+from heirloom.training.loop import TrainingSettings
+
+METHODS: tuple[str, ...] = ("identity", *DEFENCES)
+Targets = Literal["prototypes", "head"]
+
+
+@dataclass(frozen=True)
+class DistilSettings:
+    """What ``distil`` alone has to be told.
+
+    Attributes:
+        student: ``resnet10`` of ``width`` (and twice and four times it), or ``resnet18``.
+        targets: besides the features themselves, the student learns the teacher's similarities to
+            ``prototypes`` (k-means centres, so many as ``count``) or the class probabilities of the frozen
+            classifier's own ``head``.
+        painter_share: of the training that the painter gets.
+    """
+
+    student: str = "resnet10"
+    width: int = 32
+    targets: Targets = "prototypes"
+    count: int = 10
+    painter_share: float = 0.15
+
+    def __post_init__(self) -> None:
+        require(self.student in STUDENTS, "student", f"one of {', '.join(STUDENTS)}", self.student)
+        require(self.width >= 4, "width", "at least 4", self.width)
+        require(
+            self.targets in get_args(Targets),
+            "targets",
+            f"one of {', '.join(get_args(Targets))}",
+            self.targets,
+        )
+        require(self.count >= 2, "prototypes", "at least 2", self.count)
+        require(0 < self.painter_share < 1, "painter_share", "a share between 0 and 1", self.painter_share)
+
+
+@dataclass(frozen=True)
+class DefenceSettings:
+    """How a preprocessor is made.
+
+    Attributes:
+        method: ``identity`` (nothing in front) or an objective of :mod:`heirloom.objectives.defences`, where each
+            says what it reads, costs and gives.
+        architecture: see :func:`heirloom.models.preprocessor.build_preprocessor`; ``distil`` has its own.
+        weight: lambda of CRoPD, gamma of ARAE, ...; radius: of the training attack, in eps. None: the objective's.
+        attack_steps: of the training attack: one of 1.25 radius, or several of half a radius.
+        temperature: tau of the contrastive loss.
+        augmentation: of those objectives that augment (Table 5; never ARAE). None: none.
+        training: epochs, batch size, learning rate, seed, device, precision.
+        minutes: train for about so long in place of ``training.epochs``: speed is measured on the first steps,
+            and the number of steps that follows is kept, so that the run can be resumed, and recorded.
+        steps: exactly so many steps (of each phase), whatever ``minutes`` and epochs say: what was recorded.
+    """
+
+    method: str = "cropd"
+    architecture: str = "mlp"
+    weight: float | None = None
+    radius: float | None = None
+    attack_steps: int = 1
+    temperature: float = 0.5
+    augmentation: Augmentation | None = None
+    distil: DistilSettings = field(default_factory=DistilSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    minutes: float | None = None
+    steps: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
+        require(self.weight is None or self.weight >= 0, "weight", "at least 0", self.weight)
+        require(self.radius is None or self.radius > 0, "radius", "above 0, in eps", self.radius)
+        require(self.attack_steps >= 1, "attack_steps", "at least 1", self.attack_steps)
+        require(self.temperature > 0, "temperature", "above 0", self.temperature)
+        require(self.minutes is None or self.minutes > 0, "minutes", "above 0", self.minutes)
+        require(self.steps is None or all(s >= 1 for s in self.steps), "steps", "at least 1 each", self.steps)
+
+    @property
+    def objective(self) -> Objective | None:
+        """None for ``identity``."""
+        return DEFENCES.get(self.method)
+
+    @property
+    def chosen_weight(self) -> float:
+        default = self.objective.weight if self.objective else 0.0
+        return default if self.weight is None else self.weight
+
+    @property
+    def chosen_radius(self) -> float:
+        default = self.objective.radius if self.objective else 1.0
+        return default if self.radius is None else self.radius
+
+    def facts(self) -> dict[str, Any]:
+        """What decides the weights besides ``training``, as JSON."""
+        deciding = {**asdict(self), "weight": self.chosen_weight, "radius": self.chosen_radius}
+        if self.method != "distil":
+            del deciding["distil"]
+        return {k: v for k, v in deciding.items() if k not in ("training", "minutes", "steps")}
