@@ -12,12 +12,11 @@ import pytest
 import torch
 
 from heirloom import InputError, Summary, Threat
-from heirloom.data.augmentation import Augmentation
 from heirloom.data.labelled import ImageSource
 from heirloom.defence.job import DefendSettings, defend
 from heirloom.defence.page import defence_page
 from heirloom.defence.saved import DefendedModel
-from heirloom.defence.train_preprocessor import METHODS, DefenceSettings, train_preprocessor
+from heirloom.defence.train_preprocessor import DefenceSettings
 from heirloom.heads.linear import HeadSettings
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.training.loop import TrainingSettings
@@ -40,23 +39,6 @@ def _settings(**changes: object) -> DefendSettings:
 @pytest.fixture(scope="module")
 def small(digits: ImageSource) -> ImageSource:
     return ImageSource("digits", digits.train.limit(256), digits.test.limit(40))
-
-
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "identity"])
-def test_every_method_trains_without_labels(method: str, small: ImageSource) -> None:
-    settings = DefenceSettings(
-        method=method,  # type: ignore[arg-type]
-        augmentation=Augmentation(),
-        training=TrainingSettings(epochs=4, batch_size=64, learning_rate=3e-3),
-    )
-    blind = ImageSource("", small.train.select(torch.arange(256)), small.test)
-    blind.train.labels.random_(0, 10, generator=torch.Generator().manual_seed(1))
-    network, history = train_preprocessor(small.train, THREAT, settings, validation=small.test)
-    again, same = train_preprocessor(blind.train, THREAT, settings, validation=small.test)
-    assert history == same  # other labels, the same training
-    assert history[-1]["loss"] < history[0]["loss"]
-    x = small.test.images
-    assert torch.equal(network(x), again(x))
 
 
 def test_the_whole_job(small: ImageSource, foundation: Path, tmp_path: Path) -> None:

@@ -19,18 +19,39 @@ def defend(
     out: Annotated[Path, typer.Option(help="Folder for the defended model and its figures.")],
     eps: Annotated[str, typer.Option(help="Radius in pixel units, e.g. 8/255.")] = "8/255",
     norm: Annotated[str, typer.Option(help="Linf, L2 or L1.")] = "Linf",
-    method: Annotated[str, typer.Option(help="cropd, arae, noise, vanilla or identity.")] = "cropd",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="adversarial-reconstruction, stability, cropd, arae, noise, vanilla (images alone), distil, "
+            "feature-stability (the model too) or identity."
+        ),
+    ] = "cropd",
     compare: Annotated[
         str, typer.Option(help="Methods measured beside it, by commas; none: ''.")
     ] = "identity",
     weight: Annotated[
-        float | None, typer.Option(help="lambda of CRoPD (default 10), gamma of ARAE (default 0.1).")
+        float | None,
+        typer.Option(help="lambda of CRoPD (default 10), gamma of ARAE (0.1), second term of the others."),
     ] = None,
+    radius: Annotated[
+        float | None, typer.Option(help="Of the training attack, in eps [default: the method's].")
+    ] = None,
+    attack_steps: Annotated[int, typer.Option(help="Steps of the training attack.")] = 1,
+    student: Annotated[str, typer.Option(help="distil: resnet10 or resnet18.")] = "resnet10",
+    student_width: Annotated[int, typer.Option(help="distil: channels of a ResNet-10's first stage.")] = 32,
+    prototypes: Annotated[int, typer.Option(help="distil: k-means centres of the model's features.")] = 10,
     temperature: Annotated[float, typer.Option(help="tau of the contrastive loss.")] = 0.5,
     architecture: Annotated[
         str, typer.Option(help="mlp, conv, vit-small32, vit-large224, or auto: by image size.")
     ] = "auto",
     epochs: Annotated[int, typer.Option(help="Epochs of the preprocessor.")] = 100,
+    minutes: Annotated[
+        float | None, typer.Option(help="Train each preprocessor for about so long, in place of epochs.")
+    ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(help="Exactly so many steps, by phases and commas: what a run with minutes recorded."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Batch size of training.")] = 128,
     learning_rate: Annotated[
         float | None,
@@ -77,7 +98,7 @@ def defend(
     from heirloom.data.images import load_images
     from heirloom.defence.job import DefendSettings
     from heirloom.defence.job import defend as run
-    from heirloom.defence.train_preprocessor import DefenceSettings
+    from heirloom.defence.train_preprocessor import DefenceSettings, DistilSettings
     from heirloom.heads.linear import HeadSettings
     from heirloom.models.encoder import EncoderSettings, load_encoder
     from heirloom.results.provenance import Stopwatch
@@ -104,9 +125,14 @@ def defend(
     settings = DefendSettings(
         threat=threat,
         defence=DefenceSettings(
-            method=method,  # type: ignore[arg-type]
+            method=method,
             architecture=chosen,
             weight=weight,
+            radius=radius,
+            attack_steps=attack_steps,
+            distil=DistilSettings(student=student, width=student_width, count=prototypes),
+            minutes=minutes,
+            steps=_steps(steps),
             temperature=temperature,
             augmentation=Augmentation() if augment else None,
             training=TrainingSettings(
@@ -133,6 +159,16 @@ def defend(
             encoder, images, settings, out, resume=resume, progress=progress, stopwatch=stopwatch
         )
     print_summary(summary, out)
+
+
+def _steps(text: str | None) -> tuple[int, ...] | None:
+    from heirloom.runtime.errors import require
+
+    if text is None:
+        return None
+    parts = text.split(",")
+    require(all(part.isdecimal() for part in parts), "steps", "whole numbers by commas", text)
+    return tuple(map(int, parts))
 
 
 def _architecture(side: int) -> str:

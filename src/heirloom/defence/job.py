@@ -179,11 +179,12 @@ class _Job:
     def _trained(self, method: str, folder: Path) -> tuple[DefendedModel, list[dict[str, float]]]:
         settings = self.settings.defence
         if method != settings.method:  # lambda belongs to the defence that is saved
-            settings = replace(settings, method=method, weight=None)  # type: ignore[arg-type]
+            settings = replace(settings, method=method, weight=None, radius=None, steps=None)
         preprocessor, history = train_preprocessor(
             self.train,
             self.settings.threat,
             settings,
+            encoder=self.encoder,
             validation=self.validation,
             checkpoint=folder / "checkpoint.safetensors",
             resume=True,
@@ -277,7 +278,7 @@ def _check_before_anything_is_written(
     for attack in settings.attacks:
         named_attack(attack)
     for method in settings.methods:
-        fresh_preprocessor(train, replace(settings.defence, method=method))  # type: ignore[arg-type]
+        fresh_preprocessor(train, replace(settings.defence, method=method), encoder)
     with torch.no_grad():
         encoder(train.select(torch.arange(1)).images)
 

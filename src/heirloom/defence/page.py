@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from heirloom.evaluation.audit.page import audit_section
+from heirloom.objectives.defences import DEFENCES
 from heirloom.report.figures import data_uri, new_axes
 from heirloom.report.page import Figure, Images, Part, Section, Table, Text, page
 from heirloom.report.tables import accuracy_table, is_proportion, shown
@@ -15,10 +16,7 @@ from heirloom.runtime.files import write_text
 
 NAMES = {
     "identity": "Identity (nothing in front)",
-    "vanilla": "Vanilla (reconstruction only)",
-    "noise": "Noise (random noise, no attack)",
-    "arae": "ARAE",
-    "cropd": "CRoPD",
+    **{name: objective.title for name, objective in DEFENCES.items()},
 }
 
 

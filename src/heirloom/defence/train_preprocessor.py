@@ -134,7 +134,8 @@ class _ReconstructAndEmbed(nn.Module):
 
 def _step(threat: Threat, settings: DefenceSettings, encoder: nn.Module | None) -> Step:
     objective = settings.objective
-    assert objective is not None and objective.loss is not None
+    assert objective is not None
+    assert objective.loss is not None
     loss, wide = objective.loss, replace(threat, eps=settings.chosen_radius * threat.eps)
     wants_augmentation = settings.augmentation is not None and objective.augments
     frozen = _frozen(encoder) if objective.needs_model and encoder is not None else None

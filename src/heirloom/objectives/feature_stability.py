@@ -28,7 +28,7 @@ def feature_stability(batch: Batch) -> Losses:
 
 def relative(features: Tensor, target: Tensor) -> Tensor:
     """Mean squared distance of ``features`` (N, D) from ``target`` in units of the target's mean square."""
-    return squared_error(features, target).mean() / target.square().sum(1).mean().clamp_min(1e-12)
+    return squared_error(features, target).mean() / target.flatten(1).square().sum(1).mean().clamp_min(1e-12)
 
 
 OBJECTIVE = Objective(

@@ -57,4 +57,15 @@ def load_checkpoint(
             _, index, slot = name.split(".", 2)
             stored.setdefault(int(index), {})[slot] = value
     optimizer.load_state_dict({"state": stored, "param_groups": optimizer.state_dict()["param_groups"]})
+    _lay_out(optimizer)
     return TrainingState(**json.loads(metadata["state"]))
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Slots laid out in memory as their weights are: fused AdamW reads both as they lie, and a channels-last filter
+    would be moved by another one's momentum.
+    """
+    for parameter, slots in optimizer.state.items():
+        for name, slot in slots.items():
+            if isinstance(slot, Tensor) and slot.shape == parameter.shape:
+                slots[name] = torch.empty_like(parameter).copy_(slot)

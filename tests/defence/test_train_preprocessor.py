@@ -1,0 +1,112 @@
+"""Preprocessors: what they read, that interruptions and copies change nothing, and time for training."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from heirloom import InputError, Threat
+from heirloom.data.labelled import ImageSource, LabelledImages
+from heirloom.defence.budget import steps_in
+from heirloom.defence.settings import METHODS, DefenceSettings, DistilSettings
+from heirloom.defence.train_preprocessor import train_preprocessor
+from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
+from heirloom.objectives.defences import DEFENCES
+from heirloom.training.loop import TrainingSettings
+
+THREAT = Threat("Linf", 0.15)
+TRAINING = TrainingSettings(epochs=4, batch_size=64, learning_rate=3e-3)
+DISTIL = DefenceSettings(method="distil", distil=DistilSettings(width=8), training=TRAINING)
+
+
+@pytest.fixture(scope="module")
+def small(digits: ImageSource) -> LabelledImages:
+    return digits.train.limit(192)
+
+
+@pytest.fixture
+def encoder(foundation: Path) -> FrozenEncoder:
+    return load_encoder(EncoderSettings(str(foundation)))
+
+
+class _CutOffError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "identity"])
+def test_labels_are_never_read_and_the_model_never_changes(
+    method: str, small: LabelledImages, encoder: FrozenEncoder
+) -> None:
+    settings = replace(DISTIL, method=method)
+    before = encoder.fingerprint()
+    network, history = train_preprocessor(small, THREAT, settings, encoder=encoder)
+    blind = replace(small, labels=small.labels.flip(0))
+    again, same = train_preprocessor(blind, THREAT, settings, encoder=encoder)
+    assert history == same
+    assert torch.equal(network(small.images), again(small.images))
+    assert encoder.fingerprint() == before
+    first = [entry for entry in history if entry.get("phase", 0) == 0]
+    assert first[-1]["loss"] < first[0]["loss"]
+    assert not any(module.training for module in network.modules())
+
+
+@pytest.mark.parametrize("method", [name for name, o in DEFENCES.items() if o.needs_model])
+def test_methods_that_read_the_model_say_so(method: str, small: LabelledImages) -> None:
+    with pytest.raises(InputError, match=f"encoder must be given for {method}"):
+        train_preprocessor(small, THREAT, replace(DISTIL, method=method))
+    if method == "distil":
+        told = replace(DISTIL, distil=DistilSettings(width=8, targets="head"))
+        with pytest.raises(InputError, match="head must be given for targets head"):
+            train_preprocessor(small, THREAT, told, encoder=torch.nn.Flatten())
+
+
+@pytest.mark.parametrize("after", [3, 10])  # in the student's training, and in the painter's
+def test_distil_cut_off_and_resumed_is_the_uninterrupted_one(
+    after: int, small: LabelledImages, encoder: FrozenEncoder, tmp_path: Path
+) -> None:
+    settings = replace(DISTIL, steps=(8, 5), training=replace(TRAINING, checkpoint_seconds=0.0))
+    whole, history = train_preprocessor(small, THREAT, settings, encoder=encoder)
+    calls = []
+
+    def cut(done: int, total: int, losses: dict[str, float]) -> None:
+        calls.append(done)
+        if len(calls) > after:
+            raise _CutOffError
+
+    place = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(_CutOffError):
+        train_preprocessor(small, THREAT, settings, encoder=encoder, checkpoint=place, report=cut)
+    resumed, same = train_preprocessor(
+        small, THREAT, settings, encoder=encoder, checkpoint=place, resume=True, report=None
+    )
+    assert same == history
+    assert torch.equal(resumed(small.images), whole(small.images))
+    with pytest.raises(InputError, match="--resume needs the model and images"):
+        train_preprocessor(
+            small.select(torch.arange(100)), THREAT, settings, encoder=encoder, checkpoint=place, resume=True
+        )
+
+
+def test_minutes_become_steps_once(small: LabelledImages, tmp_path: Path) -> None:
+    settings = DefenceSettings(method="noise", training=TRAINING, minutes=0.005)
+    place = tmp_path / "checkpoint.safetensors"
+    _, history = train_preprocessor(small, THREAT, settings, checkpoint=place)
+    kept = (tmp_path / "steps.json").read_text()
+    _, same = train_preprocessor(small, THREAT, settings, checkpoint=place, resume=True)
+    assert same == history
+    assert (tmp_path / "steps.json").read_text() == kept
+    # as many steps by count give the same training
+    count = steps_in(1, torch.nn.Flatten(), TRAINING, lambda *_: None, tmp_path / "steps.json")
+    exactly = replace(settings, minutes=None, steps=(count,))
+    assert train_preprocessor(small, THREAT, exactly)[1] == history
+
+
+def test_time_bought_is_time_spent() -> None:
+    import time
+
+    def run(model: torch.nn.Module, settings: TrainingSettings) -> None:
+        assert settings.steps is not None
+        time.sleep(0.02 * settings.steps)
+
+    assert 40 <= steps_in(1 / 60, torch.nn.Flatten(), TRAINING, run, None) <= 50
