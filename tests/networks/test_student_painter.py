@@ -1,0 +1,40 @@
+"""The student and the painter: sizes, ranges, and where the features lie."""
+
+import pytest
+import torch
+
+from heirloom import InputError
+from heirloom.models.preprocessor import build_preprocessor, rebuild_preprocessor
+from heirloom.networks.student_painter import StudentPainter, StudentPainterSettings
+
+
+@pytest.mark.parametrize(("side", "channels"), [(8, 1), (28, 1), (32, 3), (96, 3)])
+def test_images_of_any_size_go_through_features_alone(side: int, channels: int) -> None:
+    preprocessor = build_preprocessor(
+        "student-painter", (channels, side, side), features=5, width=4, painter_width=8
+    ).eval()
+    x = torch.rand(2, channels, side, side, generator=torch.Generator().manual_seed(0))
+    painted = preprocessor(x)
+    assert painted.shape == x.shape
+    assert 0 <= painted.min() <= painted.max() <= 1
+    assert preprocessor.embed(x).shape == (2, 5)
+    again = rebuild_preprocessor(preprocessor.describe())
+    again.load_state_dict(preprocessor.state_dict())
+    assert torch.equal(again.eval()(x), painted)
+
+
+def test_features_are_placed_where_the_foundations_lie() -> None:
+    network = StudentPainter(StudentPainterSettings(features=3, width=4)).eval()
+    features = torch.tensor([[1.0, 2.0, 9.0], [3.0, 2.0, 5.0]])
+    network.place(features)
+    torch.nn.init.zeros_(network.student.out.weight)
+    torch.nn.init.zeros_(network.student.out.bias)
+    x = torch.rand(1, 3, 32, 32)
+    assert network.encode(x).tolist() == [[2.0, 2.0, 7.0]]  # their mean where the student says nothing
+    assert torch.equal(network.student.deviation, features.var(0).mean().sqrt())
+    assert torch.equal(network.painter.mean, network.student.mean)
+
+
+def test_unknown_students_are_refused() -> None:
+    with pytest.raises(InputError, match="student must be one of resnet10, resnet18, got vgg"):
+        StudentPainter(StudentPainterSettings(student="vgg"))
