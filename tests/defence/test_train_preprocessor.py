@@ -53,11 +53,13 @@ def test_labels_are_never_read_and_the_model_never_changes(
 
 @pytest.mark.parametrize("method", [name for name, o in DEFENCES.items() if o.needs_model])
 def test_methods_that_read_the_model_say_so(method: str, small: LabelledImages) -> None:
-    with pytest.raises(InputError, match=f"encoder must be given for {method}"):
+    with pytest.raises(InputError, match=f"encoder must be the frozen model, which {method} reads"):
         train_preprocessor(small, THREAT, replace(DISTIL, method=method))
     if method == "distil":
         told = replace(DISTIL, distil=DistilSettings(width=8, targets="head"))
-        with pytest.raises(InputError, match="head must be given for targets head"):
+        with pytest.raises(
+            InputError, match="head must be the frozen model's own classifier for targets head"
+        ):
             train_preprocessor(small, THREAT, told, encoder=torch.nn.Flatten())
 
 
@@ -82,7 +84,9 @@ def test_distil_cut_off_and_resumed_is_the_uninterrupted_one(
     )
     assert same == history
     assert torch.equal(resumed(small.images), whole(small.images))
-    with pytest.raises(InputError, match="--resume needs the model and images"):
+    with pytest.raises(
+        InputError, match="resume must be of the run in .*, got another model or other images"
+    ):
         train_preprocessor(
             small.select(torch.arange(100)), THREAT, settings, encoder=encoder, checkpoint=place, resume=True
         )

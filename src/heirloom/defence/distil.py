@@ -101,7 +101,7 @@ def teacher_features(
         tensors, facts = read_tensors(path)
         if facts == wanted:
             return tensors["features"]
-        raise InputError(f"--resume needs the model and images of the run in {path.parent}, but others came.")
+        raise InputError("resume", f"of the run in {path.parent}", "another model or other images")
     encoder.to(training.device)
     parts = []
     for pixels in data.pixels.split(256):
@@ -134,7 +134,7 @@ def _each(targets: Tensor, settings: DefenceSettings, head: nn.Linear | None) ->
     scale = targets.square().sum(1).mean().clamp_min(1e-12)
     if settings.distil.targets == "head":
         if head is None:
-            raise InputError("head must be given for targets head, but the frozen model came without one.")
+            raise InputError("head", "the frozen model's own classifier for targets head", "none")
         weight, bias = head.weight.detach(), head.bias.detach()
         return lambda q, target: logit_each(
             q, target, weight.to(q.device), bias.to(q.device), scale.to(q.device)

@@ -89,7 +89,7 @@ def fresh_preprocessor(
     if objective is None:
         return nn.Identity()
     if objective.needs_model and encoder is None:
-        raise InputError(f"encoder must be given for {settings.method}, which reads the frozen model.")
+        raise InputError("encoder", f"the frozen model, which {settings.method} reads", "none")
     require(
         settings.method != "cropd" or min(len(data), settings.training.batch_size) >= 2,
         "batch_size",
