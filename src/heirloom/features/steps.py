@@ -1,0 +1,86 @@
+"""One batch: representations in, images out, and how near they came, measured on the pixels that are stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from heirloom.attacks.engine.gradient import predict
+from heirloom.attacks.feature_targeted import feature_targeted
+from heirloom.data.labelled import LabelledImages, to_unit_range
+from heirloom.features.inversion import invert
+from heirloom.features.pairing import NO_IMAGE, Pairing
+from heirloom.features.settings import BuildSettings
+from heirloom.runtime.randomness import generator_of, uniform
+from heirloom.threat import Threat, norms
+
+
+@dataclass(frozen=True)
+class Built:
+    """Images of one kind of feature and their quality.
+
+    Attributes:
+        pixels: (N, C, H, W) uint8, as they are stored.
+        relative_error: (N,) |g(stored) - g(original)| / |g(original)| (L2); ``unrounded_error``: before the pixels
+            became whole grey levels; ``start_error``: of the start.
+        distance: (N,) L2 distance of the stored pixels from the start, in pixel units over the whole image.
+    """
+
+    pixels: Tensor
+    relative_error: Tensor
+    unrounded_error: Tensor
+    start_error: Tensor
+    distance: Tensor
+
+
+def build_batch(
+    encoder: nn.Module, data: LabelledImages, pairing: Pairing, rows: Tensor, settings: BuildSettings,
+    threat: Threat | None, split: str,
+) -> Built:  # fmt: skip
+    """The entries ``rows`` (n,) of ``pairing``, made at once.
+
+    Every draw comes from the seed, the split and the first row, so a batch is the same whichever came before it.
+    """
+    device = torch.device(settings.device)
+    generator = generator_of(settings.seed, "features", "batch", split, int(rows[0]))
+    original = to_unit_range(data.pixels[pairing.original[rows]]).to(device)
+    start = _starts(data, pairing.start[rows], settings, generator).to(device)
+    with torch.no_grad():
+        target = predict(encoder, original)
+    if settings.is_targeted:
+        assert threat is not None
+        size = 2.5 * threat.eps / settings.steps if settings.step_size is None else settings.step_size
+        x = feature_targeted(
+            encoder, start, target, threat, steps=settings.steps, step_size=size, random_start=False
+        )
+    else:
+        size = 0.1 if settings.step_size is None else settings.step_size
+        x = invert(
+            encoder, target, start, steps=settings.steps, step_size=size, step_rule=settings.step_rule
+        ).x
+    return _measured(encoder, x, start, target)
+
+
+def _starts(
+    data: LabelledImages, indices: Tensor, settings: BuildSettings, generator: torch.Generator
+) -> Tensor:
+    if bool((indices != NO_IMAGE).all()):
+        return to_unit_range(data.pixels[indices])
+    shape = (len(indices), *data.shape)
+    if settings.start == "noise":
+        return uniform(shape, generator, torch.device("cpu"))
+    return torch.full(shape, 0.5)
+
+
+@torch.no_grad()
+def _measured(encoder: nn.Module, x: Tensor, start: Tensor, target: Tensor) -> Built:
+    pixels = (x * 255).round().to(torch.uint8)
+    stored = to_unit_range(pixels)
+    scale = target.flatten(1).norm(dim=1).clamp_min(1e-12)
+    errors = [
+        ((predict(encoder, images) - target).flatten(1).norm(dim=1) / scale).cpu()
+        for images in (stored, x, start)
+    ]
+    return Built(pixels.cpu(), *errors, norms(stored - start, "L2").flatten().cpu())
