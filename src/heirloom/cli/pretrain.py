@@ -84,6 +84,9 @@ def pretrain(
     ] = None,
     validation: Annotated[float, typer.Option(help="Share of the training images held out.")] = 0.02,
     validation_images: Annotated[int, typer.Option(help="At most so many are attacked each epoch.")] = 1000,
+    keep_epochs: Annotated[
+        str | None, typer.Option(help="Epochs of each phase whose encoder stays in OUT/kept, e.g. 1,5,10.")
+    ] = None,
     channels_last: Annotated[bool, typer.Option(help="Memory layout; the faster one.")] = True,
     compile_network: Annotated[bool, typer.Option("--compile", help="torch.compile the network.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
@@ -143,6 +146,7 @@ def pretrain(
         select_on_test=select_on_test,
         validation=validation,
         validation_images=validation_images,
+        keep_epochs=_epochs(keep_epochs),
         channels_last=channels_last,
         compile=compile_network,
     )
@@ -159,6 +163,14 @@ def pretrain(
             stopwatch=stopwatch,
         )
     print_rows(summary, out)
+
+
+def _epochs(text: str | None) -> tuple[int, ...]:
+    from heirloom.runtime.errors import require
+
+    parts = [part.strip() for part in (text or "").split(",") if part.strip()]
+    require(all(part.isdecimal() for part in parts), "keep_epochs", "whole numbers by commas", text)
+    return tuple(sorted({int(part) for part in parts}))
 
 
 def _settings(method: str, adversarial: bool, augmentation: str, **changes: Any) -> PretrainSettings:

@@ -18,8 +18,8 @@ from heirloom.attacks.losses import squared_distance
 from heirloom.runtime.errors import require
 from heirloom.threat import norms
 
-StepRule = Literal["adaptive", "constant"]
-STEP_RULES: tuple[str, ...] = ("adaptive", "constant")
+StepRule = Literal["decaying", "constant", "adaptive"]
+STEP_RULES: tuple[str, ...] = ("decaying", "constant", "adaptive")
 SHRINK, GROW = 0.5, 1.25
 
 
@@ -79,11 +79,13 @@ def invert(
         better = values < nearest  # False where it is not a number
         chosen = better.view(-1, *[1] * (start.ndim - 1))
         best, nearest = torch.where(chosen, trial, best), torch.where(better, values, nearest)
-        if step_rule == "constant":
-            here, gradient = trial, slope
-        else:
+        if step_rule == "adaptive":
             here, gradient = best, torch.where(chosen, slope, gradient)
             length = length * torch.where(chosen, GROW, SHRINK)
+        else:
+            here, gradient = trial, slope
+            if step_rule == "decaying":
+                length = torch.full_like(length, step_size * (1 - (step + 1) / steps))
     return Inverted(best, nearest.sqrt(), first.sqrt())
 
 

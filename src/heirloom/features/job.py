@@ -62,7 +62,9 @@ def build_features(
     run = Run(out, _facts(encoder, data, settings, threat), resume=resume)
     encoder = encoder.to(settings.device)
     built = {
-        split: build_split(encoder, images, pairings[split], settings, threat, split, run.path("work"), progress)
+        split: build_split(
+            encoder, images, pairings[split], settings, threat, split, run.path("work"), progress
+        )
         for split, images in splits.items()
     }
     for split, images in splits.items():
@@ -120,7 +122,9 @@ def data_digest(data: ImageSource) -> str:
 
 
 def _row(split: str, built: Built) -> dict[str, Any]:
-    measures = {field.name: mean(getattr(built, field.name)) for field in fields(Built) if field.name != "pixels"}
+    measures = {
+        field.name: mean(getattr(built, field.name)) for field in fields(Built) if field.name != "pixels"
+    }
     return {"split": split, "images": len(built.pixels), **measures}
 
 
@@ -139,7 +143,8 @@ def _shown(
 def _checked(beside: Path, pairing: Pairing) -> SavedSplit:
     other = read_split(beside, "test")
     same = len(other.pixels) == len(pairing) and all(
-        torch.equal(other.columns[column], getattr(pairing, column)) for column in ("original", "start", "label")
+        torch.equal(other.columns[column], getattr(pairing, column))
+        for column in ("original", "start", "label")
     )
     if not same:
         raise InputError(
@@ -149,7 +154,12 @@ def _checked(beside: Path, pairing: Pairing) -> SavedSplit:
 
 
 def _grid(
-    data: LabelledImages, pairing: Pairing, built: Built, name: str, other: SavedSplit | None, beside: Path | None
+    data: LabelledImages,
+    pairing: Pairing,
+    built: Built,
+    name: str,
+    other: SavedSplit | None,
+    beside: Path | None,
 ) -> dict[str, Any]:
     """Original, start and what was made of them, for a few test images, the classes in turn."""
     rows = _spread(pairing.label)
@@ -159,7 +169,9 @@ def _grid(
         original, start = int(pairing.original[i]), int(pairing.start[i])
         cells = [
             [_uri(data.pixels[original]), data.classes[int(data.labels[original])]],
-            ["", "no image"] if start < 0 else [_uri(data.pixels[start]), data.classes[int(data.labels[start])]],
+            ["", "no image"]
+            if start < 0
+            else [_uri(data.pixels[start]), data.classes[int(data.labels[start])]],
             [_uri(built.pixels[i]), f"error {float(built.relative_error[i]):.2f}"],
         ]
         if other is not None:

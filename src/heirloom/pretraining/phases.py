@@ -1,8 +1,8 @@
 """Pre-training an encoder: a clean phase, then an adversarial one (Xing et al., AISTATS 2024, section 7).
 
 The folder of a run holds ``checkpoints/`` (to go on after an interruption), ``best/`` (the best epoch of each
-phase), ``filters/`` (the first layer after every epoch) and at the end ``encoder/`` and, where there was one,
-the classifier's ``head.safetensors``.
+phase), ``filters/`` (the first layer after every epoch), ``kept/`` (the epochs of ``keep_epochs``) and at the end
+``encoder/`` and, where there was one, the classifier's ``head.safetensors``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from heirloom.analysis.filters import first_layer
 from heirloom.data.labelled import LabelledImages, to_unit_range
 from heirloom.networks.backbones import Backbone, BackboneSettings, build_backbone, save_backbone
 from heirloom.networks.synchronised import synchronise
+from heirloom.pretraining.kept import keep_epoch
 from heirloom.pretraining.settings import PretrainSettings
 from heirloom.pretraining.steps import Classifier, Projected, contrastive_step, trades_step
 from heirloom.runtime.errors import InputError, require
@@ -124,6 +125,8 @@ def _one_phase(
 
     def after_epoch(network: nn.Module, epoch: int) -> dict[str, float]:
         _save_filters(folder, encoder, phase, epoch)
+        if epoch in settings.keep_epochs and _is_first_process():
+            keep_epoch(folder, phase, epoch, encoder, model.head if isinstance(model, Classifier) else None)
         return best.measure(model, epoch) if best is not None else {}
 
     history = train(
@@ -216,6 +219,7 @@ def _identity(phase: str, settings: PretrainSettings, threat: Threat) -> object:
     """What decides the weights of a phase besides the training settings, which ``train`` adds itself. The
     clean phase knows nothing of what follows, so an adversarial run can take it over from a clean one."""
     deciding = {**asdict(settings), "training": None, "channels_last": None, "compile": None}
+    del deciding["keep_epochs"]
     if phase == "adversarial":
         return phase, deciding, asdict(threat)
     later = ("adversarial_epochs", "attack", "beta")

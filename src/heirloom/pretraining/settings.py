@@ -39,6 +39,7 @@ class PretrainSettings:
         validation_images: at most so many of them are attacked after an epoch.
         select_on_test: the quirk of Rice et al.'s code, which chooses its epoch on the test images. Figures
             from such a run are too good, and the summary says so.
+        keep_epochs: of each phase, whose encoder and head stay under ``kept/`` (see ``pretraining.kept``).
         training: batch size, learning rate, weight decay, seed, device, precision.
         channels_last, compile: layout and ``torch.compile`` of the network; the function is the same.
     """
@@ -59,6 +60,7 @@ class PretrainSettings:
     validation: float = 0.02
     validation_images: int = 1000
     select_on_test: bool = False
+    keep_epochs: tuple[int, ...] = ()
     training: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(batch_size=128, learning_rate=0.1, weight_decay=5e-4)
     )
@@ -71,6 +73,9 @@ class PretrainSettings:
         require(self.schedule in ("divided", "cosine"), "schedule", "divided or cosine", self.schedule)
         for name in ("clean_epochs", "adversarial_epochs"):
             require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+        most = max(self.clean_epochs, self.adversarial_epochs)
+        within = all(1 <= epoch <= most for epoch in self.keep_epochs)
+        require(within, "keep_epochs", f"epochs of a phase, from 1 to {most}", self.keep_epochs)
         require(
             self.clean_epochs + self.adversarial_epochs > 0, "clean_epochs", "above 0 if nothing follows", 0
         )
