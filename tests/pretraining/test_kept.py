@@ -14,6 +14,12 @@ from heirloom.runtime.files import read_tensors
 from tests.pretraining.test_phases import SETTINGS, THREAT, assert_equal, weights
 
 
+def named(path: Path, part: str) -> dict[str, torch.Tensor]:
+    return {
+        f"{part}.{name}": value for name, value in read_tensors(path.with_suffix(".safetensors"))[0].items()
+    }
+
+
 def test_kept_epochs_are_the_encoder_of_that_epoch(digits: ImageSource, tmp_path: Path) -> None:
     settings = replace(SETTINGS, adversarial_epochs=2, keep_epochs=(1, 2))
     images = digits.train.limit(200)
@@ -24,17 +30,8 @@ def test_kept_epochs_are_the_encoder_of_that_epoch(digits: ImageSource, tmp_path
     assert [(k.phase, k.epoch) for k in found] == [("clean", 1), ("adversarial", 1), ("adversarial", 2)]
     assert kept_epochs(tmp_path / "plain") == []
     best = read_tensors(tmp_path / "kept" / "best" / "clean.safetensors")[0]
-    assert_equal(
-        {
-            f"encoder.{name}": value
-            for name, value in read_tensors(found[0].folder / "encoder" / "model.safetensors")[0].items()
-        }
-        | {
-            f"head.{name}": value
-            for name, value in read_tensors(found[0].folder / "head.safetensors")[0].items()
-        },
-        best,
-    )
+    kept = found[0].folder
+    assert_equal({**named(kept / "encoder" / "model", "encoder"), **named(kept / "head", "head")}, best)
     first, last = (load_encoder(EncoderSettings(str(kept.folder / "encoder"))) for kept in found[1:])
     x = images.images[:4]
     assert not torch.equal(first(x), last(x))

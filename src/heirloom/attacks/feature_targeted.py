@@ -46,9 +46,17 @@ def feature_targeted(
     """
     require(y.ndim == 2 and len(y) == len(x), "y", f"features (N, D) with N = {len(x)}", tuple(y.shape))
     return pgd(
-        model, x, y, threat, loss=nearness, steps=steps, step_size=step_size, restarts=restarts,
-        random_start=random_start, generator=generator,
-    )  # fmt: skip
+        model,
+        x,
+        y,
+        threat,
+        loss=nearness,
+        steps=steps,
+        step_size=step_size,
+        restarts=restarts,
+        random_start=random_start,
+        generator=generator,
+    )
 
 
 def nearness(output: Tensor, reference: Tensor) -> Tensor:

@@ -39,8 +39,8 @@ def invert(
     start: Tensor,
     *,
     steps: int = 1000,
-    step_size: float = 0.1,
-    step_rule: StepRule = "adaptive",
+    step_size: float | None = None,
+    step_rule: StepRule = "decaying",
 ) -> Inverted:
     """Images in [0, 1] whose representations come as near to ``target`` as the descent gets.
 
@@ -49,10 +49,12 @@ def invert(
         target: (N, D), a representation for each image.
         start: (N, C, H, W) in [0, 1], where the descent begins.
         steps: each costs one forward and one backward pass.
-        step_size: L2 length of the first step, in pixel units over the whole image.
-        step_rule: ``constant``: Ilyas et al.'s, every step is as long as the first; it ends by jumping to and
-            fro over the minimum. ``adaptive``: an image's step is halved where it did not come nearer, and is then
-            tried again from the nearest image so far; it grows by a quarter where it did. The passes are the same.
+        step_size: L2 length of the first step, in pixel units over the whole image; default .03 times the root of
+            the number of pixels, so that the way in all is many times an image's diameter.
+        step_rule: ``decaying``: the length falls linearly to 0. ``constant``: Ilyas et al.'s; it ends by jumping to and
+            fro over the minimum. ``adaptive``: an image's step is halved where it did not come nearer, and is tried
+            again from the nearest image so far; it grows by a quarter where it did: exact for a smooth encoder, stuck
+            in the kinks of a network of ReLUs.
 
     Returns:
         for each image the nearest iterate, the start included.
@@ -61,8 +63,9 @@ def invert(
         InputError: targets and starts that do not fit, representations that are not finite.
     """
     require(steps >= 1, "steps", "at least 1", steps)
+    step_size = 0.03 * start[0].numel() ** 0.5 if step_size is None else step_size
     require(0 < step_size < float("inf"), "step_size", "a number above 0", step_size)
-    require(step_rule in STEP_RULES, "step_rule", " or ".join(STEP_RULES), step_rule)
+    require(step_rule in STEP_RULES, "step_rule", ", ".join(STEP_RULES), step_rule)
     require(len(target) == len(start), "target", f"one row for each of {len(start)} starts", len(target))
     require(bool(torch.isfinite(target).all()), "target", "finite features", "NaN or infinite ones")
     best = start.detach().float().clone()

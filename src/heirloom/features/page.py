@@ -9,9 +9,12 @@ from heirloom.report.tables import shown
 from heirloom.results.schema import Summary
 
 GRID = (
-    "Each row: an image, the image that the descent began at, and what it made of it so that the encoder takes it for the "
-    "first. Where the last looks to you like the first, the encoder holds features that you see too; where it looks like "
-    "the start, features that it alone sees. Error: of the representation, relative to the original's length."
+    "Each row: an image, the image that the descent began at, and what it made of it so that the encoder takes it for "
+    "the first. Where the last looks to you like the first, the encoder holds features that you see too; where it "
+    "looks like the start, features that it alone sees. Error: of the representation, relative to the original's."
+)
+MEASURED = (
+    "Mean over images ± standard deviation; errors relative, distance L2 in pixel units over the whole image."
 )
 
 
@@ -38,15 +41,14 @@ def grid(found: dict[str, Any]) -> Part:
 def quality(rows: list[dict[str, Any]]) -> Table:
     columns = [column for column in rows[0] if column not in ("split", "images")]
     cells = [[row["split"], row["images"], *(shown(row[column]) for column in columns)] for row in rows]
-    caption = "Mean over images ± standard deviation; errors relative, the distance L2 in pixel units over the whole image."
-    return Table(caption, ["split", "images", *(column.replace("_", " ") for column in columns)], cells)
+    return Table(MEASURED, ["split", "images", *(column.replace("_", " ") for column in columns)], cells)
 
 
 def _quality(row: dict[str, Any]) -> str:
     left = row["relative_error"]["value"] / max(row["start_error"]["value"], 1e-12)
     lost = row["relative_error"]["value"] - row["unrounded_error"]["value"]
     return (
-        f"{100 * left:.0f} % of the start's error is left; rounding to whole grey levels accounts for {lost:.3f} of it. "
-        "More steps or other step sizes bring it down; an error near the start's means that this is no data set of the "
+        f"{100 * left:.0f} % of the start's error is left; rounding to whole grey levels accounts for {lost:.3f}. "
+        "More steps or longer ones bring it down; an error near the start's means that this is no data set of the "
         "encoder's features."
     )

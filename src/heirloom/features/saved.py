@@ -18,6 +18,7 @@ from heirloom.runtime.errors import InputError
 from heirloom.runtime.files import write_bytes
 
 SHARD = 25_000  # images a file
+BUILT = "a data set that heirloom features build made"
 MEASURES = ("relative_error", "start_error", "distance")
 
 
@@ -53,10 +54,10 @@ def write_split(
         rows = slice(shard * SHARD, (shard + 1) * SHARD)
         columns = {
             "image": [{"bytes": png(picture), "path": None} for picture in built.pixels[rows].numpy()],
-            "label": pairing.label[rows].tolist(), "original": pairing.original[rows].tolist(),
-            "start": pairing.start[rows].tolist(), "start_label": start_label[rows].tolist(),
+            **{name: getattr(pairing, name)[rows].tolist() for name in ("label", "original", "start")},
+            "start_label": start_label[rows].tolist(),
             **{name: getattr(built, name)[rows].tolist() for name in MEASURES},
-        }  # fmt: skip
+        }
         buffer = io.BytesIO()
         datasets.Dataset.from_dict(columns, features=features).to_parquet(buffer)
         write_bytes(folder / "data" / f"{split}-{shard:05d}-of-{shards:05d}.parquet", buffer.getvalue())
@@ -78,7 +79,7 @@ def read_split(folder: Path, split: str) -> SavedSplit:
         columns = {name: torch.from_numpy(table[name].to_numpy().copy()) for name in names}
     except (OSError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{folder} must be a data set of heirloom features build, but: {reason}.") from None
+        raise InputError("folder", BUILT, f"{folder}: {reason}") from None
     pixels = np.stack([p[None] if p.ndim == 2 else p.transpose(2, 0, 1) for p in pictures])
     return SavedSplit(torch.from_numpy(pixels.copy()), columns)
 

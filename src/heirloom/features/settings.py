@@ -16,7 +16,8 @@ STARTS: tuple[str, ...] = get_args(Start)
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """The defaults are Ilyas et al.'s (NeurIPS 2019, Appendix C) but for the step rule.
+    """Ilyas et al. (NeurIPS 2019, Appendix C) take 1000 ``constant`` steps of .1; the defaults come nearer with the
+    same passes (docs/features.md).
 
     Attributes:
         variant: ``inverted``: each image's representation, reached from another image, under the image's label (their
@@ -26,8 +27,8 @@ class BuildSettings:
         start: of ``inverted``: ``other`` (each image is another's start once), ``other-class`` (drawn from the other
             classes), ``next-class`` (from the next class: what the start shows is wrong in the same way every time),
             ``noise`` (uniform) or ``grey`` (.5).
-        steps, step_size, step_rule: of :func:`heirloom.features.inversion.invert`; ``step_size`` None is .1 there and
-            2.5 eps / steps for the targets, as in the robustness literature.
+        steps, step_size, step_rule: of :func:`heirloom.features.inversion.invert`; of PGD for the targets, where
+            ``step_size`` None is 2.5 eps / steps.
         batch_size: images inverted at once; also what an interruption can lose.
         seed: of the starts, targets and random starts.
     """
@@ -36,7 +37,7 @@ class BuildSettings:
     start: Start = "other"
     steps: int = 1000
     step_size: float | None = None
-    step_rule: StepRule = "adaptive"
+    step_rule: StepRule = "decaying"
     batch_size: int = 250
     seed: int = 0
     device: str = "cpu"
@@ -47,7 +48,7 @@ class BuildSettings:
         require(self.steps >= 1, "steps", "at least 1", self.steps)
         size = self.step_size
         require(size is None or 0 < size < float("inf"), "step_size", "a number above 0", size)
-        require(self.step_rule in STEP_RULES, "step_rule", " or ".join(STEP_RULES), self.step_rule)
+        require(self.step_rule in STEP_RULES, "step_rule", ", ".join(STEP_RULES), self.step_rule)
         require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
 
     @property

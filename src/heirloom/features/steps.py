@@ -36,9 +36,14 @@ class Built:
 
 
 def build_batch(
-    encoder: nn.Module, data: LabelledImages, pairing: Pairing, rows: Tensor, settings: BuildSettings,
-    threat: Threat | None, split: str,
-) -> Built:  # fmt: skip
+    encoder: nn.Module,
+    data: LabelledImages,
+    pairing: Pairing,
+    rows: Tensor,
+    settings: BuildSettings,
+    threat: Threat | None,
+    split: str,
+) -> Built:
     """The entries ``rows`` (n,) of ``pairing``, made at once.
 
     Every draw comes from the seed, the split and the first row, so a batch is the same whichever came before it.
@@ -56,10 +61,8 @@ def build_batch(
             encoder, start, target, threat, steps=settings.steps, step_size=size, random_start=False
         )
     else:
-        size = 0.1 if settings.step_size is None else settings.step_size
-        x = invert(
-            encoder, target, start, steps=settings.steps, step_size=size, step_rule=settings.step_rule
-        ).x
+        rule, size = settings.step_rule, settings.step_size
+        x = invert(encoder, target, start, steps=settings.steps, step_size=size, step_rule=rule).x
     return _measured(encoder, x, start, target)
 
 
