@@ -69,9 +69,7 @@ def read_split(folder: Path, split: str) -> SavedSplit:
 
     files = sorted((folder / "data").glob(f"{split}-*.parquet"))
     if not files:
-        raise InputError(
-            f"{folder} must be a data set of heirloom features build, but it has no {split} images."
-        )
+        raise InputError("folder", BUILT, f"{folder}, which has no {split} images")
     try:
         table = pyarrow.parquet.read_table(files)
         pictures = [np.asarray(Image.open(io.BytesIO(row["bytes"]))) for row in table["image"].to_pylist()]

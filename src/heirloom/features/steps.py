@@ -54,15 +54,12 @@ def build_batch(
     start = _starts(data, pairing.start[rows], settings, generator).to(device)
     with torch.no_grad():
         target = predict(encoder, original)
-    if settings.is_targeted:
-        assert threat is not None
-        size = 2.5 * threat.eps / settings.steps if settings.step_size is None else settings.step_size
-        x = feature_targeted(
-            encoder, start, target, threat, steps=settings.steps, step_size=size, random_start=False
-        )
+    steps, size = settings.steps, settings.step_size
+    if threat is not None:
+        size = 2.5 * threat.eps / steps if size is None else size
+        x = feature_targeted(encoder, start, target, threat, steps=steps, step_size=size, random_start=False)
     else:
-        rule, size = settings.step_rule, settings.step_size
-        x = invert(encoder, target, start, steps=settings.steps, step_size=size, step_rule=rule).x
+        x = invert(encoder, target, start, steps=steps, step_size=size, step_rule=settings.step_rule).x
     return _measured(encoder, x, start, target)
 
 
@@ -81,9 +78,13 @@ def _starts(
 def _measured(encoder: nn.Module, x: Tensor, start: Tensor, target: Tensor) -> Built:
     pixels = (x * 255).round().to(torch.uint8)
     stored = to_unit_range(pixels)
-    scale = target.flatten(1).norm(dim=1).clamp_min(1e-12)
-    errors = [
-        ((predict(encoder, images) - target).flatten(1).norm(dim=1) / scale).cpu()
-        for images in (stored, x, start)
-    ]
-    return Built(pixels.cpu(), *errors, norms(stored - start, "L2").flatten().cpu())
+    return Built(
+        pixels.cpu(),
+        *(_error(encoder, images, target) for images in (stored, x, start)),
+        distance=norms(stored - start, "L2").flatten().cpu(),
+    )
+
+
+def _error(encoder: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+    missing = (predict(encoder, x) - target).flatten(1).norm(dim=1)
+    return (missing / target.flatten(1).norm(dim=1).clamp_min(1e-12)).cpu()
