@@ -78,11 +78,8 @@ def _starts(
 def _measured(encoder: nn.Module, x: Tensor, start: Tensor, target: Tensor) -> Built:
     pixels = (x * 255).round().to(torch.uint8)
     stored = to_unit_range(pixels)
-    return Built(
-        pixels.cpu(),
-        *(_error(encoder, images, target) for images in (stored, x, start)),
-        distance=norms(stored - start, "L2").flatten().cpu(),
-    )
+    final, unrounded, first = (_error(encoder, images, target) for images in (stored, x, start))
+    return Built(pixels.cpu(), final, unrounded, first, norms(stored - start, "L2").flatten().cpu())
 
 
 def _error(encoder: nn.Module, x: Tensor, target: Tensor) -> Tensor:
