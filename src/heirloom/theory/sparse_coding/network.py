@@ -6,6 +6,8 @@ in each node. All functions take leading batch dimensions (one network for each 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -63,3 +65,26 @@ class TwoLayer(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.hidden(z) @ self.a
+
+
+@dataclass(frozen=True)
+class Scores:
+    """f(z) = sum_h a_h sigma(z^T W_h, b_h) of n points.
+
+    ``pull`` maps z (n, d) to z W (n, H), ``push`` maps (n, H) to its product with W^T (n, d): two calls, so
+    that a network kept as lists needs no dense W.
+    """
+
+    pull: Callable[[Tensor], Tensor]
+    push: Callable[[Tensor], Tensor]
+    b: Tensor
+    a: Tensor
+    activation: Activation = "gate"
+
+    @classmethod
+    def of(cls, W: Tensor, b: Tensor, a: Tensor, activation: Activation = "gate") -> Scores:
+        """From a dense W (d, H)."""
+        return cls(lambda z: z @ W, lambda v: v @ W.T, b, a, activation)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return (activate(self.pull(z), self.b, self.activation)[0] * self.a).sum(-1)
