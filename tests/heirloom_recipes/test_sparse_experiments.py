@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from heirloom.theory.sparse_coding.downstream import Effort
 from heirloom.theory.sparse_coding.model import SparseCoding
 from heirloom.theory.sparse_coding.settings import SparseTraining
 from heirloom_recipes.sparse_coding.cases import CASES, Case
@@ -17,12 +18,18 @@ DATA = SparseCoding(d=12, k=2, zeta=0.05)
 SMALL = SparseTraining(data=DATA, nodes=30, steps=12, batch=40, init=0.3)
 
 
-def test_inherit_rows() -> None:
-    found = inherit(SMALL, (0, 1), 2, epsilons=(0.0, 0.2), size=(300, 100))
+@pytest.fixture
+def one_eps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heirloom_recipes.sparse_coding.inherit.GATE_AWARE_EPS", (0.3,))
+
+
+def test_inherit_rows(one_eps: None) -> None:
+    found = inherit(SMALL, (0, 1), 2, epsilons=(0.0, 0.2), size=(300, 100), effort=Effort(10, 0))
     rows = found.rows()
     trained = [row for row in rows if row["networks"] == "trained" and "pretrain" in row]
     assert [row["pretrain"] for row in trained] == ["eps 0", "eps 0.2", "clean first, then eps 0.2"]
     assert all(row["gap_0.3"]["n"] == 2 for row in trained)
+    assert all(row["gap_0.3_gate_aware"]["value"] <= row["gap_0.3_bound"]["value"] for row in trained)
     built_rows = [row for row in rows if row["networks"] == "built" and "pretrain" in row]
     assert [row["pure"].value for row in built_rows] == pytest.approx(
         [0, 0.1, 0.25, 0.5, 0.75, 0.9, 1], abs=0.05
@@ -33,12 +40,14 @@ def test_inherit_rows() -> None:
     }
 
 
-def test_the_seed_decides_the_built_networks_and_their_tasks_too() -> None:
+def test_the_seed_decides_the_built_networks_and_their_tasks_too(one_eps: None) -> None:
     """Issue 10: ``--seed`` reached the trained networks only."""
     rows = {
         seed: [
             (row["clean"].value, row["gap_0.3"]["value"])
-            for row in inherit(SMALL, (seed,), 2, epsilons=(0.0,), size=(300, 100)).rows()
+            for row in inherit(
+                SMALL, (seed,), 2, epsilons=(0.0,), size=(300, 100), effort=Effort(10, 0)
+            ).rows()
             if row["networks"] == "built" and "pretrain" in row
         ]
         for seed in (0, 7)
@@ -48,7 +57,7 @@ def test_the_seed_decides_the_built_networks_and_their_tasks_too() -> None:
 
 
 def test_purify_rows_pair_each_seed_with_its_clean_run() -> None:
-    found = purify(Case("small", SMALL, (0.0, 0.2)), (0, 1, 2), size=(300, 100))
+    found = purify(Case("small", SMALL, (0.0, 0.2)), (0, 1, 2), size=(300, 100), effort=Effort(10, 0))
     clean, attacked = found.rows()
     assert clean["train_eps"] == 0
     assert "change" not in clean

@@ -135,8 +135,9 @@ def _all_curves(cases: dict[str, Any]) -> Part:
 def inherit_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[Part]:
     figure, (left, right) = new_axes(2, figsize=(9.5, 3.8))
     trained = [row for row in rows if row.get("networks") == "trained" and "pretrain" in row]
-    gaps = [name for name in trained[0] if name.startswith("gap_") and not name.endswith("pgd")]
+    gaps = [name for name in trained[0] if name.startswith("gap_") and name.count("_") == 1]
     eps = [float(name[4:]) for name in gaps]
+    c_b = details.get("c_b")
     for number, row in enumerate(trained):
         style = "o-" if number < len(COLOURS) else "s--"
         left.plot(eps, [row[name]["value"] for name in gaps], style, ms=3, label=row["pretrain"])
@@ -158,15 +159,53 @@ def inherit_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[P
     right.set(xlabel="share of purified nodes", ylabel=f"L_eps - L_0, eps {eps[-1]:g}")
     right.legend(fontsize=8)
     caption = "Left: the gap of clean-trained heads against eps (FGM). Right: every network as a point."
-    return [Figure(caption, data_uri(figure)), Text(inherit_sentence(rows))]
+    parts: list[Part] = [Figure(caption, data_uri(figure)), Text(inherit_sentence(rows))]
+    return parts if c_b is None else [*parts, _over_the_gate(rows, c_b)]
+
+
+def _over_the_gate(rows: list[dict[str, Any]], c_b: float) -> Part:
+    """The gap under FGM and under the gate-aware attack over eps / c_b, in units of the gap of the same head with
+    every gate open; Lemma F.4 speaks of what lies far left of the line at 1."""
+    figure, axes = new_axes(2, figsize=(9.5, 3.8))
+    for place, kind in zip(axes, ("trained", "built"), strict=True):
+        chosen = [row for row in rows if row.get("networks") == kind and "pretrain" in row]
+        ends = [chosen[0], chosen[-1] if kind == "built" else chosen[-2]]
+        for number, row in enumerate(ends):
+            labels = [name.split("_")[1] for name in row if name.endswith("_gate_aware")]
+            for suffix, style in (("_gate_aware", "o-"), ("_bound", "^:"), ("", "x--")):
+                points = [eps for eps in labels if f"gap_{eps}{suffix}" in row]
+                share = [
+                    row[f"gap_{eps}{suffix}"]["value"] / row[f"gap_{eps}_linear"]["value"] for eps in points
+                ]
+                name = {"_gate_aware": "gate-aware", "_bound": "no attack exceeds", "": "FGM"}[suffix]
+                place.plot(
+                    [float(eps) / c_b for eps in points],
+                    share,
+                    style,
+                    ms=4,
+                    color=COLOURS[number],
+                    label=f"{row['pretrain']}, {name}",
+                )
+        place.axvline(1, color="black", lw=1, ls=":")
+        place.axhline(1, color="0.6", lw=1)
+        place.set(
+            xscale="log", yscale="log", xlabel="eps / c_b", ylabel="gap over that of the open map", title=kind
+        )
+        place.legend(fontsize=6)
+    caption = (
+        "The gap over eps / c_b, as a share of the gap of the same head with every gate open. Dotted: "
+        "eps = c_b, where an attack of that radius can open any gate; Lemma F.4 needs eps far below it."
+    )
+    return Figure(caption, data_uri(figure))
 
 
 def inherit_sentence(rows: list[dict[str, Any]]) -> str:
     """The gap of the purest and the least pure built networks, FGM and PGD, and what half of it takes."""
     built = [row for row in rows if row["networks"] == "built" and "pretrain" in row]
-    names = [name for name in built[0] if name.startswith("gap_")]
+    last = [name for name in built[0] if name.startswith("gap_") and name.count("_") == 1][-1]
+    attacks = ((last, "FGM"), (f"{last}_pgd", "PGD-20"), (f"{last}_gate_aware", "Gate-aware"))
     said = []
-    for name, attack in ((names[-2], "FGM"), (names[-1], "PGD-20")):
+    for name, attack in ((name, attack) for name, attack in attacks if name in built[0]):
         gaps = [row[name]["value"] for row in built]
         half = (gaps[0] + gaps[-1]) / 2
         level = next(row["level"] for row, gap in zip(built, gaps, strict=True) if gap <= half)

@@ -10,7 +10,7 @@ from typing import Any
 from heirloom.results.provenance import Stopwatch
 from heirloom.results.schema import Summary
 from heirloom.runtime.errors import require
-from heirloom.theory.sparse_coding.downstream import SIZE
+from heirloom.theory.sparse_coding.downstream import SIZE, Effort
 from heirloom.theory.sparse_coding.settings import SparseTraining
 from heirloom_recipes.sparse_coding.cases import CASES, Case
 from heirloom_recipes.sparse_coding.figure_4 import Figure4Setting, figure_4, variants
@@ -26,7 +26,8 @@ LABS = ("figure-4", "purify", "inherit", "lemma")
 class Sizes:
     """How much to run. ``seeds`` counts training runs per eps; ``variant_repeats`` 0 leaves the text's other
     readings of Figure 4 out; ``cases`` picks those of ``purify`` whose name holds the text; ``steps`` None
-    keeps each case's own number; ``task``: examples to fit a downstream head on, and to test it.
+    keeps each case's own number; ``task``: examples to fit a downstream head on, and to test it;
+    ``effort``: that of the gate-aware attack.
     """
 
     figure: Figure4Setting = field(default_factory=Figure4Setting)
@@ -38,6 +39,7 @@ class Sizes:
     steps: int | None = None
     cases: str = ""
     task: tuple[int, int] = SIZE
+    effort: Effort = field(default_factory=Effort)
 
     def __post_init__(self) -> None:
         require(self.seeds >= 1 and self.inherit_seeds >= 1, "seeds", "at least 1", self.seeds)
@@ -51,9 +53,8 @@ class Sizes:
 def tiny() -> Sizes:
     """Sizes that show in seconds that everything runs; their figures mean nothing."""
     small = Figure4Setting(d=100, k=3, nodes=1000, samples=60, repeats=2)
-    return Sizes(
-        small, 1, seeds=2, inherit_seeds=2, builds=2, inputs=50, steps=30, cases="lazy", task=(1000, 200)
-    )
+    few: dict[str, Any] = {"seeds": 2, "inherit_seeds": 2, "builds": 2, "inputs": 50, "steps": 30}
+    return Sizes(small, 1, cases="lazy", task=(1000, 200), effort=Effort(20, 0), **few)
 
 
 def run_labs(
@@ -119,6 +120,7 @@ def _purify(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str,
             range(seed, seed + sizes.seeds),
             lambda step, of, loss, name=case.name: progress(name, step, of, f"loss {loss:.3f}"),  # type: ignore[misc]
             size=sizes.task,
+            effort=sizes.effort,
         )
         rows += done.rows()
         drawings[case.name] = done.drawing(matrices=not drawings) | {"seconds": round(done.seconds, 1)}
@@ -136,9 +138,10 @@ def _inherit(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str
         range(seed, seed + sizes.inherit_seeds),
         sizes.builds,
         size=sizes.task,
+        effort=sizes.effort,
         progress=lambda step, of, loss: progress("inherit", step, of, f"loss {loss:.3f}"),
     )
-    return found.rows(), {"points": found.points()}
+    return found.rows(), {"points": found.points(), "c_b": setting.c_b}
 
 
 def _lemma(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, Any]]:

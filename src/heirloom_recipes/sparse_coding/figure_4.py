@@ -25,11 +25,13 @@ from heirloom.results.statistics import mean
 from heirloom.runtime.errors import require
 from heirloom.runtime.randomness import seed_of
 from heirloom.theory.sparse_coding.built import Kind, built_network
-from heirloom.theory.sparse_coding.built_losses import SparseNetwork
+from heirloom.theory.sparse_coding.built_losses import SparseNetwork, gate_aware_increments
 from heirloom.theory.sparse_coding.model import Noise, SparseCoding
 
 TAU = 5**0.5  # E.1: A = sqrt(5) W^+
 LOSSES = ("similar_clean", "similar_adversarial", "dissimilar_clean", "dissimilar_adversarial")
+SEEN = "gate-aware attack"
+GATE_AWARE_POINTS = 60
 GAMMAS = ("gamma_1", "gamma_2", "gamma_2_off_diagonal")
 # Tables 6, 7 and 8 at m = 1, 2, 5, 10: means, standard deviations over 30 repeats; losses not times 100
 _TABLES = {
@@ -48,7 +50,10 @@ PAPER: dict[int, dict[str, tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Figure4Setting:
-    """Section 5.3's setting. ``nodes`` is H; ``ms`` the features per node to try."""
+    """Section 5.3's setting. ``nodes`` is H; ``ms`` the features per node to try; ``tau`` the scale of
+    A = tau W^+; ``b_scale`` the factor before (log d / sqrt d) d / (H m) in the fitted intercept;
+    ``gate_aware_points``: how many examples of each repeat the gate-aware attack and its bound see.
+    """
 
     d: int = 1000
     k: float = 10
@@ -62,9 +67,15 @@ class Figure4Setting:
     noise: Noise = "zeta^2/d"
     kind: Kind = "random"
     frozen_gates: bool = False
+    tau: float = TAU
+    b_scale: float = 0.1
+    gate_aware_points: int = 0
 
     def __post_init__(self) -> None:
         require(self.eps > 0, "eps", "above 0", self.eps)
+        require(self.tau > 0, "tau", "above 0", self.tau)
+        require(self.b_scale > 0, "b_scale", "above 0", self.b_scale)
+        require(self.gate_aware_points >= 0, "gate_aware_points", "at least 0", self.gate_aware_points)
         require(self.repeats >= 1, "repeats", "at least 1", self.repeats)
         require(self.samples >= 2, "samples", "at least 2", self.samples)
         require(self.gate in ("fitted", "printed"), "gate", "fitted or printed", self.gate)
@@ -72,7 +83,7 @@ class Figure4Setting:
     @property
     def is_published(self) -> bool:
         """Whether the paper's figures are about this data and this width."""
-        return (self.d, self.k, self.zeta, self.nodes) == (1000, 10, 0.005, 10_000)
+        return (self.d, self.k, self.zeta, self.nodes, self.tau) == (1000, 10, 0.005, 10_000, TAU)
 
 
 # What the text's other readings give; each changes one thing
@@ -127,12 +138,12 @@ class Figure4:
 
 def intercept(setting: Figure4Setting, m: int) -> float:
     """b of every node. E.1 prints zeta (log d / sqrt d) d sqrt(m) / H; the tables need
-    .1 (log d / sqrt d) d / (H m), which falls with m as the strength d / (H m) of a feature does.
+    .1 (log d / sqrt d) d / (H m) (.1 is ``b_scale``), which falls with m as the strength d / (H m) of a feature does.
     """
     bound = math.log(setting.d) / setting.d**0.5
     if setting.gate == "printed":
         return setting.zeta * bound * setting.d * m**0.5 / setting.nodes
-    return 0.1 * bound * setting.d / (setting.nodes * m)
+    return setting.b_scale * bound * setting.d / (setting.nodes * m)
 
 
 def figure_4(
@@ -175,13 +186,19 @@ def _level(
     generator: torch.Generator,
 ) -> dict[str, float]:
     network = built_network(setting.d, setting.nodes, m, generator, setting.kind)
-    sparse = SparseNetwork(network, intercept(setting, m), TAU)
+    sparse = SparseNetwork(network, intercept(setting, m), setting.tau)
     losses = sparse.losses(*views, setting.eps, frozen=setting.frozen_gates)
     figures = {name: float(getattr(losses, name).double().mean()) for name in LOSSES}
     figures["increment"] = figures["dissimilar_adversarial"] - figures["dissimilar_clean"]
-    return figures | dict(zip(GAMMAS, sparse.couplings(x[0]), strict=True))
+    figures |= dict(zip(GAMMAS, sparse.couplings(x[0]), strict=True))
+    if setting.gate_aware_points:
+        figures |= gate_aware_increments(sparse, views, setting.eps, setting.gate_aware_points)
+    return figures
 
 
 def variants(setting: Figure4Setting, repeats: int) -> list[tuple[str, Figure4Setting]]:
-    """The text's other readings, fewer repeats each."""
-    return [(name, replace(setting, repeats=repeats, **change)) for name, change in VARIANTS.items()]
+    """The text's other readings, and the gate-aware attack on both kinds of nodes; fewer repeats each."""
+    fewer = replace(setting, repeats=repeats)
+    readings = [(name, replace(fewer, **change)) for name, change in VARIANTS.items()]
+    seen = replace(fewer, gate_aware_points=GATE_AWARE_POINTS)
+    return [*readings, (SEEN, seen), (f"{SEEN}, exactly m per node", replace(seen, kind="exact"))]

@@ -19,7 +19,14 @@ from torch import Tensor
 from heirloom.results.statistics import mean
 from heirloom.runtime.randomness import seed_of
 from heirloom.theory.sparse_coding.built import mixture
-from heirloom.theory.sparse_coding.downstream import SIZE, Downstream, downstream, downstream_of
+from heirloom.theory.sparse_coding.downstream import (
+    SIZE,
+    Attacks,
+    Downstream,
+    Effort,
+    downstream,
+    downstream_of,
+)
 from heirloom.theory.sparse_coding.losses import intercepts
 from heirloom.theory.sparse_coding.model import random_dictionary
 from heirloom.theory.sparse_coding.settings import SparseTraining
@@ -28,7 +35,10 @@ from heirloom_recipes.sparse_coding.intervals import interval, spearman
 
 PRETRAIN_EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 ATTACK_EPS = (0.05, 0.1, 0.2, 0.3)
+GATE_AWARE_EPS = (0.01, 0.03, 0.05, 0.1, 0.2, 0.3)
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+Judged = tuple[Attacks, tuple[int, int]]  # by which attacks, and sizes of the task
 
 
 @dataclass(frozen=True)
@@ -38,23 +48,23 @@ class Group:
     name: str
     level: float
     purity: dict[str, Tensor]
-    fgm: Downstream
-    pgd: Downstream
+    task: Downstream
 
     def row(self, kind: str) -> dict[str, Any]:
-        row: dict[str, Any] = {
-            "lab": "inherit",
-            "networks": kind,
-            "pretrain": self.name,
-            "level": self.level,
-            "downstream": "clean",
-            "clean": mean(self.fgm.clean),
-        }
+        row: dict[str, Any] = {"lab": "inherit", "networks": kind, "pretrain": self.name, "level": self.level}
+        row |= {"downstream": "clean", "clean": mean(self.task.clean)}
         row |= {name: mean(self.purity[name]) for name in ("top_1", "pure", "hoyer", "count")}
-        for suffix, task in (("", self.fgm), ("_pgd", self.pgd)):
-            for column, eps in enumerate(task.epsilons):
-                row[f"gap_{eps:g}{suffix}"] = interval(task.gap[:, column])
+        row |= {name: interval(values) for name, values in self.task.gaps.items()}
         return row
+
+    def points(self) -> list[dict[str, float]]:
+        """Every network's purity and its gaps at the largest eps."""
+        label = f"gap_{ATTACK_EPS[-1]:g}"
+        columns = {"pure": self.purity["pure"], "top_1": self.purity["top_1"]}
+        for name, suffix in (("gap", ""), ("gap_pgd", "_pgd"), ("gap_gate_aware", "_gate_aware")):
+            columns[name] = self.task.gaps[label + suffix]
+        rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+        return [{"level": self.level, **dict(zip(columns, row, strict=True))} for row in rows]
 
 
 @dataclass(frozen=True)
@@ -73,11 +83,9 @@ class Inherit:
         """Spearman's rank correlation of the gaps at the largest eps with each measure, over all networks."""
         rows = []
         for kind, groups in (("trained", self.trained), ("built", self.built)):
-            eps = groups[0].fgm.epsilons[-1]
-            gaps = {
-                f"gap_{eps:g}": torch.cat([group.fgm.gap[:, -1] for group in groups]),
-                f"gap_{eps:g}_pgd": torch.cat([group.pgd.gap[:, -1] for group in groups]),
-            }
+            label = f"gap_{ATTACK_EPS[-1]:g}"
+            names = [label, f"{label}_pgd", f"{label}_gate_aware"]
+            gaps = {name: torch.cat([group.task.gaps[name] for group in groups]) for name in names}
             for name in ("top_1", "pure", "hoyer", "count"):
                 values = torch.cat([group.purity[name].double() for group in groups])
                 if len(values) > 3 and float(values.std()) > 0:
@@ -88,17 +96,7 @@ class Inherit:
     def points(self) -> dict[str, Any]:
         """Every network as a point of the page's figure: its measures and its gaps at the largest eps."""
         return {
-            kind: [
-                {"level": group.level, "pure": pure, "top_1": top, "gap": gap, "gap_pgd": gap_pgd}
-                for group in groups
-                for pure, top, gap, gap_pgd in zip(
-                    group.purity["pure"].tolist(),
-                    group.purity["top_1"].tolist(),
-                    group.fgm.gap[:, -1].tolist(),
-                    group.pgd.gap[:, -1].tolist(),
-                    strict=True,
-                )
-            ]
+            kind: [point for group in groups for point in group.points()]
             for kind, groups in (("trained", self.trained), ("built", self.built))
         }
 
@@ -110,42 +108,38 @@ def inherit(
     *,
     epsilons: Sequence[float] = PRETRAIN_EPS,
     size: tuple[int, int] = SIZE,
+    effort: Effort | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Inherit:
     """Pre-train at each eps with every seed, build networks with each share of pure nodes, train all heads."""
+    judged = (attacks(effort or Effort()), size)
     runs = train(setting, epsilons, seeds, progress)
     later = train(replace(setting, clean_steps=setting.steps // 3), [max(epsilons)], seeds, progress)
-    trained = [_trained(f"eps {eps:g}", eps, runs, (runs.eps - eps).abs() < 1e-6, size) for eps in epsilons]
+    trained = [_trained(f"eps {eps:g}", eps, runs, (runs.eps - eps).abs() < 1e-6, judged) for eps in epsilons]
     name = f"clean first, then eps {max(epsilons):g}"
-    trained.append(_trained(name, max(epsilons), later, torch.ones(len(seeds), dtype=torch.bool), size))
+    trained.append(_trained(name, max(epsilons), later, torch.ones(len(seeds), dtype=torch.bool), judged))
     building = range(seeds[0], seeds[0] + builds)
-    return Inherit(trained, [_built(setting, share, building, size) for share in SHARES])
+    return Inherit(trained, [_built(setting, share, building, judged) for share in SHARES])
 
 
-def _trained(name: str, eps: float, runs: Trained, which: Tensor, size: tuple[int, int]) -> Group:
+def _trained(name: str, eps: float, runs: Trained, which: Tensor, judged: Judged) -> Group:
     index = which.nonzero().flatten()
     seeds = tuple(runs.seeds[i] for i in index.tolist())
     part = replace(runs, W=runs.W[index], M=runs.M[index], seeds=seeds)
-    return Group(
-        name,
-        eps,
-        part.purity(),
-        downstream_of(part, ATTACK_EPS, 1, size),
-        downstream_of(part, ATTACK_EPS[-1:], 20, size),
-    )
+    return Group(name, eps, part.purity(), downstream_of(part, *judged))
 
 
-def _built(setting: SparseTraining, share: float, seeds: range, size: tuple[int, int]) -> Group:
+def _built(setting: SparseTraining, share: float, seeds: range, judged: Judged) -> Group:
     generators = [torch.Generator().manual_seed(seed_of(seed, "built", share)) for seed in seeds]
     M = torch.stack([random_dictionary(setting.data.d, generator) for generator in generators])
     W = M @ torch.stack(
         [mixture(setting.data.d, setting.nodes, share, generator) for generator in generators]
     )
-    arguments = (W, intercepts(W, setting.c_b), M, setting.data, seeds)
-    return Group(
-        f"{share:.0%} pure",
-        share,
-        purity(W, M),
-        downstream(*arguments, ATTACK_EPS, size=size),
-        downstream(*arguments, ATTACK_EPS[-1:], attack_steps=20, size=size),
-    )
+    task = downstream(W, intercepts(W, setting.c_b), M, setting.data, seeds, judged[0], size=judged[1])
+    return Group(f"{share:.0%} pure", share, purity(W, M), task)
+
+
+def attacks(effort: Effort) -> Attacks:
+    """FGM and the gate-aware attack along a curve of eps, PGD-20 at its end."""
+    fgm, gate_aware = ({f"{eps:g}": eps for eps in radii} for radii in (ATTACK_EPS, GATE_AWARE_EPS))
+    return Attacks(fgm, {f"{ATTACK_EPS[-1]:g}": ATTACK_EPS[-1]}, gate_aware, effort)

@@ -11,34 +11,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from heirloom.analysis.purification import node_purity
 from heirloom.results.statistics import mean
-from heirloom.runtime.randomness import seed_of
-from heirloom.theory.sparse_coding.attack import contrastive_delta, fgm
-from heirloom.theory.sparse_coding.downstream import SIZE, downstream_of
-from heirloom.theory.sparse_coding.losses import (
-    contrastive_score,
-    intercepts,
-    loss_of,
-    output_layer,
-    supervised_gradient,
-)
-from heirloom.theory.sparse_coding.network import activate
-from heirloom.theory.sparse_coding.settings import SparseTraining
-from heirloom.theory.sparse_coding.training import Trained, draw_batch, train
+from heirloom.theory.sparse_coding.downstream import SIZE, Attacks, Effort, downstream_of
+from heirloom.theory.sparse_coding.training import Trained, train
 from heirloom_recipes.sparse_coding.cases import Case
 from heirloom_recipes.sparse_coding.intervals import interval
+from heirloom_recipes.sparse_coding.own_task import losses
 from heirloom_recipes.sparse_coding.tables import verdict
 
 MEASURES = ("top_1", "hoyer", "count", "pure", "alignment")
-TEST = 4000
 
 
 @dataclass(frozen=True)
@@ -64,11 +52,12 @@ class Purified:
             if eps > 0:
                 row["change"] = {
                     name: interval(self.figures[name][runs] - self.figures[name][clean])
-                    for name in (*MEASURES, *(name for name in self.figures if name.startswith("gap")))
+                    for name in (*MEASURES, *(name for name in self.figures if "gap" in name))
                 }
                 row["purifies"] = verdict(row["change"]["top_1"], up=True)
                 row["inherits"] = verdict(row["change"]["gap_0.3"], up=False)
                 row["inherits_pgd"] = verdict(row["change"]["gap_0.3_pgd"], up=False)
+                row["inherits_truly"] = verdict(row["change"]["gap_0.3_gate_aware"], up=False)
             if eps in self.case.trial:
                 row["trial"] = self.case.trial[eps]
             rows.append(row)
@@ -96,50 +85,18 @@ def purify(
     progress: Callable[[int, int, float], None] | None = None,
     *,
     size: tuple[int, int] = SIZE,
+    effort: Effort | None = None,
 ) -> Purified:
     """Train the case with every eps and seed, measure losses, purity and the downstream gap."""
     started = time.perf_counter()
     trained = train(case.setting, case.epsilons, seeds, progress)
-    figures = losses(trained) | {name: trained.purity()[name] for name in MEASURES}
+    figures = losses(trained, effort or Effort()) | {name: trained.purity()[name] for name in MEASURES}
     scale = 50**-0.5 if case.setting.norm == "Linf" else 1.0  # the same L2 length at d = 50
-    task = downstream_of(trained, (0.1 * scale, 0.3 * scale), size=size)
-    figures |= {"downstream_clean": task.clean, "gap_0.1": task.gap[:, 0], "gap_0.3": task.gap[:, 1]}
-    figures["gap_0.3_pgd"] = downstream_of(trained, (0.3 * scale,), 20, size).gap[:, 0]
+    radii = {"0.1": 0.1 * scale, "0.3": 0.3 * scale}
+    attacks = Attacks(radii, {"0.3": radii["0.3"]}, radii, effort or Effort())
+    task = downstream_of(trained, attacks, size)
+    figures |= {"downstream_clean": task.clean, **task.gaps}
     return Purified(case, trained, figures, time.perf_counter() - started)
-
-
-@torch.no_grad()
-def losses(trained: Trained) -> dict[str, Tensor]:
-    """Test losses of the pre-training task itself, clean and under FGM of .1 and .3, (R,) each."""
-    setting = replace(trained.setting, batch=TEST)
-    generators = [torch.Generator().manual_seed(seed_of(seed, "purify-test")) for seed in trained.seeds]
-    batch = draw_batch(setting, trained.M, generators)
-    W, b = trained.W, intercepts(trained.W, setting.c_b)[:, None]
-    if setting.loss == "contrastive":
-        return _contrastive_losses(setting, W, b, batch)
-    z, y = batch
-    a, found = setting.a(), {}
-    scale = 50**-0.5 if setting.norm == "Linf" else 1.0
-    for eps, name in ((0.0, "clean"), (0.1, "adversarial_0.1"), (0.3, "adversarial_0.3")):
-        radius = torch.full((len(W),), eps * scale)
-        delta = fgm(lambda point: supervised_gradient(setting, W, a, b, point, y), z, radius, setting.norm)
-        f = activate((z + delta) @ W, b, setting.activation)[0] @ a
-        found[name] = loss_of(setting.loss, f, y)[0].mean(1)
-    return found
-
-
-def _contrastive_losses(
-    setting: SparseTraining, W: Tensor, b: Tensor, batch: tuple[Tensor, ...]
-) -> dict[str, Tensor]:
-    z, other, y = batch
-    A, found, half = output_layer(setting, W), {}, y.shape[1] // 2
-    for eps in (0.0, 0.1, 0.3):
-        delta = contrastive_delta(setting, W, z, other, y, torch.full((len(W),), eps))
-        loss = functional.softplus(-y * contrastive_score(setting, W, A, b, z + delta, other))
-        found[f"similar_{eps:g}"] = loss[:, :half].mean(1)
-        found[f"dissimilar_{eps:g}"] = loss[:, half:].mean(1)
-    found["clean"] = (found.pop("similar_0") + found.pop("dissimilar_0")) / 2
-    return found
 
 
 def arranged(U: Tensor) -> Tensor:

@@ -6,6 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 Row = dict[str, Any]
+# what `purify` compares with clean training: column, heading of the change, heading of the verdict
+_CHANGES = {
+    "top_1": ("top-1", "purifies"),
+    "gap_0.3": ("gap .3", "inherits, FGM"),
+    "gap_0.3_pgd": ("gap .3 PGD", "inherits, PGD"),
+    "gap_0.3_gate_aware": ("gap .3 gate-aware", "inherits, gate-aware"),
+}
 TableData = tuple[str, list[str], list[list[str]]]
 
 
@@ -47,7 +54,8 @@ def figure_4_tables(rows: Sequence[Row]) -> list[TableData]:
             for row in main
         ],
     )
-    others = [row for row in rows if row["variant"] not in ("fitted", "chosen")]
+    seen = [row for row in rows if "dissimilar_gate_aware" in row]
+    others = [row for row in rows if row["variant"] not in ("fitted", "chosen") and row not in seen]
     columns = ["variant", "m", "dissimilar clean", "dissimilar adversarial", "increment", "gamma_1"]
     cells = [
         [
@@ -62,7 +70,34 @@ def figure_4_tables(rows: Sequence[Row]) -> list[TableData]:
         for row in others
     ]
     found = [losses, gammas]
-    return [*found, ("Other readings of the text (losses x 100)", columns, cells)] if others else found
+    if others:
+        found.append(("Other readings of the text (losses x 100)", columns, cells))
+    return [*found, _seen_table(seen)] if seen else found
+
+
+def _seen_table(rows: Sequence[Row]) -> TableData:
+    columns = [
+        "nodes",
+        "m",
+        "FGM",
+        "gate-aware",
+        "no attack exceeds",
+        "all gates open",
+        "similar, gate-aware",
+    ]
+    names = [f"dissimilar_{name}" for name in ("gate_aware", "bound", "linear")]
+    cells = [
+        [
+            "exactly m" if "exactly" in row["variant"] else "random",
+            str(row["m"]),
+            _mean(row["increment"], 100, 2),
+            *(_mean(row[name], 100, 1) for name in names),
+            _mean(row["similar_gate_aware"], 100, 3),
+        ]
+        for row in rows
+    ]
+    title = "What an attack that sees closed gates adds to the dissimilar pairs' loss x 100, mean ± SD over repeats"
+    return title, columns, cells
 
 
 def purify_tables(rows: Sequence[Row]) -> list[TableData]:
@@ -73,23 +108,48 @@ def purify_tables(rows: Sequence[Row]) -> list[TableData]:
         [[row["case"], f"{row['train_eps']:.3g}", *_purify_cells(row)] for row in rows],
     )
     heads: TableData = (
-        "Clean-trained downstream head: L_eps - L_0 under FGM and PGD-20, mean over seeds (earlier trial)",
-        ["training", "eps", "L_0", "gap .1", "gap .3", "gap .3 PGD"],
+        "Clean-trained downstream head: L_eps - L_0 by attack, mean over seeds (earlier trial)",
+        ["training", "eps", "L_0", "gap .1", "gap .3", "gap .3 PGD", "gap .3 gate-aware", "bound", "linear"],
         [
             [
                 row["case"],
                 f"{row['train_eps']:.3g}",
                 _mean(row["downstream_clean"], digits=3),
                 *(_trial(row, name) for name in ("gap_0.1", "gap_0.3", "gap_0.3_pgd")),
+                *(_seen(row, f"gap_0.3_{name}") for name in ("gate_aware", "bound", "linear")),
             ]
             for row in rows
         ],
     )
-    return [training, heads, _changes([row for row in rows if "change" in row])]
+    own: TableData = (
+        "The task of pre-training itself: what the gate-aware attack adds, and no attack exceeds",
+        ["training", "eps", "adds .1", "bound .1", "adds .3", "bound .3"],
+        [
+            [
+                row["case"],
+                f"{row['train_eps']:.3g}",
+                *(
+                    _seen(row, f"own_gap_{eps}_{name}")
+                    for eps in ("0.1", "0.3")
+                    for name in ("gate_aware", "bound")
+                ),
+            ]
+            for row in rows
+        ],
+    )
+    return [training, heads, own, _changes([row for row in rows if "change" in row])]
+
+
+def _seen(row: Row, name: str) -> str:
+    return _mean(row[name], digits=3) if name in row else "-"
 
 
 def _changes(rows: Sequence[Row]) -> TableData:
-    names = ("top_1", "gap_0.3", "gap_0.3_pgd")
+    names = [
+        n
+        for n in ("top_1", "gap_0.3", "gap_0.3_pgd", "gap_0.3_gate_aware")
+        if all(n in r["change"] for r in rows)
+    ]
     cells = [
         [
             row["case"],
@@ -101,7 +161,7 @@ def _changes(rows: Sequence[Row]) -> TableData:
     ]
     return (
         "Change from clean training, paired by seed [95 %]: does the claim show?",
-        ["training", "eps", "top-1", "gap .3", "gap .3 PGD", "purifies", "inherits", "inherits, PGD"],
+        ["training", "eps", *(_CHANGES[name][0] for name in names), *(_CHANGES[name][1] for name in names)],
         cells,
     )
 
@@ -136,6 +196,8 @@ def inherit_tables(rows: Sequence[Row]) -> list[TableData]:
     ):
         chosen = [row for row in rows if row["networks"] == kind and "pretrain" in row]
         gaps = [name for name in chosen[0] if name.startswith("gap_")] if chosen else []
+        seen = [name for name in gaps if name.endswith(("_gate_aware", "_bound", "_linear"))]
+        gaps = [name for name in gaps if name not in seen]
         cells = [
             [
                 row["pretrain"],
@@ -149,6 +211,8 @@ def inherit_tables(rows: Sequence[Row]) -> list[TableData]:
         found.append(
             (title, ["networks", "L_0", "top-1", "pure", *(g.replace("_", " ") for g in gaps)], cells)
         )
+        if seen:
+            found.append(_seen_gaps(kind, chosen, seen))
     ranked = [row for row in rows if "rank_correlation_with" in row]
     gaps = [name for name in ranked[0] if name.startswith("gap_")] if ranked else []
     cells = [
@@ -162,6 +226,24 @@ def inherit_tables(rows: Sequence[Row]) -> list[TableData]:
     ]
     columns = ["networks", "measure", *(name.replace("_", " ") for name in gaps), "networks in all"]
     return [*found, ("Rank correlation (Spearman) of the gap with purity [95 %]", columns, cells)]
+
+
+def _seen_gaps(kind: str, rows: Sequence[Row], names: Sequence[str]) -> TableData:
+    """eps by eps: found [95 %] / no attack exceeds / the same head with every gate open."""
+    labels = list(dict.fromkeys(name.split("_")[1] for name in names))
+    cells = [
+        [
+            row["pretrain"],
+            *(
+                f"{_interval(row[f'gap_{eps}_gate_aware'])} / {row[f'gap_{eps}_bound']['value']:.3f} / "
+                f"{row[f'gap_{eps}_linear']['value']:.3f}"
+                for eps in labels
+            ),
+        ]
+        for row in rows
+    ]
+    title = f"{kind.capitalize()} networks, gate-aware attack: gap [95 %] / bound / all gates open"
+    return title, ["networks", *(f"eps {eps}" for eps in labels)], cells
 
 
 def lemma_tables(rows: Sequence[Row]) -> list[TableData]:

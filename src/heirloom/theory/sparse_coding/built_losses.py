@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from heirloom.theory.sparse_coding.built import BuiltNetwork
+from heirloom.theory.sparse_coding.gate_aware import bracket_loss
+from heirloom.theory.sparse_coding.network import Scores
 
 BLOCK = 48  # examples at a time: H x BLOCK floats stay in the cache
 
@@ -42,7 +44,7 @@ class SparseNetwork:
     """
 
     def __init__(self, network: BuiltNetwork, b: float, tau: float) -> None:
-        self.network = network
+        self.network, self.b = network, b
         d, joins = network.members.shape
         self._nodes_of = network.members.reshape(-1)
         self._starts = torch.arange(0, d * joins + 1, joins)
@@ -95,6 +97,12 @@ class SparseNetwork:
         attacked = (after.mul_(on) if frozen else self._gated(after).mul_(q)).sum(0)
         return on.mul_(v).sum(0).mul_(u**2), attacked.mul_(u**2)
 
+    def output_weights(self, partner: Tensor) -> Tensor:
+        """a (n, H) with g(z, z') = sum_h a_h sigma(z^T U_h, b) for the partners z' (n, d)."""
+        u = self.network.strength
+        t = (self._tail @ self.push(self._gated(self.pull(partner.T.contiguous())))).mul_(u)
+        return self.pull(t).mul_(u).T
+
     def _gated(self, v: Tensor) -> Tensor:
         """sigma(v, b) in place, v from :meth:`pull`."""
         return torch.ops.aten.hardshrink.out(v, self._bound, out=v)
@@ -124,6 +132,35 @@ class SparseNetwork:
 
     def _masked_gram(self, D: Tensor) -> Tensor:
         return gram(self.network, D).double()
+
+
+def gate_aware_increments(
+    sparse: SparseNetwork, views: tuple[Tensor, Tensor, Tensor], eps: float, points: int
+) -> dict[str, float]:
+    """What the gate-aware attack adds to the mean loss of similar and of dissimilar pairs, with its bound and
+    that of the linear map with every gate open, on the first ``points`` rows of ``views``."""
+    u, W, found = sparse.network.strength, sparse.network.dense(), {}
+    z, *partners = (view[:points] for view in views)
+    for name, partner, y in (("similar", partners[0], 1.0), ("dissimilar", partners[1], -1.0)):
+        a = sparse.output_weights(partner)
+        scores = Scores(
+            lambda rows: sparse.pull(rows.T.contiguous()).mul_(u).T,
+            lambda v: sparse.push(v.T.contiguous()).T,
+            torch.tensor(sparse.b),
+            a,
+        )
+        labels = torch.full((len(z),), y)
+        adds, limit = bracket_loss("contrastive", scores, (z, labels), eps, W).gaps()
+        theta = a @ W.T
+        g = (z * theta).sum(1)
+        opened = functional.softplus(-y * g + eps * torch.linalg.vector_norm(theta, dim=1))
+        found[f"{name}_gate_aware"], found[f"{name}_linear"] = (
+            adds,
+            float((opened - functional.softplus(-y * g)).mean()),
+        )
+        if limit is not None:
+            found[f"{name}_bound"] = limit
+    return found
 
 
 def gram(network: BuiltNetwork, D: Tensor | None = None) -> Tensor:
