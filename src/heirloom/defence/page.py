@@ -16,6 +16,11 @@ from heirloom.runtime.files import write_text
 
 NAMES = {
     "identity": "Identity (nothing in front)",
+    "jpeg": "JPEG 75 (attacked through BPDA)",
+    "bit-depth": "3 bits a channel (attacked through BPDA)",
+    "median": "Median 3x3",
+    "student alone": "Student alone (no foundation)",
+    "original head": "Original head (never retrained)",
     **{name: objective.title for name, objective in DEFENCES.items()},
 }
 

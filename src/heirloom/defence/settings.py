@@ -7,12 +7,13 @@ from typing import Any, Literal, get_args
 
 from heirloom.data.augmentation import Augmentation
 from heirloom.networks.student_painter import STUDENTS
+from heirloom.networks.transforms import TRANSFORMS
 from heirloom.objectives.defences import DEFENCES
 from heirloom.objectives.objective import Objective
 from heirloom.runtime.errors import require
 from heirloom.training.loop import TrainingSettings
 
-METHODS: tuple[str, ...] = ("identity", *DEFENCES)
+METHODS: tuple[str, ...] = ("identity", *TRANSFORMS, *DEFENCES)
 Targets = Literal["prototypes", "head"]
 
 
@@ -52,7 +53,8 @@ class DefenceSettings:
     """How a preprocessor is made.
 
     Attributes:
-        method: ``identity`` (nothing in front) or an objective of :mod:`heirloom.objectives.defences`, where each
+        method: ``identity`` (nothing in front), a filter (``jpeg``, ``bit-depth``, ``median``: nothing to train)
+            or an objective of :mod:`heirloom.objectives.defences`, where each
             says what it reads, costs and gives.
         architecture: see :func:`heirloom.models.preprocessor.build_preprocessor`; ``distil`` has its own.
         weight: lambda of CRoPD, gamma of ARAE, ...; radius: of the training attack, in eps. None: the objective's.
@@ -88,7 +90,7 @@ class DefenceSettings:
 
     @property
     def objective(self) -> Objective | None:
-        """None for ``identity``."""
+        """None where there is nothing to train."""
         return DEFENCES.get(self.method)
 
     @property

@@ -20,6 +20,7 @@ from heirloom.defence.distil import distil
 from heirloom.defence.inner import strongest_nearby
 from heirloom.defence.settings import METHODS, DefenceSettings, DistilSettings
 from heirloom.models.preprocessor import Preprocessor, build_preprocessor
+from heirloom.networks.transforms import TRANSFORMS
 from heirloom.objectives.objective import Batch
 from heirloom.runtime.errors import InputError, require
 from heirloom.threat import Threat
@@ -50,13 +51,13 @@ def train_preprocessor(
         checkpoint, resume, report: see :func:`heirloom.training.loop.train`.
 
     Returns:
-        the module in eval mode ([0, 1] pixels -> [0, 1] pixels) and its history, empty for ``identity``.
+        the module in eval mode ([0, 1] pixels -> [0, 1] pixels) and its history, empty where nothing is trained.
 
     Raises:
         InputError: the objective reads the frozen model (or its head) and none came.
     """
     preprocessor = fresh_preprocessor(data, settings, encoder)
-    if not isinstance(preprocessor, Preprocessor):
+    if not isinstance(preprocessor, Preprocessor) or settings.objective is None:
         return preprocessor.eval(), []
     if settings.method == "distil":
         assert encoder is not None
@@ -85,6 +86,8 @@ def fresh_preprocessor(
     data: LabelledImages, settings: DefenceSettings, encoder: nn.Module | None = None
 ) -> nn.Module:
     """The untrained module that ``settings`` describe, for images of ``data``'s shape."""
+    if settings.method in TRANSFORMS:
+        return build_preprocessor(settings.method, data.shape)
     objective = settings.objective
     if objective is None:
         return nn.Identity()

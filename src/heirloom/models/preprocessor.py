@@ -16,12 +16,19 @@ from heirloom.networks.small_autoencoders import (
     MlpAutoencoderSettings,
 )
 from heirloom.networks.student_painter import StudentPainter, StudentPainterSettings
+from heirloom.networks.transforms import TRANSFORMS, Transform, TransformSettings
 from heirloom.runtime.errors import InputError, reject, require
 
-Architecture = Literal["mlp", "conv", "vit-small32", "vit-large224", "student-painter"]
+Architecture = Literal[
+    "mlp", "conv", "vit-small32", "vit-large224", "student-painter", "jpeg", "bit-depth", "median"
+]
 ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 NetworkSettings = (
-    MlpAutoencoderSettings | ConvAutoencoderSettings | MaskedAutoencoderSettings | StudentPainterSettings
+    MlpAutoencoderSettings
+    | ConvAutoencoderSettings
+    | MaskedAutoencoderSettings
+    | StudentPainterSettings
+    | TransformSettings
 )
 
 
@@ -110,6 +117,7 @@ def _settings(architecture: str, values: dict[str, Any]) -> NetworkSettings:
         "vit-small32": (MaskedAutoencoderSettings, {}),
         "vit-large224": (MaskedAutoencoderSettings, {"patch_size": 14, "width": 768}),
         "student-painter": (StudentPainterSettings, {}),
+        **{kind: (TransformSettings, {"kind": kind}) for kind in TRANSFORMS},
     }
     kind, preset = presets[architecture]
     known = {field.name for field in fields(kind)}
@@ -132,6 +140,8 @@ def _network(settings: NetworkSettings) -> nn.Module:
         return ConvAutoencoder(settings)
     if isinstance(settings, StudentPainterSettings):
         return StudentPainter(settings)
+    if isinstance(settings, TransformSettings):
+        return Transform(settings)
     return MaskedAutoencoder(settings)
 
 
