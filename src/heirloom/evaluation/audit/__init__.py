@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from heirloom.evaluation.audit import forward, symptoms
+from heirloom.evaluation.audit import consistency, forward, numbers, symptoms
+from heirloom.evaluation.audit.copies import fresh_copy
 from heirloom.evaluation.audit.findings import (
     CHECKS,
     MECHANISMS,
@@ -23,7 +24,7 @@ from heirloom.evaluation.audit.findings import (
 )
 from heirloom.evaluation.audit.gradients import gradients
 from heirloom.evaluation.audit.probe import Probe
-from heirloom.evaluation.audit.sample import attack_output, sample_of, selection
+from heirloom.evaluation.audit.sample import attack_output, sample_of, selection, too_few
 from heirloom.evaluation.chunks import seeded
 from heirloom.evaluation.verdicts import Evaluation
 from heirloom.runtime import distributed
@@ -31,7 +32,7 @@ from heirloom.runtime.errors import require
 from heirloom.runtime.randomness import seed_of
 from heirloom.threat import Threat, check_images
 
-__all__ = ["CHECKS", "MECHANISMS", "SYMPTOMS", "Finding", "audit", "audit_details", "failed", "trusted"]
+__all__ = ["CHECKS", "MECHANISMS", "SYMPTOMS", "Finding", "audit", "audit_details", "failed", "fresh_copy", "trusted"]
 
 
 def audit(
@@ -46,6 +47,7 @@ def audit(
     batch_size: int = 64,
     surrogate: nn.Module | None = None,
     without_preprocessor: nn.Module | None = None,
+    pristine: nn.Module | None = None,
 ) -> list[Finding]:
     """Look for every sign in :data:`CHECKS` on a random sample of ``examples`` images.
 
@@ -56,7 +58,9 @@ def audit(
         batch_size: images that go through the model at once.
         surrogate: another classifier of the same data, for the check of transfer.
         without_preprocessor: the classifier without its preprocessor; found by itself in a
-            :class:`heirloom.models.preprocessor.Defended`.
+            :class:`heirloom.models.defended.Defended`.
+        pristine: a deep copy of ``model`` taken before it was ever called (:func:`fresh_copy`): what earlier calls
+            have left in the model is seen beside it. Without it the copy is taken now.
 
     Returns:
         one finding for each check, in the order of :data:`CHECKS`. Cost: at most about 700 forward and 500
@@ -74,8 +78,10 @@ def audit(
     try:
         with seeded(place, seed_of(seed, "audit")):
             probe = Probe(
-                model, images[index].to(place), labels[index].to(place), index, threat, seed, batch_size
-            )
+                model, images[index].to(place), labels[index].to(place), index, threat, seed, batch_size,
+                pristine and pristine.to(place).eval(),
+            )  # fmt: skip
+            probe.labels, probe.batch = labels, evaluation.batch if evaluation else batch_size
             findings = _findings(probe, images, labels, evaluation, surrogate, without_preprocessor)
     finally:
         model.train(was_training)
@@ -97,14 +103,17 @@ def _findings(
         last = list(evaluation.correct.values())[-1]
         standing = last[probe.index].to(probe.x.device)
     seen = [
+        consistency.eval_mode(probe),
+        consistency.gradient_mode(probe),
+        consistency.batch(probe),
         forward.randomness(probe),
-        forward.eval_mode(probe),
         forward.inner_optimisation(probe),
+        forward.discrete_output(probe),
         forward.probabilities(probe),
     ]
-    probe.hidden = [finding.check for finding in failed(seen) if finding.check != "eval-mode"]
-    return [
-        *seen,
+    probe.hidden += [f.check for f in failed(seen) if f.check not in ("eval-mode", *probe.hidden)]
+    seen += [numbers.not_finite(probe)]
+    seen += [
         *gradients(probe),
         symptoms.one_step(probe),
         symptoms.black_box(probe, evaluation),
@@ -113,8 +122,11 @@ def _findings(
         symptoms.eps(probe),
         symptoms.steps(probe, standing),
         attack_output(evaluation),
+        too_few(len(probe.x), int(probe.right.sum())),
+        consistency.state(probe, evaluation),  # after hundreds of calls: counters have had their time
         selection(images, labels, probe.logits.shape[1], None if evaluation is None else evaluation.margin),
     ]
+    return sorted(seen, key=lambda finding: list(CHECKS).index(finding.check))
 
 
 def _without_preprocessor(model: nn.Module) -> nn.Module | None:

@@ -30,16 +30,22 @@ class Finding:
 
 # mechanisms first: what makes a figure wrong; then symptoms: what a wrong figure looks like
 MECHANISMS = {
+    "eval-mode": "modules stay in train mode after model.eval(), and the logits show it",
+    "state": "logits depend on earlier calls: caches, counters, adaptation at test time",
+    "gradient-mode": "logits depend on whether gradients are asked for",
+    "batch": "logits depend on the batch's size, on the place in it or on its other images",
     "randomness": "the same image gives different logits (AutoAttack's check; Athalye et al. 2018)",
-    "eval-mode": "logits depend on train mode, on the other images of the batch, or on earlier calls",
+    "not-finite": "logits or gradients that are no numbers, which attacks take for zero",
     "inner-optimisation": "the forward pass computes gradients itself (AutoAttack's check; Tramèr et "
     "al. 2020)",
+    "saturation": "logits or activations at their limits: no gradient (Carlini and Wagner 2017)",
+    "discrete-output": "votes or decisions in place of logits (Athalye et al. 2018)",
     "probabilities": "the output looks like probabilities (AutoAttack's check)",
-    "saturation": "logits so large that cross-entropy has no gradient (Carlini and Wagner 2017)",
     "quantisation": "tiny changes of the image change nothing, and no gradient passes (Athalye et al. 2018)",
-    "gradients": "zero, absent or vanishing gradients (AutoAttack's check; Pintor et al. 2022, I1)",
-    "gradient-agreement": "the loss does not do what its gradient says (Athalye et al. 2018; Pintor et "
-    "al. 2022, I2)",
+    "gradients": "zero, absent, blocked or vanishing gradients (AutoAttack's check; Pintor et al. 2022, I1)",
+    "backward": "the loss is smooth, but its gradient is another function's (custom backward, detached parts)",
+    "gradient-agreement": "the loss is shattered: at no scale does it do what its gradient says (Athalye et al. "
+    "2018; Pintor et al. 2022, I2)",
 }
 SYMPTOMS = {
     "one-step": "one step fools more than many (Carlini et al. 2019; Athalye et al. 2018)",
@@ -52,6 +58,7 @@ SYMPTOMS = {
     "steps": "a longer attack fools examples that the evaluation left standing (Carlini et al. 2019; "
     "Pintor I4)",
     "attack-output": "an attack left the threat set or returned no numbers",
+    "too-few": "too few images to look: the symptoms above could not have shown",
     "selection": "the examples look chosen: copies, missing classes, or no near misses (Carlini et al. 2019)",
 }
 CHECKS = {**MECHANISMS, **SYMPTOMS}

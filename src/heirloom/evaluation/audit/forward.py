@@ -1,41 +1,66 @@
-"""Mechanisms seen in forward passes alone: randomness, mode, inner optimisation, probabilities."""
+"""Mechanisms seen in forward passes alone: randomness, inner optimisation, votes, probabilities."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from heirloom.evaluation.audit.copies import change, logits
 from heirloom.evaluation.audit.findings import Finding
-from heirloom.evaluation.audit.probe import Probe
+from heirloom.evaluation.audit.probe import RANDOM_ABOVE, Probe
+from heirloom.evaluation.audit.watch import CHOOSING
 
 REPEATS = 4
-RANDOM_ABOVE = 1e-4  # of the logits' spread; sums in another order differ by about 1e-6
-BATCH_ABOVE = 2e-2  # in bfloat16 another batch size alone makes 1e-2
+FEW = 0.1  # of all logits: so few different values are votes; a network's logits are all different
+JUMP = 1e-6  # in pixel units: moves no logit of a sound model by a hundredth of their spread
 
 
 def randomness(probe: Probe) -> Finding:
-    passes = torch.stack([probe.predict(probe.x) for _ in range(REPEATS)])
+    """Fresh draws at every call, or draws seeded by the image's own content."""
+    model = probe.fresh()
+    passes = torch.stack([probe.plain(model, probe.x) for _ in range(REPEATS)])
     moved = (passes.amax(0) - passes.amin(0)).amax(1) / probe.spread
     changed = (passes.argmax(2) != passes[0].argmax(1)).any(0)
-    probe.random = bool((moved > RANDOM_ABOVE).any())
-    evidence = {
+    evidence: dict[str, Any] = {
         "passes": REPEATS,
-        "largest_change": float(moved.max()),
+        "largest_change": min(float(moved.nan_to_num(0.0).max()), 1e30),
         "predictions_changed": float(changed.double().mean()),
+        "drawn_from": sorted(probe.trace.random),
     }
+    drawn = evidence["drawn_from"] or probe.own_generators
     if not probe.random:
-        return Finding("randomness", "pass", evidence=evidence)
+        jumps = _jumps(probe) if drawn else 0.0
+        evidence["jumps"] = jumps
+        return _by_content(evidence) if jumps > 0.5 else Finding("randomness", "pass", evidence=evidence)
+    if evidence["largest_change"] <= RANDOM_ABOVE:
+        return Finding("randomness", "skipped", cause="Explained by eval-mode.", evidence=evidence)
     return Finding(
         "randomness",
         "fail",
         cause=_random_cause(probe, passes),
         remedy="Make the forward pass deterministic (pass noise and masks as fixed inputs), or attack the "
         "expectation over the randomness (EOT) and score the mean over many fresh draws.",
+        evidence=evidence,
+    )
+
+
+def _jumps(probe: Probe) -> float:
+    """The share of images whose logits jump when every pixel moves by a millionth."""
+    beside = torch.where(probe.x > 0.5, probe.x - JUMP, probe.x + JUMP)
+    moved = change(logits(probe.fresh(), probe.x), logits(probe.fresh(), beside), probe.spread)
+    return float((moved > 1e-2).double().mean())
+
+
+def _by_content(evidence: dict[str, Any]) -> Finding:
+    return Finding(
+        "randomness",
+        "fail",
+        cause="The forward pass draws noise from a seed made of the image itself: one image gives one answer, but "
+        f"a change of {JUMP:g} in its pixels draws anew, so the gradient says nothing of what comes next.",
+        remedy="Attack the expectation over seeds (EOT with fresh draws) and score it, or fix the noise for all "
+        "images.",
         evidence=evidence,
     )
 
@@ -50,85 +75,45 @@ def _random_cause(probe: Probe, passes: Tensor) -> str:
     unit = torch.nn.functional.normalize(passes, dim=2)
     if bool(((unit - unit[0]).abs().amax(2) < 1e-4).all()):
         return "The forward pass is random: it rescales the logits of an image by a random factor."
-    return "The forward pass is random: the same images give different logits at every call."
+    sources = sorted(probe.trace.random)
+    where = f" (drawn from {', '.join(sources)})" if sources and sources != ["torch"] else ""
+    return f"The forward pass is random{where}: the same images give different logits at every call."
 
 
-def eval_mode(probe: Probe) -> Finding:
-    training = [name.removeprefix("model.") or "the model" for name, m in _leaves(probe) if m.training]
-    before = {name: value.clone() for name, value in probe.model.state_dict().items()}
-    few = probe.x[: min(8, len(probe.x))]
-    together = probe.predict(few)
-    evidence: dict[str, Any] = {"modules_in_train_mode": training[:5]}
-    changed = [
-        name.removeprefix("model.")
-        for name, value in probe.model.state_dict().items()
-        if not torch.equal(value, before[name])
-    ]
-    evidence["state_changed"] = changed[:5]
-    causes = []
-    if training:
-        causes.append(f"{len(training)} modules stay in train mode after model.eval(), {training[0]} first.")
-    if changed:
-        causes.append(f"A forward pass changes the model's state ({changed[0]}).")
-    if not probe.random and len(few) > 1:
-        # pairs, not single images: BatchNorm in train mode cannot take one
-        pairs = torch.cat([probe.predict(pair) for pair in few.split(2)])
-        moved = ((pairs - together).abs().amax(1) / probe.spread[: len(few)]).max()
-        evidence["change_with_batch"] = float(moved)
-        if moved > BATCH_ABOVE:
-            causes.append(
-                "The logits of an image depend on the other images of its batch (batch statistics)."
-            )
-    if not causes:
-        return Finding("eval-mode", "pass", evidence=evidence)
+def inner_optimisation(probe: Probe) -> Finding:
+    calls, iterations = probe.trace.gradient_calls, probe.trace.calls
+    evidence = {"gradient_calls": calls, "calls_of_one_layer": iterations}
+    if not calls:
+        return Finding("inner-optimisation", "pass", evidence=evidence)
     return Finding(
-        "eval-mode",
+        "inner-optimisation",
         "fail",
-        cause=" ".join(causes),
-        remedy="Evaluate with fixed statistics: model.eval() must reach every module, and a forward "
-        "pass must leave the model as it was.",
+        cause=f"The forward pass computes gradients itself ({calls} times for one call): it "
+        "optimises its input or the model at test time, and an attack differentiates through none of that.",
+        remedy="Attack adaptively: transfer from the classifier without the inner optimisation, unroll it "
+        "(create_graph=True), or approximate it by the identity (BPDA); report the worst case of all.",
         evidence=evidence,
     )
 
 
-def _leaves(probe: Probe) -> Iterator[tuple[str, torch.nn.Module]]:
-    for name, module in probe.model.named_modules():
-        if not list(module.children()):
-            yield name, module
-
-
-def inner_optimisation(probe: Probe) -> Finding:
-    with _gradient_calls() as calls:
-        probe.predict(probe.x[:2])
-    if not calls:
-        return Finding("inner-optimisation", "pass", evidence={"gradient_calls": 0})
+def discrete_output(probe: Probe) -> Finding:
+    """Votes and decisions in place of logits: few values, and nothing in between."""
+    shown = torch.cat([probe.logits, probe.predict(probe.start)])
+    values = len(shown.nan_to_num().unique())
+    evidence = {"values": values, "of": shown.numel()}
+    if probe.random or probe.trace.saturating or values > max(4, FEW * shown.numel()) or not bool(shown.std() > 0):
+        return Finding("discrete-output", "pass", evidence=evidence)
+    chosen = probe.trace.seen(CHOOSING)
+    how = f" ({', '.join(chosen[:3])})" if chosen else ""
     return Finding(
-        "inner-optimisation",
+        "discrete-output",
         "fail",
-        cause=f"The forward pass computes gradients itself ({len(calls)} times for one call): it "
-        "optimises its input or the model, and an attack differentiates through none of that.",
-        remedy="Attack adaptively: transfer from the classifier without the inner optimisation, unroll it "
-        "(create_graph=True), or approximate it by the identity (BPDA); report the worst case of all.",
-        evidence={"gradient_calls": len(calls)},
+        cause=f"The output takes only {values} values over {len(shown)} images: it is a decision or a vote{how}, not "
+        "logits; between its jumps there is no gradient and no margin.",
+        remedy="Return what is decided upon (logits, distances to the neighbours), or differentiate a soft version "
+        "of the choice in the backward pass (BPDA), and add decision-based and transfer attacks.",
+        evidence=evidence,
     )
-
-
-@contextmanager
-def _gradient_calls() -> Iterator[list[str]]:
-    """Collects calls of torch's gradient functions, whatever names they were imported under."""
-    watched = {torch.autograd.grad.__code__: "grad", torch.autograd.backward.__code__: "backward"}
-    calls: list[str] = []
-    previous = sys.getprofile()
-
-    def watch(frame: Any, event: str, argument: Any) -> None:
-        if event == "call" and frame.f_code in watched:
-            calls.append(watched[frame.f_code])
-
-    sys.setprofile(watch)
-    try:
-        yield calls
-    finally:
-        sys.setprofile(previous)
 
 
 def probabilities(probe: Probe) -> Finding:

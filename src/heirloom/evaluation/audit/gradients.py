@@ -1,6 +1,8 @@
-"""Mechanisms seen in gradients: saturated, rounded away, zero, vanishing, or misleading."""
+"""Mechanisms seen in gradients: saturated, rounded away, zero, absent, blocked or vanishing."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,32 +10,42 @@ from torch import Tensor
 from heirloom.attacks.losses import cross_entropy, margin
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.probe import Probe, beats
+from heirloom.evaluation.audit.slopes import slopes
+from heirloom.evaluation.audit.watch import LEAVING, ROUNDING
 from heirloom.threat import norms
 
 TINY = 1e-4  # in pixel units: far below a grey level (0.0039), far above float32's rounding
+MOVED = 8  # pixels changed by TINY at once: of 256 grey levels few are crossed
 FLAT_BELOW = 1e-2  # the gradient explains less than this share of what the loss does
-STEP = 1 / 10  # in eps: a short step, over which the loss of a sound model is all but linear
-WITHIN = 4.0  # observed over promised rise of the loss
-MISLED_ABOVE = 0.25  # sound models: 0; k-winners-take-all: above 0.6
+BLOCKED_ABOVE = 0.05  # entries with exactly no gradient, in a random sample of pixels
+FELT = 0.1  # of the slope that as many entries with a gradient would give
 DUAL = {"Linf": "L1", "L2": "L2", "L1": "Linf"}
 
-Findings = list[Finding]
+
+@dataclass(frozen=True)
+class Slope:
+    """Gradients of the margin at a random point, and where they are missing; booleans (K,)."""
+
+    at_start: Tensor
+    zero: Tensor
+    flat: Tensor
+    constant: Tensor
 
 
-def gradients(probe: Probe) -> Findings:
-    """Saturation, quantisation, gradients and their agreement with the loss."""
+def gradients(probe: Probe) -> list[Finding]:
+    """Saturation, quantisation, gradients, and their agreement with the loss."""
     first = probe.gradient(probe.x, margin)
     second = probe.gradient(probe.start, margin)
     size = torch.maximum(_dual(probe, first), _dual(probe, second))
     zero = ~((_dual(probe, first) > 0) & (_dual(probe, second) > 0) & size.isfinite())
     flat = zero | _flat(probe, size)
     constant = torch.zeros_like(flat) if probe.random else _constant(probe)
-    return [
-        _saturation(probe, zero),
-        _quantisation(probe, constant, flat),
-        _gradients(probe, zero, flat, constant),
-        _agreement(probe, second, flat),
-    ]
+    seen = Slope(second, zero, flat, constant)
+    found = [_saturation(probe, seen), _quantisation(probe, seen), _gradients(probe, seen)]
+    hidden = [cause for cause in probe.hidden if cause in ("state", "gradient-mode", "not-finite", "batch")]
+    if hidden:
+        found = [Finding(f.check, "skipped", f"Hidden by {' and '.join(hidden)}.", "", f.evidence) for f in found]
+    return [*found, *slopes(probe, second, any(f.verdict == "fail" for f in found[1:]))]
 
 
 def _dual(probe: Probe, gradient: Tensor) -> Tensor:
@@ -52,48 +64,73 @@ def _flat(probe: Probe, size: Tensor) -> Tensor:
 
 
 def _constant(probe: Probe) -> Tensor:
-    """Where changing half of the pixels by TINY changes no logit at all.
+    """Where changing a few pixels by TINY changes no logit at all.
 
     Looked at from random points: clean pixels can lie exactly between two levels.
     """
     start = probe.start
-    signs = 2 * torch.randint(0, 2, start.shape, generator=probe.generator("tiny"), device=start.device) - 1
-    beside = start + TINY * torch.where(start > 0.5, -signs.abs(), signs.abs())
-    beside = torch.where(signs > 0, start, beside)  # half of the pixels, always towards the middle
+    drawn = torch.rand(start.shape, generator=probe.generator("tiny"), device=start.device).flatten(1)
+    some = drawn >= drawn.topk(min(MOVED, drawn.shape[1]), dim=1).values[:, -1:]
+    towards = torch.where(start > 0.5, start - TINY, start + TINY)
+    beside = torch.where(some.view_as(start), towards, start)
     return (probe.predict(beside) == probe.predict(start)).all(1)
 
 
-def _saturation(probe: Probe, zero: Tensor) -> Finding:
-    lost = _dual(probe, probe.gradient(probe.x, cross_entropy)) == 0
-    lost &= ~zero
+def _saturation(probe: Probe, seen: Slope) -> Finding:
+    lost = (_dual(probe, probe.gradient(probe.x, cross_entropy)) == 0) & ~seen.zero
     gap = -probe.values(probe.x)
-    evidence = {"share": _share(lost), "median_margin": float(gap.median())}
-    if not beats(int(lost.sum()), len(lost)):
+    activation = probe.trace.saturating if _share(seen.flat) > 0.5 else None
+    evidence = {"share": _share(lost), "median_margin": float(gap.median().nan_to_num()), "activation": activation}
+    if activation is not None:
+        share = 100 * probe.trace.saturated[activation]
+        cause = (
+            f"An activation is saturated: {share:.0f} % of the outputs of `{activation}` lie exactly at its limits, "
+            f"and no gradient passes for {100 * _share(seen.flat):.0f} % of the images."
+        )
+    elif beats(int(lost.sum()), len(lost)):
+        cause = (
+            f"The logits are so large (median margin {float(gap.median()):.3g}) that the softmax is "
+            f"exactly 0 or 1 in float32: cross-entropy has no gradient for {100 * _share(lost):.0f} % of "
+            "the images."
+        )
+    elif _flattened(probe):
+        cause = (
+            f"The logits are so small (median margin {float(gap.median()):.3g}; a high temperature) that "
+            "cross-entropy does not change in float32: attacks cannot tell a better image from a worse one."
+        )
+    else:
         return Finding("saturation", "pass", evidence=evidence)
     return Finding(
-        "saturation",
-        "fail",
-        cause=f"The logits are so large (median margin {float(gap.median()):.3g}) that the softmax is "
-        f"exactly 0 or 1 in float32: cross-entropy has no gradient for {100 * _share(lost):.0f} % of "
-        "the images.",
-        remedy="Attack with a loss that does not depend on the logits' scale (margin, DLR), or divide "
-        "the logits by a constant first; figures from attacks on cross-entropy alone are void.",
-        evidence=evidence,
-    )
+        "saturation", "fail", cause,
+        "Divide by a constant (what is saturated, or the logits) or use a loss that does not depend on the logits' "
+        "scale (margin, DLR); figures from attacks on cross-entropy alone are void.",
+        evidence,
+    )  # fmt: skip
 
 
-def _quantisation(probe: Probe, constant: Tensor, flat: Tensor) -> Finding:
+def _flattened(probe: Probe) -> bool:
+    """Whether cross-entropy is the same number at two points where the logits are not."""
+    one, other = probe.logits, probe.predict(probe.start)
+    same = cross_entropy(one, probe.y) == cross_entropy(other, probe.y)
+    same &= (one.argmax(1) == probe.y) & (one.std(1) > 0) & (one.std(1) < 1e-4)
+    return beats(int((same & (one != other).any(1)).sum()), len(same))
+
+
+def _quantisation(probe: Probe, seen: Slope) -> Finding:
     if probe.random:
         return Finding("quantisation", "skipped", cause="Hidden by randomness.")
-    blocked = constant & flat
-    evidence = {"unchanged": _share(constant), "unchanged_and_no_gradient": _share(blocked), "step": TINY}
-    if not blocked.double().mean() > 0.5:
+    blocked = seen.constant & seen.flat
+    evidence = {"unchanged": _share(seen.constant), "unchanged_and_no_gradient": _share(blocked), "step": TINY}
+    rounding = probe.trace.seen(ROUNDING)
+    enough = 0.3 if rounding else 0.5
+    if probe.trace.saturating or not _share(blocked) > enough or _left_torch(probe):
         return Finding("quantisation", "pass", evidence=evidence)
+    how = f" (`{rounding[0]}`)" if rounding else ""
     return Finding(
         "quantisation",
         "fail",
-        cause=f"The input is rounded: changing pixels by {TINY:g} changes no logit for "
-        f"{100 * _share(constant):.0f} % of the images, while larger changes do, and no gradient passes the "
+        cause=f"The input is rounded{how}: changing pixels by {TINY:g} changes no logit for "
+        f"{100 * _share(seen.constant):.0f} % of the images, while larger changes do, and no gradient passes the "
         "rounding.",
         remedy="Differentiate around the rounding (BPDA: backward as if it were the identity), or add a "
         "black-box attack with many queries; gradient attacks on the whole are void.",
@@ -101,33 +138,81 @@ def _quantisation(probe: Probe, constant: Tensor, flat: Tensor) -> Finding:
     )
 
 
-def _gradients(probe: Probe, zero: Tensor, flat: Tensor, constant: Tensor) -> Finding:
-    evidence = {"zero": _share(zero), "too_small": _share(flat & ~zero)}
-    if not beats(int(flat.sum()), len(flat)):
-        return Finding("gradients", "pass", evidence=evidence)
+def _left_torch(probe: Probe) -> bool:
+    """Whether the image's values were carried out of torch, where more than a rounding loses the gradient."""
+    return bool(probe.trace.seen(("numpy", "tolist", "item", "__array__", "NumPy"))) and _detached(probe)
+
+
+def _gradients(probe: Probe, seen: Slope) -> Finding:
+    evidence = {"zero": _share(seen.zero), "too_small": _share(seen.flat & ~seen.zero)}
+    if beats(int(seen.flat.sum()), len(seen.flat)):
+        cause = _gradient_cause(probe, seen)
+    else:
+        evidence["blocked_entries"], evidence["felt"] = _blocked(probe, seen)
+        if not (evidence["blocked_entries"] > BLOCKED_ABOVE and evidence["felt"] > FELT):
+            return Finding("gradients", "pass", evidence=evidence)
+        cause = (
+            f"{100 * evidence['blocked_entries']:.0f} % of the pixels have a gradient of exactly zero, though "
+            "changing them changes the loss: part of the forward pass blocks the gradient (a straight-through "
+            "pass with stops, a detached part, a mask)."
+        )
     return Finding(
         "gradients",
         "fail",
-        cause=_gradient_cause(probe, zero, flat, constant),
+        cause=cause,
         remedy="Find the operation that loses the gradient; replace it in the backward pass by a "
         "differentiable approximation (BPDA), or attack without gradients (Square) and by transfer.",
         evidence=evidence,
     )
 
 
-def _gradient_cause(probe: Probe, zero: Tensor, flat: Tensor, constant: Tensor) -> str:
+def _blocked(probe: Probe, seen: Slope) -> tuple[float, float]:
+    """(share of entries without a gradient, how much the loss feels them beside as many with one).
+
+    All such entries of an image move at once by random signs, over the radius and over a tenth of it; the slope
+    is compared with that of the other entries moved in the same way.
+    """
+    if probe.random:
+        return 0.0, 0.0
+    nothing = seen.at_start == 0
+    share = nothing.flatten(1).double().mean(1)
+    some = (share > BLOCKED_ABOVE) & (share < 0.999)
+    if not beats(int(some.sum()), len(some)):
+        return float(share.median()), 0.0
+    felt = [_felt(probe, nothing, reach) / (_felt(probe, ~nothing, reach) + 1e-30) for reach in (0.02, 0.1)]
+    return float(share[some].median()), float(torch.stack(felt)[:, some].median(1).values.min())
+
+
+def _felt(probe: Probe, entries: Tensor, reach: float) -> Tensor:
+    """Root mean square over draws of the loss's change when ``entries`` move, per square root of their number."""
+    changes = []
+    for draw in range(4):
+        generator = probe.generator("felt", draw)
+        signs = torch.randint(0, 2, entries.shape, generator=generator, device=entries.device) * 2.0 - 1
+        size = min(probe.threat.eps, 0.1) * reach
+        towards = probe.start + size * signs * entries
+        changes.append(probe.values(towards.clamp(0, 1)) - probe.values(probe.start))
+    count = entries.flatten(1).sum(1).clamp_min(1)
+    return torch.stack(changes).double().square().mean(0).sqrt() / count.sqrt()
+
+
+def _gradient_cause(probe: Probe, seen: Slope) -> str:
     if _detached(probe):
+        by = [name for name in probe.trace.seen(LEAVING) if name != "data"]
+        named = f" Seen: {', '.join(by[:4])}." if by else ""
         return (
             "No gradient path leads from the output to the image: part of the forward pass is detached "
-            "or not differentiable (detach(), no_grad, NumPy)."
+            f"or not differentiable (detach(), no_grad, NumPy).{named}"
         )
-    share = 100 * _share(flat)
-    if _share(zero) > 0.5 * _share(flat):
-        why = ", because the input is rounded" if _share(constant & zero) > 0.5 else ""
-        return f"The gradient is exactly zero for {share:.0f} % of the images{why}."
+    share = 100 * _share(seen.flat)
+    custom = f" A custom backward pass is in the way ({next(iter(probe.trace.custom))})." if probe.trace.custom else ""
+    if _share(seen.zero) > 0.5 * _share(seen.flat):
+        rounded = _share(seen.constant & seen.zero) > 0.5 or probe.trace.seen(ROUNDING)
+        why = ", because values are rounded" if rounded and not custom else ""
+        return f"The gradient is exactly zero for {share:.0f} % of the images{why}.{custom}"
     return (
         f"The gradient vanishes: for {share:.0f} % of the images it explains less than a hundredth of "
-        "what the loss does nearby."
+        f"what the loss does nearby.{custom}"
     )
 
 
@@ -139,38 +224,6 @@ def _detached(probe: Probe) -> bool:
             return True
         (gradient,) = torch.autograd.grad(output.sum(), x, allow_unused=True)
     return gradient is None
-
-
-def _agreement(probe: Probe, gradient: Tensor, flat: Tensor) -> Finding:
-    """At random points: does the loss rise over a short step as its gradient promises?"""
-    if probe.hidden:
-        return Finding("gradient-agreement", "skipped", cause=f"Hidden by {' and '.join(probe.hidden)}.")
-    if beats(int(flat.sum()), len(flat)):
-        return Finding("gradient-agreement", "skipped", cause="There is no usable gradient to compare with.")
-    kept = _kept(probe, gradient, STEP)
-    wrong = (kept < 1 / WITHIN) | (kept > WITHIN)
-    evidence = {"median": float(kept.median()), "misled": _share(wrong), "step_in_eps": STEP}
-    if _share(wrong) <= MISLED_ABOVE:
-        return Finding("gradient-agreement", "pass", evidence=evidence)
-    return Finding(
-        "gradient-agreement",
-        "fail",
-        cause=f"The gradient misleads: over a step of eps/{round(1 / STEP)} along it the loss does not "
-        f"move within a factor of {WITHIN:g} of what it promises for {100 * _share(wrong):.0f} % of the "
-        "images: the loss is discontinuous or shattered, or a custom backward pass is wrong.",
-        remedy="Smooth the loss (average gradients over noise, or replace the discontinuous operation in the "
-        "backward pass), use larger steps and restarts, and add black-box and transfer attacks.",
-        evidence=evidence,
-    )
-
-
-def _kept(probe: Probe, gradient: Tensor, share: float) -> Tensor:
-    """The observed over the promised rise, for a step of ``share`` eps along the steepest ascent (K,)."""
-    start = probe.start
-    end = (start + share * probe.threat.eps * probe.threat.ascent_direction(gradient)).clamp(0, 1)
-    promised = (gradient.double() * (end - start).double()).flatten(1).sum(1)
-    risen = (probe.values(end) - probe.values(start)).double()
-    return risen / promised.clamp_min(1e-300)
 
 
 def _share(found: Tensor) -> float:

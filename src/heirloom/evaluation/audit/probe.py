@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -12,9 +13,14 @@ from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.fgsm import fgsm
 from heirloom.attacks.losses import Loss, cross_entropy, margin, misclassified
 from heirloom.attacks.pgd import pgd
+from heirloom.evaluation.audit.copies import change, fresh_copy, logits, own_generators
+from heirloom.evaluation.audit.watch import Trace, merged, watched
 from heirloom.evaluation.chunks import margins_of
 from heirloom.runtime.randomness import generator_of
 from heirloom.threat import Threat
+
+
+RANDOM_ABOVE = 1e-4  # of the logits' spread; sums in another order differ by about 1e-6
 
 
 class Counted(nn.Module):
@@ -38,9 +44,17 @@ class Probe:
         index: (K,) which of the evaluation's examples; ``x``, ``y``: they.
         model: in eval mode, counted.
         threat: that of the evaluation.
-        random: set by the check of randomness, which hides what compares two passes.
+        pristine: a copy that was never called, None where the model cannot be copied.
+        trace: what a forward pass does.
+        random: whether two passes differ for want of a fixed seed, which hides what compares two passes.
+        unfixable: whether they do although torch's, NumPy's and Python's seeds are fixed.
+        mend: what eval-mode found, undone: applied to fresh copies, so that later checks see other causes only.
+        remembered: what the state check saw change.
         hidden: mechanisms found so far that void the comparison of the loss with its gradient.
+        labels, batch: all labels and the batch of the evaluation.
     """
+
+    remembered: list[str]
 
     def __init__(
         self,
@@ -51,10 +65,62 @@ class Probe:
         threat: Threat,
         seed: int,
         batch_size: int,
+        pristine: nn.Module | None = None,
     ) -> None:
+        self.pristine = pristine or fresh_copy(model)
         self.model, self.x, self.y, self.index, self.threat = Counted(model).eval(), x, y, index, threat
-        self.seed, self.batch_size, self.random = seed, batch_size, False
+        self.seed, self.batch_size, self.batch = seed, batch_size, batch_size
         self.hidden: list[str] = []
+        self.remembered = []
+        self.labels: Tensor | None = None
+        self.mend: Callable[[nn.Module], nn.Module] = lambda copied: copied
+
+    def fresh(self, *, mended: bool = True) -> nn.Module:
+        """A copy that was never called (the model itself where it cannot be copied)."""
+        model = self.pristine and fresh_copy(self.pristine)
+        if model is None:
+            return self.model.model
+        return self.mend(model) if mended else model
+
+    @cached_property
+    def trace(self) -> Trace:
+        few = self.x[:2]
+        return merged(*(watched(self.fresh(mended=False), few, grad=grad) for grad in (True, False)))
+
+    @cached_property
+    def own_generators(self) -> bool:
+        return own_generators(self.model.model)
+
+    @cached_property
+    def random(self) -> bool:
+        """Two passes differ, and the forward pass draws: what differs without drawing is state."""
+        model, few = self.fresh(mended=False), self.x
+        first = self.plain(model, few)
+        moved = max(float(change(first, self.plain(model, few), self.spread).max()) for _ in range(4))
+        if moved <= RANDOM_ABOVE:
+            return False
+        drawn = bool(self.trace.random) or self.own_generators
+        seeded = [logits(self.fresh(mended=False), few) for _ in range(3)]
+        seeded.append(logits(model, few))
+        steady = all(not bool((change(seeded[0], other, self.spread) > RANDOM_ABOVE).any()) for other in seeded)
+        return drawn or steady
+
+    @cached_property
+    def unfixable(self) -> bool:
+        few = self.x[:4]
+        one, other = (logits(self.fresh(mended=False), few) for _ in range(2))
+        return self.random and bool((change(one, other, self.spread[: len(few)]) > RANDOM_ABOVE).any())
+
+    @cached_property
+    def shape_threshold(self) -> float:
+        """How far logits may move with the batch's shape, in units of their spread."""
+        halves = self.trace.halves or any(p.dtype.itemsize < 4 for p in self.model.parameters())
+        return 2e-2 if halves else 5e-3  # in bfloat16 another batch size alone makes 1e-2
+
+    @staticmethod
+    @torch.no_grad()
+    def plain(model: nn.Module, x: Tensor) -> Tensor:
+        return model(x).float()  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:

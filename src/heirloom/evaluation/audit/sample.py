@@ -10,6 +10,7 @@ from torch import Tensor
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.verdicts import Evaluation
 
+ENOUGH = 20  # right images: a sixth of them is more than the 2 that a symptom must exceed
 COPIES_ABOVE = 0.05
 NEAR = 0.1  # of the median margin
 NEAR_MISSES = 8
@@ -31,6 +32,21 @@ def attack_output(evaluation: Evaluation | None) -> Finding:
         remedy="Mend the attack: it must stay inside the ball and the pixel range, and finish with "
         "finite values.",
         evidence={"repaired": dict(evaluation.repaired)},
+    )
+
+
+def too_few(sampled: int, right: int) -> Finding:
+    """Whether a symptom could have shown: it needs more than 2 images, and some that are classified rightly."""
+    evidence = {"sampled": sampled, "right": right, "needed": ENOUGH}
+    if right >= ENOUGH:
+        return Finding("too-few", "pass", evidence=evidence)
+    return Finding(
+        "too-few",
+        "fail",
+        cause=f"Too few images to look: {right} of {sampled} sampled images are classified rightly, and a sign that "
+        f"shows on one image in six would be missed with fewer than {ENOUGH}.",
+        remedy="Evaluate more images (--limit), and let the audit look at more of them (--audit-examples).",
+        evidence=evidence,
     )
 
 

@@ -1,0 +1,230 @@
+"""Does the model answer the same, whatever was asked before, beside it, and in whichever mode?
+
+The harness judges an image in one batch, after many other calls, without gradients; attacks ask in another batch
+and with them. Where the answers differ, what is attacked is not what is judged. Everything here is asked of fresh
+copies with torch's, NumPy's and Python's generators seeded alike, so that each check sees one cause alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heirloom.evaluation.audit.copies import change, facts_of, logits
+from heirloom.evaluation.audit.findings import Finding
+from heirloom.evaluation.audit.probe import RANDOM_ABOVE, Probe, beats
+from heirloom.evaluation.verdicts import Evaluation
+
+SAME_SHAPE = RANDOM_ABOVE
+CALLS = 24
+
+
+def eval_mode(probe: Probe) -> Finding:
+    """Modules in train mode whose mode matters: copies forced into eval mode answer differently."""
+    plain, forced = probe.fresh(), _forced(probe.fresh())
+    training = [name or "the model" for name, module in plain.named_modules() if module.training]
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    few = probe.x[: max(8, len(probe.x) // 2)]
+    apart = change(logits(plain, few), logits(forced, few), probe.spread[: len(few)])
+    changed = [name for name, value in plain.state_dict().items() if not _equal(value, before[name])]
+    kept = [name for name, value in forced.state_dict().items() if not _equal(value, before[name])]
+    evidence = {"modules_in_train_mode": training[:5], "state_changed": changed[:5], "change": _max(apart)}
+    if not training or not (evidence["change"] > SAME_SHAPE or set(changed) - set(kept)):
+        return Finding("eval-mode", "pass", evidence=evidence)
+    probe.mend = _forced  # what is asked below is asked of models in eval mode: only other causes remain
+    state = f" A forward pass changes the model's state ({changed[0]})." if changed else ""
+    leaf = next((name for name, m in plain.named_modules() if m.training and not list(m.children())), "")
+    return Finding(
+        "eval-mode", "fail",
+        cause=f"{len(training)} modules stay in train mode after model.eval() ({leaf or training[0]}), and the "
+        f"logits are others than in eval mode: batch statistics or dropout are at work.{state}",
+        remedy="Evaluate with fixed statistics: model.eval() must reach every module, and a forward "
+        "pass must leave the model as it was.",
+        evidence=evidence,
+    )  # fmt: skip
+
+
+def state(probe: Probe, evaluation: Evaluation | None) -> Finding:
+    """Do earlier calls change an answer? Caches, counters, adaptation at test time, buffers that move."""
+    evidence = _after_calls(probe) | _judged_again(probe, evaluation)
+    largest = max(value for name, value in evidence.items() if name.startswith("change"))
+    wrong = evidence.get("verdicts_changed", 0)
+    random = probe.trace.random or probe.own_generators
+    evidence["changed"] = probe.remembered[:5]
+    if (random and probe.random) or not (largest > SAME_SHAPE or beats(wrong, evidence.get("judged_again", 0))):
+        cause = "Hidden by randomness." if random and probe.random else ""
+        return Finding("state", "skipped" if cause else "pass", cause, evidence=evidence)
+    probe.hidden.append("state")
+    what = ", ".join(probe.remembered[:3]) or "outside the module (a global, a closure)"
+    return Finding(
+        "state", "fail",
+        cause=f"The answer depends on earlier calls: state that the state dict does not fix ({what}), such as a "
+        f"cache, a counter or adaptation at test time.{_corrected(evidence)}",
+        remedy="Remove what is remembered between calls, or reset it before each (a fresh copy for every call), "
+        "and attack and judge that; figures from a model that remembers are void.",
+        evidence=evidence,
+    )  # fmt: skip
+
+
+def _after_calls(probe: Probe) -> dict[str, Any]:
+    """How far answers move on a repeat, after a neighbour, over many calls, and for the audited model itself."""
+    x, near, few = probe.x, probe.start, probe.x[:2]
+    spread, model = probe.spread, probe.fresh()
+    before = facts_of(model) | _numbers(model)
+    first, again = logits(model, x), logits(model, x)
+    beside = logits(model, near)
+    third = logits(model, x, "input")
+    found = {
+        "change_on_repeat": _max(torch.maximum(change(first, again, spread), change(first, third, spread))),
+        "change_after_a_neighbour": _max(change(beside, logits(probe.fresh(), near), spread)),
+    }
+    counted = probe.fresh()
+    many = [logits(counted, few) for _ in range(CALLS)]
+    found["change_over_calls"] = max(_max(change(many[0], later, spread[:2])) for later in many[1:])
+    used = logits(probe.model.model, x)
+    found["change_since_the_evaluation"] = _max(change(used, logits(probe.fresh(mended=False), x), spread))
+    after = facts_of(model) | _numbers(model)
+    probe.remembered = [name for name, value in after.items() if before.get(name) != value]
+    found["gradient_change"] = _gradient_change(probe)
+    found["change_of_gradient"] = float(found.pop("gradient_change") > 0.5)
+    return found
+
+
+def _gradient_change(probe: Probe) -> float:
+    """1 - cosine of the gradient on a fresh copy and on one that has answered the same question before."""
+    from heirloom.attacks.engine.gradient import input_gradient
+    from heirloom.attacks.losses import margin
+
+    few, y = probe.x[:8], probe.y[:8]
+    asked = probe.fresh()
+    logits(asked, few)
+    both = []
+    for model in (probe.fresh(), asked):
+        both.append(_seeded_gradient(model, few, y, margin, input_gradient).flatten())
+    if not bool(both[0].norm() > 0):
+        return 0.0
+    return 1 - float(torch.nn.functional.cosine_similarity(both[0], both[1], dim=0))
+
+
+def _seeded_gradient(model: nn.Module, x: Tensor, y: Tensor, loss: Any, gradient: Any) -> Tensor:
+    from heirloom.evaluation.audit.copies import fixed
+
+    with fixed(x.device):
+        return gradient(model, x, y, loss)[0]  # type: ignore[no-any-return]
+
+
+def _judged_again(probe: Probe, evaluation: Evaluation | None) -> dict[str, Any]:
+    """The evaluation's fallen and standing images on a copy taken before any call, and the figure that it gives."""
+    if evaluation is None or probe.labels is None:
+        return {}
+    last = list(evaluation.correct.values())[-1]
+    model, right = probe.fresh(mended=False), []
+    for x, y in zip(evaluation.x_adv.split(probe.batch), probe.labels.split(probe.batch), strict=True):
+        x = x.to(probe.x.device)
+        right.append(logits(model, x).argmax(1).cpu() == y.cpu())
+    again = torch.cat(right)
+    found = {"judged_again": len(last), "verdicts_changed": int((again != last).sum())}
+    found["fallen_that_stand"] = int((again & ~last).sum())
+    found["standing_that_fall"] = int((~again & last).sum())
+    return found | {"figure": float(last.double().mean()), "figure_corrected": float(again.double().mean())}
+
+
+def _corrected(evidence: dict[str, Any]) -> str:
+    if not evidence.get("verdicts_changed"):
+        return ""
+    return (
+        f" On a copy taken before any call {evidence['verdicts_changed']} of {evidence['judged_again']} verdicts "
+        f"are others, and the figure is {100 * evidence['figure_corrected']:.0f} instead of "
+        f"{100 * evidence['figure']:.0f} %."
+    )
+
+
+def gradient_mode(probe: Probe) -> Finding:
+    """The same images under no_grad, with gradients enabled, and with an input that requires them."""
+    first = logits(probe.fresh(), probe.x)
+    moved = {
+        mode: _max(change(first, logits(probe.fresh(), probe.x, mode), probe.spread))  # type: ignore[arg-type]
+        for mode in ("grad", "input")
+    }
+    if max(moved.values()) <= probe.shape_threshold or probe.unfixable:
+        return Finding("gradient-mode", "pass", evidence=moved)
+    which = "gradients are enabled" if moved["grad"] > probe.shape_threshold else "the input requires a gradient"
+    return Finding(
+        "gradient-mode", "fail",
+        cause=f"The model answers differently when {which}: an attack that asks for gradients is shown another "
+        "function than the one that is judged.",
+        remedy="Remove what asks for the gradient mode (requires_grad, is_grad_enabled); meanwhile let the attack "
+        "see what is judged: transfer, Square Attack, or the same branch in both modes.",
+        evidence=moved,
+    )  # fmt: skip
+
+
+def batch(probe: Probe) -> Finding:
+    """Size of the batch, place in it, and its other images: none may change an image's logits or gradient."""
+    if probe.random:
+        return Finding("batch", "skipped", cause="Hidden by randomness.")
+    moved = _over_batches(probe)
+    evidence: dict[str, Any] = dict(moved)
+    worst = [name for name, value in moved.items() if value > probe.shape_threshold]
+    if not worst:
+        return Finding("batch", "pass", evidence=evidence)
+    probe.hidden.append("batch")
+    seeds = probe.trace.random and "its place" in worst
+    words = "the noise is drawn from a seed that the model sets itself, so" if seeds else "that is,"
+    return Finding(
+        "batch", "fail",
+        cause=f"An image's logits depend on {' and '.join(worst)} in the batch: {words} what was attacked is judged "
+        "differently in another batch (batch statistics, position, batch size).",
+        remedy="Make each image's answer its own: statistics fixed at training, noise as a fixed input of the model, "
+        "no branch on the batch; meanwhile attack and judge one image at a time.",
+        evidence=evidence,
+    )  # fmt: skip
+
+
+def _over_batches(probe: Probe) -> dict[str, float]:
+    x, n = probe.x, len(probe.x)
+    spread, full = probe.spread, logits(probe.fresh(), x)
+    few = min(8, n)
+    shifted = logits(probe.fresh(), x.roll(1, 0)).roll(-1, 0)
+    turned = logits(probe.fresh(), x.flip(0)).flip(0)
+    others = x.clone()
+    others[1::2] = 1 - x[1::2]
+    beside = logits(probe.fresh(), others)
+    found = {
+        "its place": _max(torch.maximum(change(full, shifted, spread), change(full, turned, spread))),
+        "the other images": _max(change(full, beside, spread)[::2]),
+    }
+    times = min(-(-probe.batch // n), 4)
+    sizes = [_sizes(probe, size)[:few] for size in (1, 2) if n > size]
+    sizes += [logits(probe.fresh(), x.repeat(times, 1, 1, 1))[:few]] if times > 1 else []
+    found["the number of images"] = max((_max(change(full[:few], s, spread[:few])) for s in sizes), default=0.0)
+    return found
+
+
+def _sizes(probe: Probe, size: int) -> Tensor:
+    """Logits of the first 8 images, ``size`` at a time; those of all at once where the model refuses that."""
+    try:
+        return torch.cat([logits(probe.fresh(), part) for part in probe.x[:8].split(size)])
+    except (RuntimeError, ValueError):  # BatchNorm in train mode cannot take one image
+        return logits(probe.fresh(), probe.x)[:8]
+
+
+def _forced(model: nn.Module) -> nn.Module:
+    for module in model.modules():
+        module.training = False
+    return model
+
+
+def _numbers(model: nn.Module) -> dict[str, Any]:
+    return {name: float(value.double().nan_to_num().sum()) for name, value in model.state_dict().items()}
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+def _max(values: Tensor) -> float:
+    found = float(values.max())
+    return min(found, 1e30)  # a result file knows no infinity

@@ -1,0 +1,87 @@
+"""Fresh copies of the model and passes whose randomness is fixed: what consistency is measured with."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from heirloom.evaluation.chunks import seeded
+
+Mode = Literal["no_grad", "grad", "input"]
+
+
+def fresh_copy(model: nn.Module) -> nn.Module | None:
+    """An independent copy, None where the model cannot be copied; taken before any call it knows of none."""
+    try:
+        return copy.deepcopy(model)
+    except (RuntimeError, TypeError, NotImplementedError, AttributeError):
+        return None
+
+
+@contextmanager
+def fixed(device: torch.device, seed: int = 0) -> Iterator[None]:
+    """torch's, NumPy's and Python's global generators seeded, then put back."""
+    numpy, python = np.random.get_state(), random.getstate()
+    np.random.seed(seed)
+    random.seed(seed)
+    try:
+        with seeded(device, seed):
+            yield
+    finally:
+        np.random.set_state(numpy)
+        random.setstate(python)
+
+
+def logits(model: nn.Module, x: Tensor, mode: Mode = "no_grad") -> Tensor:
+    """Of ``x`` in one batch, in float32, with randomness fixed."""
+    with fixed(x.device), torch.set_grad_enabled(mode != "no_grad"):
+        given = x.detach().clone()
+        return model(given.requires_grad_() if mode == "input" else given).detach().float()
+
+
+def change(one: Tensor, other: Tensor, spread: Tensor) -> Tensor:
+    """The largest change of a logit (K,) in units of the logits' spread; a number against none is infinite."""
+    same = (one == other) | (one.isnan() & other.isnan())
+    difference = torch.where(same, torch.zeros_like(one), (one - other).abs()).nan_to_num(torch.inf)
+    return difference.amax(1) / spread
+
+
+def facts_of(model: nn.Module) -> dict[str, Any]:
+    """What a module remembers beside its state dict: numbers, lengths of containers, tensors; by name."""
+    known = {id(value) for value in model.state_dict(keep_vars=True).values()}
+    found: dict[str, Any] = {}
+    for prefix, module in model.named_modules():
+        for name, value in vars(module).items():
+            if name in ("_parameters", "_modules", "training"):
+                continue
+            if name == "_buffers":
+                items = {f"{key} (a buffer)": kept for key, kept in value.items()}
+            elif name.startswith("_") and name in vars(nn.Module()):
+                continue
+            else:
+                items = {name: value}
+            for key, kept in items.items():
+                if id(kept) not in known:
+                    found[f"{prefix}.{key}".lstrip(".")] = _size(kept)
+    return found
+
+
+def _size(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return ("tensor", tuple(value.shape), float(value.detach().double().nan_to_num().sum()))
+    if isinstance(value, (dict, list, set, tuple)):
+        return (type(value).__name__, len(value))
+    return value if isinstance(value, (int, float, str, bool, type(None))) else type(value).__name__
+
+
+def own_generators(model: nn.Module) -> bool:
+    """Whether a module holds a generator of its own."""
+    kinds = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+    return any(isinstance(value, kinds) for module in model.modules() for value in vars(module).values())

@@ -1,0 +1,102 @@
+"""Does the loss do what its gradient says, over short steps and long ones, and is the gradient itself steady?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heirloom.attacks.losses import margin
+from heirloom.evaluation.audit.findings import Finding
+from heirloom.evaluation.audit.probe import Probe
+from heirloom.evaluation.audit.watch import LEAVING
+
+STEP = 1 / 10  # in eps: a short step, over which the loss of a sound model is all but linear
+SHORT = 1 / 100
+WITHIN = 4.0  # observed over promised rise of the loss
+MISLED_ABOVE = 0.25  # sound models: 0; k-winners-take-all: above 0.6
+SMOOTH_ABOVE = 0.7  # share of images whose loss rises in the same proportion at both steps
+
+
+def slopes(probe: Probe, gradient: Tensor, flat: bool) -> list[Finding]:
+    """``backward``: a smooth loss with a foreign gradient. ``gradient-agreement``: a loss that is not smooth."""
+    if probe.hidden:
+        cause = f"Hidden by {' and '.join(probe.hidden)}."
+    elif flat:
+        cause = "There is no usable gradient to compare with."
+    else:
+        return _compared(probe, gradient)
+    return [Finding(check, "skipped", cause=cause) for check in ("backward", "gradient-agreement")]
+
+
+def _compared(probe: Probe, gradient: Tensor) -> list[Finding]:
+    kept = _kept(probe, gradient, STEP)
+    wrong = (kept < 1 / WITHIN) | (kept > WITHIN)
+    smooth = _smooth(probe, gradient)
+    again = probe.gradient(probe.start, margin)
+    apart = 1 - torch.nn.functional.cosine_similarity(gradient.flatten(1), again.flatten(1))
+    unsteady = float((apart > 0.1).double().mean())
+    evidence = {"median": float(kept.median()), "misled": _share(wrong), "step_in_eps": STEP}
+    evidence |= {"smooth": smooth, "gradient_differs_when_asked_again": unsteady}
+    foreign = unsteady > MISLED_ABOVE or (_share(wrong) > MISLED_ABOVE and smooth > SMOOTH_ABOVE)
+    shattered = _share(wrong) > MISLED_ABOVE and not foreign
+    return [_backward(probe, foreign, evidence), _agreement(shattered, evidence)]
+
+
+def _backward(probe: Probe, foreign: bool, evidence: dict[str, Any]) -> Finding:
+    if not foreign:
+        return Finding("backward", "pass", evidence=evidence)
+    seen = list(probe.trace.custom)[:1] or [name for name in probe.trace.seen(LEAVING) if name != "data"][:2]
+    named = f" Seen: {', '.join(seen)}." if seen else ""
+    how = "random" if evidence["gradient_differs_when_asked_again"] > MISLED_ABOVE else "another function's"
+    return Finding(
+        "backward",
+        "fail",
+        cause=f"The gradient is not that of the loss: the loss is smooth, but its gradient is {how} (a custom "
+        f"backward pass, a gradient hook, or a part that is detached).{named}",
+        remedy="Remove the custom backward pass, the hook or the detach, or put the true derivative (or BPDA's "
+        "approximation) in its place, and evaluate again; until then only Square and transfer attacks count.",
+        evidence=evidence,
+    )
+
+
+def _agreement(shattered: bool, evidence: dict[str, Any]) -> Finding:
+    if not shattered:
+        return Finding("gradient-agreement", "pass", evidence=evidence)
+    return Finding(
+        "gradient-agreement",
+        "fail",
+        cause=f"The gradient misleads: over a step of eps/{round(1 / STEP)} along it the loss does not "
+        f"move within a factor of {WITHIN:g} of what it promises for {100 * evidence['misled']:.0f} % of the "
+        "images: the loss is discontinuous or shattered.",
+        remedy="Smooth the loss (average gradients over noise, or replace the discontinuous operation in the "
+        "backward pass), use larger steps and restarts, and add black-box and transfer attacks.",
+        evidence=evidence,
+    )
+
+
+def _smooth(probe: Probe, gradient: Tensor) -> float:
+    """Share of images whose loss, along random signs, has the same slope over a hundredth and a fiftieth of eps."""
+    generator = probe.generator("smooth")
+    signs = torch.randint(0, 2, gradient.shape, generator=generator, device=gradient.device) * 2.0 - 1
+    inside = probe.start.clamp(0.02, 0.98)  # clamping to the pixel range would bend a straight loss
+    reach = min(probe.threat.eps, 0.5) * SHORT
+    base = probe.values(inside).double()
+    one, two = (probe.values(inside + k * reach * signs).double() - base for k in (1, 2))
+    rounding = 1e-5 * probe.logits.abs().amax(1)
+    same = (two - 2 * one).abs() <= 0.5 * two.abs() + rounding
+    return _share(same & (two.abs() > 0))
+
+
+def _kept(probe: Probe, gradient: Tensor, share: float) -> Tensor:
+    """The observed over the promised rise, for a step of ``share`` eps along the steepest ascent (K,)."""
+    start = probe.start
+    end = (start + share * probe.threat.eps * probe.threat.ascent_direction(gradient)).clamp(0, 1)
+    promised = (gradient.double() * (end - start).double()).flatten(1).sum(1)
+    risen = (probe.values(end) - probe.values(start)).double()
+    return risen / promised.clamp_min(1e-300)
+
+
+def _share(found: Tensor) -> float:
+    return float(found.double().mean())

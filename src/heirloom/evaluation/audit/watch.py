@@ -1,0 +1,187 @@
+"""What a forward pass does: which operations, what randomness, which values. It names causes; it is no verdict."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+ROUNDING = ("round", "floor", "ceil", "trunc", "sign", "sgn", "heaviside", "bucketize", "searchsorted")
+CHOOSING = ("argmax", "argmin", "topk", "sort", "one_hot", "kthvalue", "mode", "bincount")
+LEAVING = ("detach", "data", "no_grad", "numpy", "tolist", "item", "__array__", "NumPy")
+SATURATING = ("sigmoid", "tanh", "softmax", "_softmax", "hardtanh", "clamp", "hardsigmoid", "erf")
+OWN = ("its own generator", "NumPy", "Python's random", "the operating system")  # torch's seed fixes none
+
+
+@dataclass
+class Trace:
+    """What was seen.
+
+    Attributes:
+        functions: torch functions called by the model, once each, in order: ``detach``, ``numpy``...
+        operations: what they came down to (aten's names), once each, in order.
+        random: sources of randomness.
+        gradient_calls: calls of torch's gradient functions.
+        saturated: the largest share of an activation's outputs that lay exactly at its limits.
+        halves: types of less than 32 bits that were computed in.
+        overflow: operations with an infinite or no number in such a type.
+        custom: autograd functions of the model's own.
+        calls: how often the leaf module called most often was called.
+    """
+
+    functions: dict[str, int] = field(default_factory=dict)
+    operations: dict[str, int] = field(default_factory=dict)
+    random: dict[str, int] = field(default_factory=dict)
+    gradient_calls: int = 0
+    saturated: dict[str, float] = field(default_factory=dict)
+    halves: dict[str, int] = field(default_factory=dict)
+    overflow: dict[str, int] = field(default_factory=dict)
+    custom: dict[str, int] = field(default_factory=dict)
+    calls: int = 0
+
+    def seen(self, names: tuple[str, ...]) -> list[str]:
+        """Those of ``names`` that the model used."""
+        return [name for name in names if name in self.functions or name in self.operations]
+
+    @property
+    def saturating(self) -> str | None:
+        """The activation that is at its limits for nine outputs in ten."""
+        full = [name for name, share in self.saturated.items() if share > 0.9]
+        return full[-1] if full else None
+
+
+def watched(model: nn.Module, x: Tensor, *, grad: bool = True) -> Trace:
+    """One forward pass of ``x`` under observation; what was seen until then where the model refuses it."""
+    trace = Trace()
+    with ExitStack() as stack:
+        stack.enter_context(_calls(trace, model))
+        stack.enter_context(torch.enable_grad() if grad else torch.no_grad())
+        stack.enter_context(_Functions(trace))
+        stack.enter_context(_Operations(trace))
+        try:
+            model(x.detach().requires_grad_(grad))
+        except (RuntimeError, TypeError, NotImplementedError):
+            trace.functions["(refused to be watched)"] = 1
+    return trace
+
+
+def _add(found: dict[str, int], name: str) -> None:
+    found[name] = found.get(name, 0) + 1
+
+
+class _Functions(TorchFunctionMode):
+    """Torch's functions as the model calls them."""
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()
+        self.trace = trace
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name == "__get__":
+            name = getattr(getattr(func, "__self__", None), "__name__", "")
+        if name == "_set_grad_enabled":
+            name = "no_grad" if args and not args[0] else ""
+        if name:
+            _add(self.trace.functions, name)
+        return func(*args, **(kwargs or {}))
+
+
+class _Operations(TorchDispatchMode):
+    """Aten's operations and their values."""
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()
+        self.trace = trace
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__.rstrip("_")
+        _add(self.trace.operations, name)
+        if torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name:
+            own = (kwargs or {}).get("generator") is not None
+            _add(self.trace.random, OWN[0] if own else "torch")
+        if isinstance(out, Tensor) and out.is_floating_point() and out.numel():
+            self._values(name, out, args)
+        return out
+
+    def _values(self, name: str, out: Tensor, args: Any) -> None:
+        if name in SATURATING:
+            share = _at_limits(name, out, args[0] if args else None)
+            self.trace.saturated[name] = max(self.trace.saturated.get(name, 0.0), share)
+        if out.dtype.itemsize < 4:
+            _add(self.trace.halves, str(out.dtype).removeprefix("torch."))
+            if not bool(out.isfinite().all()):
+                _add(self.trace.overflow, name)
+
+
+def _at_limits(name: str, out: Tensor, given: Any) -> float:
+    """The share of outputs that another input nearby would not change."""
+    if name in ("clamp", "hardtanh") and isinstance(given, Tensor) and given.shape == out.shape:
+        return float((given != out).double().mean())
+    limits = (-1.0, 1.0) if name in ("tanh", "erf") else (0.0, 1.0)
+    return float(((out == limits[0]) | (out == limits[1])).double().mean())
+
+
+@contextmanager
+def _calls(trace: Trace, model: nn.Module) -> Iterator[None]:
+    """Gradient functions, generators outside torch, custom autograd functions, and calls of leaf modules."""
+    watched_code = {torch.autograd.grad.__code__, torch.autograd.backward.__code__}
+    apply = torch.autograd.Function.apply.__func__.__code__  # type: ignore[attr-defined]
+    previous, counts = sys.getprofile(), dict[int, int]()
+
+    def watch(frame: Any, event: str, argument: Any) -> None:
+        if event == "call":
+            trace.gradient_calls += frame.f_code in watched_code
+            if frame.f_code is apply:
+                _add(trace.custom, getattr(frame.f_locals.get("cls"), "__name__", "function"))
+            if isinstance(frame.f_locals.get("self"), random.Random):
+                _add(trace.random, OWN[2])
+        elif event == "c_call":
+            _outside(trace, argument)
+
+    def count(module: nn.Module, args: Any) -> None:
+        counts[id(module)] = counts.get(id(module), 0) + 1
+
+    leaves = [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None]
+    hooks = [module.register_forward_pre_hook(count) for module in leaves]
+    sys.setprofile(watch)
+    try:
+        yield
+    finally:
+        sys.setprofile(previous)
+        for hook in hooks:
+            hook.remove()
+        trace.calls = max(counts.values(), default=0)
+
+
+def _outside(trace: Trace, function: Any) -> None:
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, (np.random.Generator, np.random.RandomState)):
+        _add(trace.random, OWN[1])
+    elif isinstance(owner, random.Random):
+        _add(trace.random, OWN[2])
+    elif function in (os.urandom, time.time, time.time_ns, time.perf_counter, time.monotonic):
+        _add(trace.random, OWN[3])
+    elif function in (torch.from_numpy, np.array, np.asarray):
+        _add(trace.functions, "NumPy")
+
+
+def merged(first: Trace, second: Trace) -> Trace:
+    """What either saw."""
+    out = Trace(gradient_calls=max(first.gradient_calls, second.gradient_calls))
+    for name in ("functions", "operations", "random", "halves", "overflow", "custom", "saturated"):
+        setattr(out, name, getattr(second, name) | getattr(first, name))
+    out.calls = max(first.calls, second.calls)
+    return out
