@@ -10,12 +10,23 @@ from heirloom import InputError, Threat
 from heirloom.attacks.named import Attack
 from heirloom.data.images import load_images
 from heirloom.evaluation import broken
-from heirloom.evaluation.audit import CHECKS, MECHANISMS, Finding, audit, audit_details, failed, trusted
+from heirloom.evaluation.audit import (
+    CHECKS,
+    MECHANISMS,
+    Finding,
+    audit,
+    audit_details,
+    failed,
+    fresh_copy,
+    trusted,
+)
+from heirloom.evaluation.broken.base import fit, seeded_modules
 from heirloom.evaluation.verdicts import Evaluation, evaluate
 
 from .subjects import linear
 
 Data = tuple[torch.Tensor, torch.Tensor]
+EXAMPLES = 40  # of the planted defences: their signs are coarse
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +41,7 @@ def by_name(findings: list[Finding]) -> dict[str, Finding]:
 
 @pytest.mark.parametrize("planted", broken.DEFENCES, ids=lambda planted: planted.name)
 def test_planted_defences_are_caught_with_the_right_cause(planted: broken.Planted, data: Data) -> None:
-    findings = audit(planted.make(), data, broken.THREAT)
+    findings = audit(planted.make(), data, broken.THREAT, examples=EXAMPLES)
     assert [finding.check for finding in findings] == list(CHECKS)
     found = by_name(findings)[planted.check]
     assert found.verdict == "fail"
@@ -179,3 +190,71 @@ def test_evaluation_type_and_wrong_inputs(data: Data) -> None:
     with pytest.raises(InputError, match="labels must be as many as images"):
         audit(broken.clean_net(), (images, labels[:5]), broken.THREAT)
     assert isinstance(evaluate(broken.clean_net(), (images[:9], labels[:9]), broken.THREAT, []), Evaluation)
+
+
+def test_verdicts_are_judged_again_on_a_copy_that_was_never_called(data: Data) -> None:
+    model = broken.test_time_statistics()
+    pristine = fresh_copy(model)
+    evaluation = evaluate(model, data, broken.THREAT, ["pgd-10"])
+    found = by_name(audit(model, data, broken.THREAT, evaluation, examples=32, pristine=pristine))["state"]
+    assert found.verdict == "fail"
+    assert found.evidence["verdicts_changed"] > 2
+    assert found.evidence["figure"] == pytest.approx(evaluation.accuracy("pgd-10").value)
+    assert f"{100 * found.evidence['figure_corrected']:.0f} instead of" in found.cause
+    sound = broken.linear_net()
+    kept = evaluate(sound, data, broken.THREAT, ["pgd-10"])
+    again = by_name(audit(sound, data, broken.THREAT, kept, examples=32))["state"].evidence
+    assert again["verdicts_changed"] == 0
+    assert again["figure_corrected"] == again["figure"]
+
+
+def test_gradients_that_are_no_numbers_are_counted_before_they_are_zeroed(data: Data) -> None:
+    found = by_name(audit(broken.nan_gradients(), data, broken.THREAT, examples=32))
+    assert found["not-finite"].evidence["gradients"] == 1.0
+    assert "Sqrt" in found["not-finite"].cause
+    assert found["gradients"].verdict == "skipped"
+    assert by_name(audit(broken.linear_net(), data, broken.THREAT))["not-finite"].evidence["gradients"] == 0.0
+
+
+def test_too_few_images_is_a_finding_of_its_own(data: Data) -> None:
+    few = (data[0][:12], data[1][:12])
+    findings = audit(broken.linear_net(), few, broken.THREAT)
+    assert [finding.check for finding in failed(findings)] == ["too-few"]
+    assert not trusted(findings)
+    assert by_name(audit(broken.linear_net(), data, broken.THREAT))["too-few"].verdict == "pass"
+
+
+def _network(activation: type[nn.Module], norm: type[nn.Module]) -> nn.Module:
+    def block(before: int, after: int, stride: int) -> list[nn.Module]:
+        layer = norm(4, after) if norm is nn.GroupNorm else norm(after)
+        return [nn.Conv2d(before, after, 3, stride, padding=1), layer, activation()]
+
+    return nn.Sequential(*block(1, 16, 1), *block(16, 32, 2), nn.Flatten(), nn.Linear(512, 10))
+
+
+class _Transformer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.head = nn.Conv2d(1, 32, 2, 2), nn.Linear(32, 10)
+        layer = nn.TransformerEncoderLayer(32, 4, 64, 0.1, activation="gelu", batch_first=True)
+        self.blocks = nn.TransformerEncoder(layer, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        return self.head(self.blocks(tokens).mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: _network(nn.ReLU, nn.BatchNorm2d),
+        lambda: _network(nn.GELU, nn.Identity),
+        lambda: _network(nn.SiLU, nn.GroupNorm),
+        _Transformer,
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Tanh(), nn.Dropout(0.2), nn.Linear(64, 10)),
+    ],
+    ids=["batch-norm", "gelu", "group-norm-silu", "transformer", "tanh-dropout"],
+)
+def test_no_mechanism_is_named_on_sound_networks_of_other_kinds(build, data: Data) -> None:  # type: ignore[no-untyped-def]
+    model = fit(seeded_modules(build, 5), seed=5, epochs=12)
+    assert failed(audit(model, data, broken.THREAT, examples=40)) == []

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heirloom.evaluation.audit import Finding, audit, audit_details
+from heirloom.evaluation.audit import Finding, audit, audit_details, fresh_copy
 from heirloom.evaluation.comparison import (
     VERDICTS,
     check_comparable,
@@ -67,6 +67,7 @@ def run(
     stopwatch = stopwatch or Stopwatch()
     if against is not None:
         check_comparable(data, settings.threat, against)  # before any time is spent
+    pristine = fresh_copy(model) if settings.audit_examples else None  # before any call
     evaluations = [
         _evaluated(model, data, settings, seed, out, resume, progress)
         for seed in range(settings.seed, settings.seed + settings.seeds)
@@ -90,6 +91,7 @@ def run(
             device=settings.device,
             batch_size=min(settings.batch_size, 64),
             surrogate=surrogate,
+            pristine=pristine,
         )
         details["audit"] = audit_details(findings)
     row = {"model": settings.name, "threat": str(settings.threat), **evaluation.row()}

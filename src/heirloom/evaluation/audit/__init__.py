@@ -32,7 +32,17 @@ from heirloom.runtime.errors import require
 from heirloom.runtime.randomness import seed_of
 from heirloom.threat import Threat, check_images
 
-__all__ = ["CHECKS", "MECHANISMS", "SYMPTOMS", "Finding", "audit", "audit_details", "failed", "fresh_copy", "trusted"]
+__all__ = [
+    "CHECKS",
+    "MECHANISMS",
+    "SYMPTOMS",
+    "Finding",
+    "audit",
+    "audit_details",
+    "failed",
+    "fresh_copy",
+    "trusted",
+]
 
 
 def audit(
@@ -78,9 +88,15 @@ def audit(
     try:
         with seeded(place, seed_of(seed, "audit")):
             probe = Probe(
-                model, images[index].to(place), labels[index].to(place), index, threat, seed, batch_size,
+                model,
+                images[index].to(place),
+                labels[index].to(place),
+                index,
+                threat,
+                seed,
+                batch_size,
                 pristine and pristine.to(place).eval(),
-            )  # fmt: skip
+            )
             probe.labels, probe.batch = labels, evaluation.batch if evaluation else batch_size
             findings = _findings(probe, images, labels, evaluation, surrogate, without_preprocessor)
     finally:

@@ -12,13 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heirloom.evaluation.audit.copies import change, facts_of, logits
+from heirloom.attacks.engine.gradient import input_gradient
+from heirloom.attacks.losses import Loss, margin
+from heirloom.evaluation.audit.copies import change, facts_of, fixed, logits
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.probe import RANDOM_ABOVE, Probe, beats
 from heirloom.evaluation.verdicts import Evaluation
 
 SAME_SHAPE = RANDOM_ABOVE
 CALLS = 24
+NEAR = (1e-3, 1e-2)  # in pixel units: caches may answer for a neighbour of what they know
+GRADIENT = "its place (gradient)"
 
 
 def eval_mode(probe: Probe) -> Finding:
@@ -30,20 +34,22 @@ def eval_mode(probe: Probe) -> Finding:
     apart = change(logits(plain, few), logits(forced, few), probe.spread[: len(few)])
     changed = [name for name, value in plain.state_dict().items() if not _equal(value, before[name])]
     kept = [name for name, value in forced.state_dict().items() if not _equal(value, before[name])]
-    evidence = {"modules_in_train_mode": training[:5], "state_changed": changed[:5], "change": _max(apart)}
-    if not training or not (evidence["change"] > SAME_SHAPE or set(changed) - set(kept)):
+    moved = _max(apart)
+    evidence = {"modules_in_train_mode": training[:5], "state_changed": changed[:5], "change": moved}
+    if not training or not (moved > SAME_SHAPE or set(changed) - set(kept)):
         return Finding("eval-mode", "pass", evidence=evidence)
     probe.mend = _forced  # what is asked below is asked of models in eval mode: only other causes remain
     state = f" A forward pass changes the model's state ({changed[0]})." if changed else ""
     leaf = next((name for name, m in plain.named_modules() if m.training and not list(m.children())), "")
     return Finding(
-        "eval-mode", "fail",
+        "eval-mode",
+        "fail",
         cause=f"{len(training)} modules stay in train mode after model.eval() ({leaf or training[0]}), and the "
         f"logits are others than in eval mode: batch statistics or dropout are at work.{state}",
         remedy="Evaluate with fixed statistics: model.eval() must reach every module, and a forward "
         "pass must leave the model as it was.",
         evidence=evidence,
-    )  # fmt: skip
+    )
 
 
 def state(probe: Probe, evaluation: Evaluation | None) -> Finding:
@@ -53,32 +59,37 @@ def state(probe: Probe, evaluation: Evaluation | None) -> Finding:
     wrong = evidence.get("verdicts_changed", 0)
     random = probe.trace.random or probe.own_generators
     evidence["changed"] = probe.remembered[:5]
-    if (random and probe.random) or not (largest > SAME_SHAPE or beats(wrong, evidence.get("judged_again", 0))):
+    if (random and probe.random) or not (
+        largest > SAME_SHAPE or beats(wrong, evidence.get("judged_again", 0))
+    ):
         cause = "Hidden by randomness." if random and probe.random else ""
         return Finding("state", "skipped" if cause else "pass", cause, evidence=evidence)
     probe.hidden.append("state")
     what = ", ".join(probe.remembered[:3]) or "outside the module (a global, a closure)"
     return Finding(
-        "state", "fail",
+        "state",
+        "fail",
         cause=f"The answer depends on earlier calls: state that the state dict does not fix ({what}), such as a "
         f"cache, a counter or adaptation at test time.{_corrected(evidence)}",
         remedy="Remove what is remembered between calls, or reset it before each (a fresh copy for every call), "
         "and attack and judge that; figures from a model that remembers are void.",
         evidence=evidence,
-    )  # fmt: skip
+    )
 
 
 def _after_calls(probe: Probe) -> dict[str, Any]:
     """How far answers move on a repeat, after a neighbour, over many calls, and for the audited model itself."""
-    x, near, few = probe.x, probe.start, probe.x[:2]
+    x, few = probe.x, probe.x[:2]
     spread, model = probe.spread, probe.fresh()
     before = facts_of(model) | _numbers(model)
     first, again = logits(model, x), logits(model, x)
-    beside = logits(model, near)
-    third = logits(model, x, "input")
+    near = [probe.start, *(torch.where(x > 0.5, x - size, x + size) for size in NEAR)]
+    moved = [change(logits(model, z), logits(probe.fresh(), z), spread) for z in near]
+    logits(model, x, "input")
+    third = logits(model, x)
     found = {
         "change_on_repeat": _max(torch.maximum(change(first, again, spread), change(first, third, spread))),
-        "change_after_a_neighbour": _max(change(beside, logits(probe.fresh(), near), spread)),
+        "change_after_a_neighbour": _max(torch.stack(moved)),
     }
     counted = probe.fresh()
     many = [logits(counted, few) for _ in range(CALLS)]
@@ -94,25 +105,20 @@ def _after_calls(probe: Probe) -> dict[str, Any]:
 
 def _gradient_change(probe: Probe) -> float:
     """1 - cosine of the gradient on a fresh copy and on one that has answered the same question before."""
-    from heirloom.attacks.engine.gradient import input_gradient
-    from heirloom.attacks.losses import margin
-
     few, y = probe.x[:8], probe.y[:8]
     asked = probe.fresh()
     logits(asked, few)
     both = []
     for model in (probe.fresh(), asked):
-        both.append(_seeded_gradient(model, few, y, margin, input_gradient).flatten())
+        both.append(_seeded_gradient(model, few, y, margin).flatten())
     if not bool(both[0].norm() > 0):
         return 0.0
     return 1 - float(torch.nn.functional.cosine_similarity(both[0], both[1], dim=0))
 
 
-def _seeded_gradient(model: nn.Module, x: Tensor, y: Tensor, loss: Any, gradient: Any) -> Tensor:
-    from heirloom.evaluation.audit.copies import fixed
-
+def _seeded_gradient(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
     with fixed(x.device):
-        return gradient(model, x, y, loss)[0]  # type: ignore[no-any-return]
+        return input_gradient(model, x, y, loss)[0]
 
 
 def _judged_again(probe: Probe, evaluation: Evaluation | None) -> dict[str, Any]:
@@ -145,20 +151,23 @@ def gradient_mode(probe: Probe) -> Finding:
     """The same images under no_grad, with gradients enabled, and with an input that requires them."""
     first = logits(probe.fresh(), probe.x)
     moved = {
-        mode: _max(change(first, logits(probe.fresh(), probe.x, mode), probe.spread))  # type: ignore[arg-type]
+        mode: _max(change(first, logits(probe.fresh(), probe.x, mode), probe.spread))
         for mode in ("grad", "input")
     }
     if max(moved.values()) <= probe.shape_threshold or probe.unfixable:
         return Finding("gradient-mode", "pass", evidence=moved)
-    which = "gradients are enabled" if moved["grad"] > probe.shape_threshold else "the input requires a gradient"
+    which = (
+        "gradients are enabled" if moved["grad"] > probe.shape_threshold else "the input requires a gradient"
+    )
     return Finding(
-        "gradient-mode", "fail",
+        "gradient-mode",
+        "fail",
         cause=f"The model answers differently when {which}: an attack that asks for gradients is shown another "
         "function than the one that is judged.",
         remedy="Remove what asks for the gradient mode (requires_grad, is_grad_enabled); meanwhile let the attack "
         "see what is judged: transfer, Square Attack, or the same branch in both modes.",
         evidence=moved,
-    )  # fmt: skip
+    )
 
 
 def batch(probe: Probe) -> Finding:
@@ -166,21 +175,26 @@ def batch(probe: Probe) -> Finding:
     if probe.random:
         return Finding("batch", "skipped", cause="Hidden by randomness.")
     moved = _over_batches(probe)
+    if max(moved.values()) <= probe.shape_threshold:
+        moved |= _gradient_over_batches(probe)
     evidence: dict[str, Any] = dict(moved)
     worst = [name for name, value in moved.items() if value > probe.shape_threshold]
     if not worst:
         return Finding("batch", "pass", evidence=evidence)
     probe.hidden.append("batch")
     seeds = probe.trace.random and "its place" in worst
-    words = "the noise is drawn from a seed that the model sets itself, so" if seeds else "that is,"
+    words = "The model draws noise from a seed that it sets itself: " if seeds else ""
+    what = "gradient" if worst == [GRADIENT] else "logits"
+    on = " and ".join(name for name in worst).removesuffix(" (gradient)")
     return Finding(
-        "batch", "fail",
-        cause=f"An image's logits depend on {' and '.join(worst)} in the batch: {words} what was attacked is judged "
-        "differently in another batch (batch statistics, position, batch size).",
+        "batch",
+        "fail",
+        cause=f"{words}An image's {what} depend{'s' * (what == 'gradient')} on {on} in the batch, so what was "
+        "attacked in one batch is judged in another (batch statistics, position, batch size).",
         remedy="Make each image's answer its own: statistics fixed at training, noise as a fixed input of the model, "
         "no branch on the batch; meanwhile attack and judge one image at a time.",
         evidence=evidence,
-    )  # fmt: skip
+    )
 
 
 def _over_batches(probe: Probe) -> dict[str, float]:
@@ -199,8 +213,22 @@ def _over_batches(probe: Probe) -> dict[str, float]:
     times = min(-(-probe.batch // n), 4)
     sizes = [_sizes(probe, size)[:few] for size in (1, 2) if n > size]
     sizes += [logits(probe.fresh(), x.repeat(times, 1, 1, 1))[:few]] if times > 1 else []
-    found["the number of images"] = max((_max(change(full[:few], s, spread[:few])) for s in sizes), default=0.0)
+    found["the number of images"] = max(
+        (_max(change(full[:few], s, spread[:few])) for s in sizes), default=0.0
+    )
     return found
+
+
+def _gradient_over_batches(probe: Probe) -> dict[str, float]:
+    """The share of images whose gradient points elsewhere from another place in the batch."""
+    one = _seeded_gradient(probe.fresh(), probe.x, probe.y, margin)
+    other = _seeded_gradient(probe.fresh(), probe.x.roll(1, 0), probe.y.roll(1, 0), margin).roll(-1, 0)
+    same = torch.nn.functional.cosine_similarity(
+        one.double().flatten(1), other.double().flatten(1), eps=1e-300
+    )
+    neither = (one == 0).flatten(1).all(1) & (other == 0).flatten(1).all(1)
+    share = float(((same < 0.9) & ~neither).double().mean())
+    return {GRADIENT: share if share > 0.1 else 0.0}
 
 
 def _sizes(probe: Probe, size: int) -> Tensor:

@@ -12,7 +12,7 @@ from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.probe import RANDOM_ABOVE, Probe
 from heirloom.evaluation.audit.watch import CHOOSING
 
-REPEATS = 4
+REPEATS = 12
 FEW = 0.1  # of all logits: so few different values are votes; a network's logits are all different
 JUMP = 1e-6  # in pixel units: moves no logit of a sound model by a hundredth of their spread
 
@@ -101,7 +101,12 @@ def discrete_output(probe: Probe) -> Finding:
     shown = torch.cat([probe.logits, probe.predict(probe.start)])
     values = len(shown.nan_to_num().unique())
     evidence = {"values": values, "of": shown.numel()}
-    if probe.random or probe.trace.saturating or values > max(4, FEW * shown.numel()) or not bool(shown.std() > 0):
+    if (
+        probe.random
+        or probe.trace.saturating
+        or values > max(4, FEW * shown.numel())
+        or not bool(shown.std() > 0)
+    ):
         return Finding("discrete-output", "pass", evidence=evidence)
     chosen = probe.trace.seen(CHOOSING)
     how = f" ({', '.join(chosen[:3])})" if chosen else ""

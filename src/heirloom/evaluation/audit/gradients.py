@@ -44,7 +44,9 @@ def gradients(probe: Probe) -> list[Finding]:
     found = [_saturation(probe, seen), _quantisation(probe, seen), _gradients(probe, seen)]
     hidden = [cause for cause in probe.hidden if cause in ("state", "gradient-mode", "not-finite", "batch")]
     if hidden:
-        found = [Finding(f.check, "skipped", f"Hidden by {' and '.join(hidden)}.", "", f.evidence) for f in found]
+        found = [
+            Finding(f.check, "skipped", f"Hidden by {' and '.join(hidden)}.", "", f.evidence) for f in found
+        ]
     return [*found, *slopes(probe, second, any(f.verdict == "fail" for f in found[1:]))]
 
 
@@ -80,7 +82,11 @@ def _saturation(probe: Probe, seen: Slope) -> Finding:
     lost = (_dual(probe, probe.gradient(probe.x, cross_entropy)) == 0) & ~seen.zero
     gap = -probe.values(probe.x)
     activation = probe.trace.saturating if _share(seen.flat) > 0.5 else None
-    evidence = {"share": _share(lost), "median_margin": float(gap.median().nan_to_num()), "activation": activation}
+    evidence = {
+        "share": _share(lost),
+        "median_margin": float(gap.median().nan_to_num()),
+        "activation": activation,
+    }
     if activation is not None:
         share = 100 * probe.trace.saturated[activation]
         cause = (
@@ -101,11 +107,13 @@ def _saturation(probe: Probe, seen: Slope) -> Finding:
     else:
         return Finding("saturation", "pass", evidence=evidence)
     return Finding(
-        "saturation", "fail", cause,
+        "saturation",
+        "fail",
+        cause,
         "Divide by a constant (what is saturated, or the logits) or use a loss that does not depend on the logits' "
         "scale (margin, DLR); figures from attacks on cross-entropy alone are void.",
         evidence,
-    )  # fmt: skip
+    )
 
 
 def _flattened(probe: Probe) -> bool:
@@ -120,7 +128,11 @@ def _quantisation(probe: Probe, seen: Slope) -> Finding:
     if probe.random:
         return Finding("quantisation", "skipped", cause="Hidden by randomness.")
     blocked = seen.constant & seen.flat
-    evidence = {"unchanged": _share(seen.constant), "unchanged_and_no_gradient": _share(blocked), "step": TINY}
+    evidence = {
+        "unchanged": _share(seen.constant),
+        "unchanged_and_no_gradient": _share(blocked),
+        "step": TINY,
+    }
     rounding = probe.trace.seen(ROUNDING)
     enough = 0.3 if rounding else 0.5
     if probe.trace.saturating or not _share(blocked) > enough or _left_torch(probe):
@@ -205,7 +217,11 @@ def _gradient_cause(probe: Probe, seen: Slope) -> str:
             f"or not differentiable (detach(), no_grad, NumPy).{named}"
         )
     share = 100 * _share(seen.flat)
-    custom = f" A custom backward pass is in the way ({next(iter(probe.trace.custom))})." if probe.trace.custom else ""
+    custom = (
+        f" A custom backward pass is in the way ({next(iter(probe.trace.custom))})."
+        if probe.trace.custom
+        else ""
+    )
     if _share(seen.zero) > 0.5 * _share(seen.flat):
         rounded = _share(seen.constant & seen.zero) > 0.5 or probe.trace.seen(ROUNDING)
         why = ", because values are rounded" if rounded and not custom else ""

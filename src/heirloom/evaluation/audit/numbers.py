@@ -14,16 +14,20 @@ from heirloom.attacks.losses import Loss, cross_entropy, margin
 from heirloom.evaluation.audit.copies import fixed
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.probe import Probe, beats
+from heirloom.evaluation.audit.watch import watched
 
 
 def not_finite(probe: Probe) -> Finding:
     """Share of images with a NaN or infinite logit or gradient, at the image, beside it and a step away."""
     points = [probe.x, probe.start, _a_step_away(probe)]
     logits = torch.stack([~probe.predict(x).isfinite().all(1) for x in points])
-    lost = torch.stack([
-        ~raw_gradient(probe, x, loss).isfinite().flatten(1).all(1)
-        for x in points for loss in (cross_entropy, margin)
-    ])  # fmt: skip
+    lost = torch.stack(
+        [
+            ~raw_gradient(probe, x, loss).isfinite().flatten(1).all(1)
+            for x in points
+            for loss in (cross_entropy, margin)
+        ]
+    )
     evidence: dict[str, Any] = {
         "logits": float(logits.any(0).double().mean()),
         "gradients": float(lost.any(0).double().mean()),
@@ -32,20 +36,26 @@ def not_finite(probe: Probe) -> Finding:
     if not logits.any() and not beats(int(lost.any(0).sum()), len(probe.x)):
         return Finding("not-finite", "pass", evidence=evidence)
     probe.hidden.append("not-finite")
-    where = points[int(lost.sum(1).argmax()) // 2] if lost.any() else probe.x
+    where = points[int(logits.sum(1).argmax())] if logits.any() else points[int(lost.sum(1).argmax()) // 2]
     return Finding(
-        "not-finite", "fail", cause=_cause(probe, evidence, where),
+        "not-finite",
+        "fail",
+        cause=_cause(probe, evidence, where),
         remedy="Mend the operation (a square root, norm or logarithm at 0, a division by 0, float16 beyond 65504: add "
         "a small constant, clamp, compute in float32); attacks take such gradients for zero and stay where "
         "they are, so figures until then are void.",
         evidence=evidence,
-    )  # fmt: skip
+    )
 
 
 def _cause(probe: Probe, evidence: dict[str, Any], where: Tensor) -> str:
-    low = sorted(probe.trace.halves)
-    if probe.trace.overflow and low:
-        found = next(iter(probe.trace.overflow))
+    bad = ~probe.predict(where).isfinite().all(1) | ~raw_gradient(probe, where, margin).isfinite().flatten(
+        1
+    ).all(1)
+    trace = watched(probe.fresh(), where[bad][:8]) if bool(bad.any()) else probe.trace
+    low = sorted(trace.halves)
+    if trace.overflow and low:
+        found = next(iter(trace.overflow))
         start = f"Values overflow in {low[0]} (infinite or no number after `{found}`): "
     else:
         operation = _first_bad_backward(probe.fresh(), where, probe.y)
@@ -61,7 +71,9 @@ def _cause(probe: Probe, evidence: dict[str, Any], where: Tensor) -> str:
 
 def _a_step_away(probe: Probe) -> Tensor:
     """Where the first step of an attack leads: places that only an attack visits."""
-    return (probe.x + probe.threat.eps * probe.threat.ascent_direction(probe.gradient(probe.x, margin))).clamp(0, 1)
+    return (
+        probe.x + probe.threat.eps * probe.threat.ascent_direction(probe.gradient(probe.x, margin))
+    ).clamp(0, 1)
 
 
 def raw_gradient(probe: Probe, x: Tensor, loss: Loss) -> Tensor:

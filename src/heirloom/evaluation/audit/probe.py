@@ -19,7 +19,7 @@ from heirloom.evaluation.chunks import margins_of
 from heirloom.runtime.randomness import generator_of
 from heirloom.threat import Threat
 
-
+PASSES = 12  # a draw between two ways would look fixed once in 2^12
 RANDOM_ABOVE = 1e-4  # of the logits' spread; sums in another order differ by about 1e-6
 
 
@@ -94,15 +94,20 @@ class Probe:
     @cached_property
     def random(self) -> bool:
         """Two passes differ, and the forward pass draws: what differs without drawing is state."""
-        model, few = self.fresh(mended=False), self.x
-        first = self.plain(model, few)
-        moved = max(float(change(first, self.plain(model, few), self.spread).max()) for _ in range(4))
+        model, few = self.fresh(mended=False), self.x[:8]
+        first, whole = self.plain(model, few), self.plain(model, self.x)
+        moved = float(change(whole, self.plain(model, self.x), self.spread).max())
+        for _ in range(PASSES):
+            moved = max(moved, float(change(first, self.plain(model, few), self.spread[: len(few)]).max()))
         if moved <= RANDOM_ABOVE:
             return False
         drawn = bool(self.trace.random) or self.own_generators
         seeded = [logits(self.fresh(mended=False), few) for _ in range(3)]
         seeded.append(logits(model, few))
-        steady = all(not bool((change(seeded[0], other, self.spread) > RANDOM_ABOVE).any()) for other in seeded)
+        steady = all(
+            not bool((change(seeded[0], other, self.spread[: len(few)]) > RANDOM_ABOVE).any())
+            for other in seeded
+        )
         return drawn or steady
 
     @cached_property
@@ -120,7 +125,7 @@ class Probe:
     @staticmethod
     @torch.no_grad()
     def plain(model: nn.Module, x: Tensor) -> Tensor:
-        return model(x).float()  # type: ignore[no-any-return]
+        return model(x).float()
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
@@ -134,7 +139,7 @@ class Probe:
     @cached_property
     def spread(self) -> Tensor:
         """How far apart the logits of an example lie (K,): what differences are measured against."""
-        return self.logits.std(1).clamp_min(torch.finfo(torch.float32).tiny)
+        return self.logits.nan_to_num(0.0, 0.0, 0.0).std(1).clamp_min(torch.finfo(torch.float32).tiny)
 
     @cached_property
     def right(self) -> Tensor:
@@ -208,6 +213,8 @@ class Probe:
         among = self.right if among is None else among
         fooled = torch.zeros_like(self.right)
         for part in among.nonzero().flatten().split(self.batch_size):
+            if not len(part):
+                continue
             x, y = self.x[part], self.y[part]
             fooled[part] = ~(margins_of(self.model, attack(x, y), y) < 0)  # type: ignore[operator]
         return fooled

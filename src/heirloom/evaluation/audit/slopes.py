@@ -15,12 +15,15 @@ from heirloom.evaluation.audit.watch import LEAVING
 STEP = 1 / 10  # in eps: a short step, over which the loss of a sound model is all but linear
 SHORT = 1 / 100
 WITHIN = 4.0  # observed over promised rise of the loss
+CLOSE = 1.5  # the same, close by: where the loss is smooth it is within a hundredth of 1
 MISLED_ABOVE = 0.25  # sound models: 0; k-winners-take-all: above 0.6
 SMOOTH_ABOVE = 0.7  # share of images whose loss rises in the same proportion at both steps
 
 
 def slopes(probe: Probe, gradient: Tensor, flat: bool) -> list[Finding]:
     """``backward``: a smooth loss with a foreign gradient. ``gradient-agreement``: a loss that is not smooth."""
+    if probe.random and "randomness" not in probe.hidden:
+        probe.hidden.append("randomness")
     if probe.hidden:
         cause = f"Hidden by {' and '.join(probe.hidden)}."
     elif flat:
@@ -33,13 +36,24 @@ def slopes(probe: Probe, gradient: Tensor, flat: bool) -> list[Finding]:
 def _compared(probe: Probe, gradient: Tensor) -> list[Finding]:
     kept = _kept(probe, gradient, STEP)
     wrong = (kept < 1 / WITHIN) | (kept > WITHIN)
+    near = _kept(probe, gradient, SHORT)
+    lost = (near < 1 / CLOSE) | (near > CLOSE)
     smooth = _smooth(probe, gradient)
     again = probe.gradient(probe.start, margin)
     apart = 1 - torch.nn.functional.cosine_similarity(gradient.flatten(1), again.flatten(1))
     unsteady = float((apart > 0.1).double().mean())
-    evidence = {"median": float(kept.median()), "misled": _share(wrong), "step_in_eps": STEP}
-    evidence |= {"smooth": smooth, "gradient_differs_when_asked_again": unsteady}
-    foreign = unsteady > MISLED_ABOVE or (_share(wrong) > MISLED_ABOVE and smooth > SMOOTH_ABOVE)
+    evidence = {
+        "median": float(kept.median()),
+        "misled": _share(wrong),
+        "misled_close_by": _share(lost),
+        "step_in_eps": STEP,
+    }
+    evidence |= {
+        "misled_close_by": _share(lost),
+        "smooth": smooth,
+        "gradient_differs_when_asked_again": unsteady,
+    }
+    foreign = unsteady > MISLED_ABOVE or (_share(lost) > MISLED_ABOVE and smooth > SMOOTH_ABOVE)
     shattered = _share(wrong) > MISLED_ABOVE and not foreign
     return [_backward(probe, foreign, evidence), _agreement(shattered, evidence)]
 

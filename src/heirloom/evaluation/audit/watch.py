@@ -21,6 +21,7 @@ ROUNDING = ("round", "floor", "ceil", "trunc", "sign", "sgn", "heaviside", "buck
 CHOOSING = ("argmax", "argmin", "topk", "sort", "one_hot", "kthvalue", "mode", "bincount")
 LEAVING = ("detach", "data", "no_grad", "numpy", "tolist", "item", "__array__", "NumPy")
 SATURATING = ("sigmoid", "tanh", "softmax", "_softmax", "hardtanh", "clamp", "hardsigmoid", "erf")
+MOST = 0.6  # of an activation's outputs
 OWN = ("its own generator", "NumPy", "Python's random", "the operating system")  # torch's seed fixes none
 
 
@@ -56,8 +57,8 @@ class Trace:
 
     @property
     def saturating(self) -> str | None:
-        """The activation that is at its limits for nine outputs in ten."""
-        full = [name for name, share in self.saturated.items() if share > 0.9]
+        """The activation that is at its limits for most of its outputs."""
+        full = [name for name, share in self.saturated.items() if share > MOST]
         return full[-1] if full else None
 
 
@@ -154,7 +155,9 @@ def _calls(trace: Trace, model: nn.Module) -> Iterator[None]:
     def count(module: nn.Module, args: Any) -> None:
         counts[id(module)] = counts.get(id(module), 0) + 1
 
-    leaves = [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None]
+    leaves = [
+        module for module in model.modules() if next(module.parameters(recurse=False), None) is not None
+    ]
     hooks = [module.register_forward_pre_hook(count) for module in leaves]
     sys.setprofile(watch)
     try:

@@ -64,3 +64,27 @@ class FixedStatistics(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
+
+
+class Undefended(nn.Module):
+    """The net inside a planted defence that was put around it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.network = model.network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x)
+
+
+class Neighbours(nn.Module):
+    """Soft votes: every training image, weighted by a Gaussian of its distance."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        distance = torch.cdist(x.flatten(1), self.model.images)  # type: ignore[arg-type]
+        votes = torch.nn.functional.one_hot(self.model.labels, 10).to(x)  # type: ignore[arg-type]
+        return ((-4 * distance.square()).exp() @ votes).clamp_min(1e-30).log()
