@@ -81,7 +81,12 @@ def _home(imported: str) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE.parent)))
 def test_nothing_global_is_seeded_or_drawn(path: Path) -> None:
-    """``torch.manual_seed`` only inside ``fork_rng``; numpy's and Python's global generators never."""
+    """``torch.manual_seed`` only inside ``fork_rng``; numpy's and Python's global generators never.
+
+    But for the audit, which fixes every generator that a model may draw from and puts all of them back (tested).
+    """
+    if path.parts[-2:] == ("audit", "copies.py"):
+        return
     tree = ast.parse(path.read_text())
     forked: set[ast.AST] = set()
     for node in ast.walk(tree):

@@ -1,7 +1,9 @@
 """Every planted defence is caught with its cause; sound models raise no alarm."""
 
+import random
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -81,10 +83,13 @@ def test_sound_linear_model_written_elsewhere(data: Data) -> None:
 def test_audit_is_repeatable_and_leaves_everything_as_it_was(data: Data) -> None:
     model = broken.noise_injection()
     state, mode = torch.random.get_rng_state(), model.training
+    numpy_state, python_state = np.random.get_state()[1].copy(), random.getstate()
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     first, second = (audit(model, data, broken.THREAT, examples=32) for _ in range(2))
     assert first == second
     assert torch.equal(state, torch.random.get_rng_state())
+    assert np.array_equal(numpy_state, np.random.get_state()[1])
+    assert python_state == random.getstate()
     assert model.training == mode
     assert sys.getprofile() is None
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())

@@ -74,7 +74,7 @@ class Undefended(nn.Module):
         self.network = model.network
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.network(x)
+        return self.network(x)  # type: ignore[operator]
 
 
 class Neighbours(nn.Module):
