@@ -15,6 +15,10 @@ Out = Annotated[Path, typer.Option(help="Folder for summary.json and report.html
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
 Tiny = Annotated[bool, typer.Option(help="Small sizes: shows in seconds that it runs; figures mean nothing.")]
 Seeds = Annotated[int, typer.Option(help="Training runs per eps.")]
+Points = Annotated[int, typer.Option(help="Test points that the gate-aware attack sees.")]
+Restarts = Annotated[
+    int, typer.Option(help="Random starts of the gate-aware attack, beside the clean point.")
+]
 Steps = Annotated[int | None, typer.Option(help="Training steps, where not each training's own.")]
 HOME = Path("runs/sparse-coding")
 
@@ -55,6 +59,10 @@ def figure_4(
         str, typer.Option(help="Variance of a coordinate of the noise: zeta^2/d or zeta^2.")
     ] = "zeta^2/d",
     kind: Annotated[str, typer.Option(help="Networks: random, exact or grouped.")] = "random",
+    tau: Annotated[
+        float | None, typer.Option(help="Scale of A = tau W^+; the square root of 5 by default.")
+    ] = None,
+    b_scale: Annotated[float, typer.Option(help="Factor of the fitted intercept.")] = 0.1,
     frozen_gates: Annotated[bool, typer.Option(help="Keep the clean gates under attack.")] = False,
     variant_repeats: Annotated[
         int, typer.Option(help="Repeats of the text's other readings; 0: leave them out.")
@@ -75,6 +83,7 @@ def figure_4(
         "samples": samples,
         "repeats": repeats,
     }
+    sizes |= {"b_scale": b_scale} if tau is None else {"b_scale": b_scale, "tau": tau}
     setting = Figure4Setting(**sizes, ms=levels(m), eps=eps, frozen_gates=frozen_gates, **choices)
     run(["figure-4"], tiny_sizes() if tiny else Sizes(setting, variant_repeats), seed, out)
 
@@ -85,14 +94,26 @@ def purify(
     seed: Seed = 0,
     seeds: Seeds = 3,
     steps: Steps = None,
-    cases: Annotated[str, typer.Option(help="Only trainings whose name holds this (e.g. contrastive).")] = "",
+    cases: Annotated[
+        str, typer.Option(help="Only these trainings: names, or parts of them, with ; between.")
+    ] = "",
+    points: Points = 500,
+    restarts: Restarts = 1,
     tiny: Tiny = False,
 ) -> None:
     """Training, clean and adversarial: which losses, activations and attacks purify the nodes."""
+    from heirloom.theory.sparse_coding.downstream import Effort
     from heirloom_recipes.sparse_coding.experiments import Sizes
     from heirloom_recipes.sparse_coding.experiments import tiny as tiny_sizes
 
-    run(["purify"], tiny_sizes() if tiny else Sizes(seeds=seeds, steps=steps, cases=cases), seed, out)
+    run(
+        ["purify"],
+        tiny_sizes()
+        if tiny
+        else Sizes(seeds=seeds, steps=steps, cases=cases, effort=Effort(points, restarts)),
+        seed,
+        out,
+    )
 
 
 @sparse_coding_app.command()
@@ -102,13 +123,20 @@ def inherit(
     seeds: Seeds = 5,
     steps: Steps = None,
     builds: Annotated[int, typer.Option(help="Built networks for each share of pure nodes.")] = 10,
+    points: Points = 500,
+    restarts: Restarts = 1,
     tiny: Tiny = False,
 ) -> None:
     """Downstream: the gap L_eps - L_0 of clean-trained heads against the purity of the frozen nodes."""
+    from heirloom.theory.sparse_coding.downstream import Effort
     from heirloom_recipes.sparse_coding.experiments import Sizes
     from heirloom_recipes.sparse_coding.experiments import tiny as tiny_sizes
 
-    sizes = tiny_sizes() if tiny else Sizes(inherit_seeds=seeds, steps=steps, builds=builds)
+    sizes = (
+        tiny_sizes()
+        if tiny
+        else Sizes(inherit_seeds=seeds, steps=steps, builds=builds, effort=Effort(points, restarts))
+    )
     run(["inherit"], sizes, seed, out)
 
 

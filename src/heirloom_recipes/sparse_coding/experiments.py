@@ -25,7 +25,8 @@ LABS = ("figure-4", "purify", "inherit", "lemma")
 @dataclass(frozen=True)
 class Sizes:
     """How much to run. ``seeds`` counts training runs per eps; ``variant_repeats`` 0 leaves the text's other
-    readings of Figure 4 out; ``cases`` picks those of ``purify`` whose name holds the text; ``steps`` None
+    readings of Figure 4 out; ``cases`` picks those of ``purify`` by
+    their names or parts of them, with ; between them; ``steps`` None
     keeps each case's own number; ``task``: examples to fit a downstream head on, and to test it;
     ``effort``: that of the gate-aware attack.
     """
@@ -47,7 +48,11 @@ class Sizes:
         require(bool(self.chosen()), "cases", f"part of a case's name ({CASES[0].name}, say)", self.cases)
 
     def chosen(self) -> list[Case]:
-        return [case for case in CASES if self.cases in case.name]
+        """A whole name picks that case alone, a part of a name every case that holds it."""
+        names = {case.name for case in CASES}
+        wanted = [part.strip() for part in self.cases.split(";")]
+        parts = [part for part in wanted if part not in names]
+        return [case for case in CASES if case.name in wanted or any(part in case.name for part in parts)]
 
 
 def tiny() -> Sizes:

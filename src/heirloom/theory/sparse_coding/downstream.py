@@ -28,6 +28,10 @@ class Effort:
     points: int = 500
     restarts: int = 1
 
+    def __post_init__(self) -> None:
+        require(self.points >= 1, "points", "at least 1", self.points)
+        require(self.restarts >= 0, "restarts", "at least 0", self.restarts)
+
 
 @dataclass(frozen=True)
 class Attacks:
