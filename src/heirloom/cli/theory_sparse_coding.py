@@ -63,6 +63,7 @@ def figure_4(
         float | None, typer.Option(help="Scale of A = tau W^+; the square root of 5 by default.")
     ] = None,
     b_scale: Annotated[float, typer.Option(help="Factor of the fitted intercept.")] = 0.1,
+    theta: Annotated[float, typer.Option(help="U 1 = theta: the strength of every feature.")] = 1.0,
     frozen_gates: Annotated[bool, typer.Option(help="Keep the clean gates under attack.")] = False,
     variant_repeats: Annotated[
         int, typer.Option(help="Repeats of the text's other readings; 0: leave them out.")
@@ -83,7 +84,7 @@ def figure_4(
         "samples": samples,
         "repeats": repeats,
     }
-    sizes |= {"b_scale": b_scale} if tau is None else {"b_scale": b_scale, "tau": tau}
+    sizes |= {"b_scale": b_scale, "theta": theta, **({} if tau is None else {"tau": tau})}
     setting = Figure4Setting(**sizes, ms=levels(m), eps=eps, frozen_gates=frozen_gates, **choices)
     run(["figure-4"], tiny_sizes() if tiny else Sizes(setting, variant_repeats), seed, out)
 

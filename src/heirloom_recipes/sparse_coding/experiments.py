@@ -96,11 +96,7 @@ def run_labs(
 
 def _figure_4(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     setting = sizes.figure
-    main = (
-        "fitted"
-        if setting == replace(setting, gate="fitted", noise="zeta^2/d", frozen_gates=False)
-        else "chosen"
-    )
+    main = "fitted" if setting.is_fitted else "chosen"
     found = figure_4(setting, seed, variant=main, progress=lambda n, of: progress("figure-4", n, of, ""))
     rows = found.rows()
     if sizes.variant_repeats and main == "fitted":

@@ -52,6 +52,7 @@ PAPER: dict[int, dict[str, tuple[float, float]]] = {
 class Figure4Setting:
     """Section 5.3's setting. ``nodes`` is H; ``ms`` the features per node to try; ``tau`` the scale of
     A = tau W^+; ``b_scale`` the factor before (log d / sqrt d) d / (H m) in the fitted intercept;
+    ``theta``: U 1 = theta, so every entry of U is theta d / (H m);
     ``gate_aware_points``: how many examples of each repeat the gate-aware attack and its bound see.
     """
 
@@ -69,16 +70,24 @@ class Figure4Setting:
     frozen_gates: bool = False
     tau: float = TAU
     b_scale: float = 0.1
+    theta: float = 1.0
     gate_aware_points: int = 0
 
     def __post_init__(self) -> None:
         require(self.eps > 0, "eps", "above 0", self.eps)
         require(self.tau > 0, "tau", "above 0", self.tau)
+        require(self.theta > 0, "theta", "above 0", self.theta)
         require(self.b_scale > 0, "b_scale", "above 0", self.b_scale)
         require(self.gate_aware_points >= 0, "gate_aware_points", "at least 0", self.gate_aware_points)
         require(self.repeats >= 1, "repeats", "at least 1", self.repeats)
         require(self.samples >= 2, "samples", "at least 2", self.samples)
         require(self.gate in ("fitted", "printed"), "gate", "fitted or printed", self.gate)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether all that the text leaves open is at the values that reproduce its tables."""
+        fitted = {"gate": "fitted", "noise": "zeta^2/d", "frozen_gates": False, "b_scale": 0.1, "theta": 1.0}
+        return self == replace(self, **fitted, tau=TAU)
 
     @property
     def is_published(self) -> bool:
@@ -186,6 +195,7 @@ def _level(
     generator: torch.Generator,
 ) -> dict[str, float]:
     network = built_network(setting.d, setting.nodes, m, generator, setting.kind)
+    network = replace(network, strength=setting.theta * network.strength)
     sparse = SparseNetwork(network, intercept(setting, m), setting.tau)
     losses = sparse.losses(*views, setting.eps, frozen=setting.frozen_gates)
     figures = {name: float(getattr(losses, name).double().mean()) for name in LOSSES}
