@@ -86,8 +86,8 @@ class Figure4Setting:
     @property
     def is_fitted(self) -> bool:
         """Whether all that the text leaves open is at the values that reproduce its tables."""
-        fitted = {"gate": "fitted", "noise": "zeta^2/d", "frozen_gates": False, "b_scale": 0.1, "theta": 1.0}
-        return self == replace(self, **fitted, tau=TAU)
+        fitted: dict[str, Any] = {"gate": "fitted", "noise": "zeta^2/d", "frozen_gates": False, "b_scale": 0.1, "theta": 1.0}
+        return self == replace(self, tau=TAU, **fitted)
 
     @property
     def is_published(self) -> bool:
