@@ -18,7 +18,7 @@ def run(*arguments: str) -> int:
 
 
 @pytest.mark.slow
-def test_all_four_experiments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_experiments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--tiny", "--out", str(tmp_path)) == 0
     shown = capsys.readouterr().out
     for title in (
@@ -30,7 +30,7 @@ def test_all_four_experiments(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ):
         assert title in shown
     summary = Summary.read(tmp_path / "summary.json")
-    assert {row["lab"] for row in summary.rows} == {"figure-4", "purify", "inherit", "lemma"}
+    assert {row["lab"] for row in summary.rows} == {"figure-4", "purify", "inherit", "lemma", "theorem"}
     figure = [row for row in summary.rows if row["lab"] == "figure-4"]
     keys = {"m", "similar_clean", "similar_adversarial", "dissimilar_clean", "dissimilar_adversarial"}
     assert keys | {"gamma_1", "gamma_2"} <= set(figure[0])
@@ -40,6 +40,23 @@ def test_all_four_experiments(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert not re.search(r"(src|href)=\"http", page)
     assert page.count("<figure>") >= 7
     assert str(tmp_path) not in page.replace(summary.command, "")
+
+
+def test_every_statement_has_its_table(tmp_path: Path) -> None:
+    assert run("theorem", "--tiny", "--out", str(tmp_path)) == 0
+    rows = json.loads((tmp_path / "summary.json").read_text())["rows"]
+    seen = {row["statement"] for row in rows}
+    assert {"Equation (2)", "Lemma F.3", "Lemma F.4", "Lemma 5.1", "Theorem 5.2", "Definition 4.1"} < seen
+    assert {"Theorems A.1, A.2, Proposition 6.1", "Section C (Linf)", "Section B (symmetrised ReLU)"} < seen
+    flips = {
+        (row["m"], row["eps_over_c_b"], row["attack"]): row["opened"]
+        for row in rows
+        if row["statement"] == "Lemma F.4"
+    }
+    assert flips[1, 0.3, "gate-aware"] == 0  # inside the lemma's condition no attack opens a gate
+    assert flips[1, 10.0, "gate-aware"] > 0.9 > 0.1 > flips[1, 10.0, "FGM"]
+    page = (tmp_path / "report.html").read_text()
+    assert all(name in page for name in seen)
 
 
 def test_one_experiment_with_its_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,14 +23,14 @@ Steps = Annotated[int | None, typer.Option(help="Training steps, where not each 
 HOME = Path("runs/sparse-coding")
 
 sparse_coding_app = typer.Typer(
-    help="Sparse coding: purification, simulated and trained. Without a command: all four.",
+    help="Sparse coding: purification, simulated and trained. Without a command: all.",
     rich_markup_mode=None,
 )
 
 
 @sparse_coding_app.callback(invoke_without_command=True)
 def everything(context: typer.Context, out: Out = HOME, seed: Seed = 0, tiny: Tiny = False) -> None:
-    """Sparse coding: purification, simulated and trained. Without a command: all four (about half an hour)."""
+    """Sparse coding: purification, simulated and trained. Without a command: all (about half an hour)."""
     if context.invoked_subcommand is None:
         from heirloom_recipes.sparse_coding.experiments import LABS, Sizes
         from heirloom_recipes.sparse_coding.experiments import tiny as tiny_sizes
@@ -153,6 +153,15 @@ def lemma(
     from heirloom_recipes.sparse_coding.experiments import tiny as tiny_sizes
 
     run(["lemma"], tiny_sizes() if tiny else Sizes(inputs=inputs), seed, out)
+
+
+@sparse_coding_app.command()
+def theorem(out: Out = HOME / "theorem", seed: Seed = 0, tiny: Tiny = False) -> None:
+    """Statement by statement: equation (2), Lemmas F.3, F.4, 5.1, Theorems 5.2, A.1, A.2 and more, measured."""
+    from heirloom_recipes.sparse_coding.experiments import Sizes
+    from heirloom_recipes.sparse_coding.experiments import tiny as tiny_sizes
+
+    run(["theorem"], tiny_sizes() if tiny else Sizes(), seed, out)
 
 
 def levels(text: str) -> tuple[int, ...]:

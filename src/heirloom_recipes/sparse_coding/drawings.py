@@ -231,3 +231,20 @@ def lemma_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[Par
             f"The middle term against m; slopes in the logarithms: {slopes} (theory: 0.5).", data_uri(figure)
         )
     ]
+
+
+def theorem_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[Part]:
+    """Lemma F.4: the share of inputs in which a gate flips, over eps / c_b."""
+    flips = [row for row in rows if row["statement"] == "Lemma F.4"]
+    figure, axes = new_axes()
+    for number, (m, attack) in enumerate(dict.fromkeys((row["m"], row["attack"]) for row in flips)):
+        chosen = [row for row in flips if (row["m"], row["attack"]) == (m, attack)]
+        x = [row["eps_over_c_b"] for row in chosen]
+        axes.plot(
+            x, [row["opened"] for row in chosen], "o-", color=COLOURS[number], label=f"m = {m}, {attack}"
+        )
+    axes.axvline(1, color="black", lw=1, ls=":")
+    axes.set(xscale="log", xlabel="eps / c_b", ylabel="share of inactive nodes that the attack opens")
+    axes.legend(fontsize=8)
+    caption = "Lemma F.4: gates of nodes without an active feature that open under attack. Dotted: eps = c_b."
+    return [Figure(caption, data_uri(figure))]

@@ -1,4 +1,4 @@
-"""The four experiments as commands run them: sizes, progress, and one :class:`Summary` for all."""
+"""The experiments as commands run them: sizes, progress, and one :class:`Summary` for all."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from heirloom.results.provenance import Stopwatch
 from heirloom.results.schema import Summary
 from heirloom.runtime.errors import require
 from heirloom.theory.sparse_coding.downstream import SIZE, Effort
+from heirloom.theory.sparse_coding.model import SparseCoding
 from heirloom.theory.sparse_coding.settings import SparseTraining
 from heirloom_recipes.sparse_coding.cases import CASES, Case
 from heirloom_recipes.sparse_coding.figure_4 import Figure4Setting, figure_4, variants
 from heirloom_recipes.sparse_coding.inherit import inherit
 from heirloom_recipes.sparse_coding.lemma import lemma
 from heirloom_recipes.sparse_coding.purify import purify
+from heirloom_recipes.sparse_coding.theorem import theorem
+from heirloom_recipes.sparse_coding.theorem_setting import TheoremSetting
 
 Progress = Callable[[str, int, int, str], None]
-LABS = ("figure-4", "purify", "inherit", "lemma")
+LABS = ("figure-4", "purify", "inherit", "lemma", "theorem")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Sizes:
     inherit_seeds: int = 5
     builds: int = 10
     inputs: int = 300
+    theorem: TheoremSetting = field(default_factory=TheoremSetting)
     steps: int | None = None
     cases: str = ""
     task: tuple[int, int] = SIZE
@@ -59,7 +63,11 @@ def tiny() -> Sizes:
     """Sizes that show in seconds that everything runs; their figures mean nothing."""
     small = Figure4Setting(d=100, k=3, nodes=1000, samples=60, repeats=2)
     few: dict[str, Any] = {"seeds": 2, "inherit_seeds": 2, "builds": 2, "inputs": 50, "steps": 30}
-    return Sizes(small, 1, cases="lazy", task=(1000, 200), effort=Effort(20, 0), **few)
+    data = SparseCoding(d=60, k=3, zeta=0.005)
+    checks = TheoremSetting(
+        data, nodes=240, ms=(1, 4), inputs=40, pairs=2000, figure=replace(small, ms=(1, 10))
+    )
+    return Sizes(small, 1, theorem=checks, cases="lazy", task=(1000, 200), effort=Effort(20, 0), **few)
 
 
 def run_labs(
@@ -152,4 +160,11 @@ def _lemma(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str, 
     return found.rows(), {"slopes": found.slopes()}
 
 
-_RUN = {"figure-4": _figure_4, "purify": _purify, "inherit": _inherit, "lemma": _lemma}
+def _theorem(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    progress("theorem", 0, 1, "")
+    rows = theorem(sizes.theorem, seed)
+    progress("theorem", 1, 1, "")
+    return rows, {}
+
+
+_RUN = {"figure-4": _figure_4, "purify": _purify, "inherit": _inherit, "lemma": _lemma, "theorem": _theorem}

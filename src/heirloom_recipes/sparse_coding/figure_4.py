@@ -86,7 +86,13 @@ class Figure4Setting:
     @property
     def is_fitted(self) -> bool:
         """Whether all that the text leaves open is at the values that reproduce its tables."""
-        fitted: dict[str, Any] = {"gate": "fitted", "noise": "zeta^2/d", "frozen_gates": False, "b_scale": 0.1, "theta": 1.0}
+        fitted: dict[str, Any] = {
+            "gate": "fitted",
+            "noise": "zeta^2/d",
+            "frozen_gates": False,
+            "b_scale": 0.1,
+            "theta": 1.0,
+        }
         return self == replace(self, tau=TAU, **fitted)
 
     @property

@@ -7,13 +7,20 @@ from typing import Any
 from heirloom.report import Section, Table, page
 from heirloom.report.page import Part
 from heirloom.results.schema import Summary
-from heirloom_recipes.sparse_coding.drawings import figure_4_parts, inherit_parts, lemma_parts, purify_parts
+from heirloom_recipes.sparse_coding.drawings import (
+    figure_4_parts,
+    inherit_parts,
+    lemma_parts,
+    purify_parts,
+    theorem_parts,
+)
 from heirloom_recipes.sparse_coding.tables import TableData, tables
 
 TITLES = {
     "figure-4": "Built networks: loss against the features per node (Figure 4, Tables 6 to 8)",
     "purify": "Training: does the attack purify the nodes?",
     "inherit": "Downstream: what does a clean-trained head inherit?",
+    "theorem": "Statement by statement: what the paper says, measured",
     "lemma": "Lemma 4.2: how much of the network the attacker sees",
 }
 
@@ -26,6 +33,7 @@ def sparse_coding_page(summary: Summary) -> str:
         "purify": purify_parts,
         "inherit": inherit_parts,
         "lemma": lemma_parts,
+        "theorem": theorem_parts,
     }
     sections = [
         Section(

@@ -23,6 +23,7 @@ def tables(rows: Sequence[Row]) -> dict[str, list[TableData]]:
         "purify": purify_tables,
         "inherit": inherit_tables,
         "lemma": lemma_tables,
+        "theorem": theorem_tables,
     }
     labs = dict.fromkeys(row["lab"] for row in rows)
     return {lab: makers[lab]([row for row in rows if row["lab"] == lab]) for lab in labs}
@@ -261,6 +262,25 @@ def lemma_tables(rows: Sequence[Row]) -> list[TableData]:
         for row in rows
     ]
     return [("Lemma 4.2: lower <= middle <= upper", columns, cells)]
+
+
+def theorem_tables(rows: Sequence[Row]) -> list[TableData]:
+    """A table for each statement, with the columns that its rows have."""
+    found = []
+    for statement in dict.fromkeys(row["statement"] for row in rows):
+        chosen = [row for row in rows if row["statement"] == statement]
+        columns = [name for name in chosen[0] if name not in ("lab", "statement")]
+        cells = [[_plain(row[name]) for name in columns] for row in chosen]
+        found.append((statement, [name.replace("_", " ") for name in columns], cells))
+    return found
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return _interval(value) if "low" in value else f"{value['value']:.3g} ± {value['sd']:.1g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _mean(cell: Row, times: float = 1, digits: int | None = None) -> str:

@@ -130,6 +130,11 @@ class SparseNetwork:
         gamma_1 = float((active * sums).sum()) / max(off * on, 1)
         return gamma_1, inside / off**2, (inside - diagonal) / (off * (off - 1))
 
+    def coupling_matrix(self, x: Tensor) -> Tensor:
+        """U diag(D) U^T (U U^T)^-1 (d, d), D on where a node holds an active feature of x (d,)."""
+        D = (self.pull((x != 0).double()[:, None]) > 0).double()
+        return self._masked_gram(D[:, 0]) @ self.G_inverse.double()
+
     def _masked_gram(self, D: Tensor) -> Tensor:
         return gram(self.network, D).double()
 
