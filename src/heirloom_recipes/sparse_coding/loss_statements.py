@@ -85,10 +85,8 @@ def slopes(setting: TheoremSetting, generator: torch.Generator) -> list[Row]:
         return float((moved.abs() - residual.abs()).double().mean())
 
     k, rows = setting.data.k, []
-    theory: dict[str, dict[str, float]] = {
-        "grouped": {"eps": 1.0, "k": 0.5, "m": 0.5},
-        "exact": {"eps": 1.0, "k": 0.5, "m": 0.0},
-    }
+    theory = {"eps": 1.0, "k": 0.5}
+    of_m: dict[Kind, float] = {"grouped": 0.5, "exact": 0.0}
     kinds: tuple[Kind, ...] = ("grouped", "exact")
     for kind in kinds:
         m = setting.ms[-1] if kind == "grouped" else 1
