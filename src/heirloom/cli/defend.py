@@ -83,6 +83,12 @@ def defend(
     audit_examples: Annotated[
         int, typer.Option(help="Test images that the audit looks at; 0: no audit.")
     ] = 64,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            help="Exit with status 1 where the defence costs more than it gives, or no more than a control."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
     mixed_precision: Annotated[str, typer.Option(help="Of training: no, fp16 or bf16.")] = "no",
@@ -159,6 +165,10 @@ def defend(
             encoder, images, settings, out, resume=resume, progress=progress, stopwatch=stopwatch
         )
     print_summary(summary, out)
+    for found in summary.details["remarks"]:
+        typer.echo(f"warning: {found['warning']}", err=True)
+    if strict and summary.details["remarks"]:
+        raise typer.Exit(1)
 
 
 def _steps(text: str | None) -> tuple[int, ...] | None:

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from heirloom.attacks.named import named_attack
 from heirloom.data.labelled import ImageSource, LabelledImages
+from heirloom.defence.controls import STAND_IN, own_head, save_stand_in, student_alone, student_of
 from heirloom.defence.page import defence_page
+from heirloom.defence.remarks import packed, remarks, unpacked
 from heirloom.defence.saved import DefendedModel
 from heirloom.defence.train_preprocessor import (
     METHODS,
@@ -106,15 +108,21 @@ def defend(
         model, row, detail = job.measured(method)
         rows.append(row)
         details.append(detail)
+        if method == settings.defence.method:
+            stand_ins = job.controls(model)
+            rows[-1:-1] = [control["row"] for control in stand_ins]
+            verdicts = {d["defence"]: unpacked(d["right"]) for d in [*details, *stand_ins]}
+            warned = to_plain(remarks(method, verdicts, settings.attacks))
         write_json(spent, {"seconds": earlier + stopwatch.seconds})
     audited = job.audited(model, settings.defence.method)
     model.save_pretrained(out)
+    save_stand_in(model.preprocessor, out / STAND_IN, {"teacher": encoder.settings.source})
     summary = stopwatch.summary(
         seed=settings.defence.training.seed,
         device=settings.defence.training.device,
         settings=_shown_settings(settings, encoder, data, train),
         rows=rows,
-        details={"classes": list(data.test.classes), "defences": details, **audited},
+        details={"classes": list(data.test.classes), "defences": details, "remarks": warned, **audited},
         earlier_seconds=earlier,
     )
     publish(model, summary, out)
@@ -161,6 +169,7 @@ class _Job:
         detail = {
             "defence": method,
             "parameters": parameter_count(model.preprocessor),
+            "right": packed(evaluation.correct),
             "history": history,
             "per_class": per_class(evaluation, self.test),
             "curve": security_curve(
@@ -175,6 +184,30 @@ class _Job:
         figures = to_plain({"row": row, "detail": detail})
         write_json(stored, figures)
         return model, figures["row"], figures["detail"]
+
+    def controls(self, model: DefendedModel) -> list[dict[str, Any]]:
+        """Rows and verdicts of what ``distil`` must stand beside, none for other methods."""
+        student, own = student_of(model.preprocessor), own_head(self.encoder)
+        if student is None:
+            return []
+        beside: dict[str, nn.Module] = {
+            "student alone": student_alone(
+                student, self.train, self.validation, self.settings.head, device=self.device
+            )
+        }
+        if own is not None and own.out_features == len(self.train.classes):
+            beside["original head"] = Defended(model.preprocessor, self.encoder, own).eval()
+        found = []
+        for name, whole in beside.items():
+            evaluation = self._evaluated(whole, name)
+            found.append(
+                {
+                    "defence": name,
+                    "row": {"defence": name, **evaluation.row()},
+                    "right": packed(evaluation.correct),
+                }
+            )
+        return found
 
     def _trained(self, method: str, folder: Path) -> tuple[DefendedModel, list[dict[str, float]]]:
         settings = self.settings.defence

@@ -32,8 +32,9 @@ def defence_page(summary: Summary, path: Path) -> None:
         raise InputError(
             str(path.parent), "a folder with the summary of a defence", "the summary of something else"
         )
+    warned = [Text(f"Warning. {found['warning']}") for found in summary.details.get("remarks", [])]
     sections = [
-        Section("Accuracy", [_accuracy(summary)]),
+        Section("Accuracy", [*warned, _accuracy(summary)]),
         *([audit_section(summary.details["audit"])] if "audit" in summary.details else []),
         Section("Against the radius of the attack", [_security_curve(defences, summary)]),
         Section("What the model sees", [_grid(detail) for detail in _first_and_last(defences)]),

@@ -24,6 +24,7 @@ class BackboneSettings:
         network: one of :func:`network_names`.
         channels, image_size: of the images it is made for.
         mean, std: per channel, subtracted and divided by inside the network; None: pixels as they are.
+        features, width: of a student of ``distil`` alone: of the foundation whose features it says, and its own.
     """
 
     network: str
@@ -31,6 +32,8 @@ class BackboneSettings:
     image_size: int = 32
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    features: int | None = None
+    width: int | None = None
 
     def __post_init__(self) -> None:
         require(self.network in _BODIES, "network", f"one of {', '.join(_BODIES)}", self.network)
@@ -98,6 +101,8 @@ def load_backbone(folder: str | Path) -> Backbone:
             config["channels"],
             config["image_size"],
             *(tuple(value) if value else None for value in (config["mean"], config["std"])),
+            features=config.get("features"),
+            width=config.get("width"),
         )
         backbone = build_backbone(settings)
         backbone.load_state_dict(read_tensors(path / "model.safetensors")[0])
@@ -156,6 +161,17 @@ def _wide_resnet_34_10(s: BackboneSettings) -> nn.Module:
     return wide_resnet(34, 10, s.channels)
 
 
+def _student(kind: str) -> Callable[[BackboneSettings], nn.Module]:
+    def build(s: BackboneSettings) -> nn.Module:
+        from heirloom.networks.student_painter import Student, StudentPainterSettings
+
+        require(s.features is not None, "features", "given for a student", s.features)
+        features, width = s.features or 0, s.width or 32
+        return Student(StudentPainterSettings(s.image_size, s.channels, features, kind, width))
+
+    return build
+
+
 def _vit_tiny(s: BackboneSettings) -> nn.Module:
     from heirloom.networks.vit import vit_tiny
 
@@ -172,4 +188,6 @@ _BODIES: dict[str, Callable[[BackboneSettings], nn.Module]] = {
     "preact-resnet18": _preact_resnet18,
     "wide-resnet-34-10": _wide_resnet_34_10,
     "vit-tiny": _vit_tiny,
+    "student-resnet10": _student("resnet10"),
+    "student-resnet18": _student("resnet18"),
 }

@@ -1,0 +1,69 @@
+"""What a table must not leave unsaid: a defence that costs more than it gives, or gives no more than a control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heirloom.results.schema import Difference
+from heirloom.results.statistics import paired_difference
+
+# what robustness could come from that is no defence of the frozen model
+CONTROLS = ("noise", "student alone", "jpeg", "bit-depth", "median")
+
+
+def remarks(
+    defence: str, right: Mapping[str, Mapping[str, Tensor]], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The warnings about ``defence``, empty where there is none.
+
+    Args:
+        right: for each row of the table its verdicts, ``right[row][column]`` boolean (N,) over the same images:
+            ``clean`` and the attacks, of which the last is the worst case.
+        names: of the attacks, weakest first.
+
+    Returns:
+        ``{"warning": sentence, "against": row, "difference": worst case of the defence minus that row's}``. The
+        first kind compares with ``identity``: clean accuracy lost against worst-case accuracy gained, on the same
+        images. The second compares with the strongest control that was measured: one that the defence does not
+        beat by its paired interval explains the figure as well as the defence does.
+    """
+    worst, own = names[-1], right[defence]
+    found = []
+    if "identity" in right and defence != "identity":
+        bare = right["identity"]
+        cost = paired_difference(bare["clean"], own["clean"])
+        gain = paired_difference(own[worst], bare[worst])
+        if cost.value > gain.value:
+            sentence = f"It costs more clean accuracy ({_points(cost)}) than it gains under '{worst}' ({_points(gain)})."
+            found.append({"warning": sentence, "against": "identity", "difference": gain})
+    controls = [name for name in CONTROLS if name in right and name != defence]
+    if controls:
+        strongest = max(controls, key=lambda name: int(right[name][worst].sum()))
+        ahead = paired_difference(own[worst], right[strongest][worst])
+        if ahead.low <= 0:
+            sentence = (
+                f"Under '{worst}' it does not beat the control '{strongest}': the difference on the same images is "
+                f"{_points(ahead)}, so the control explains the figure as well."
+            )
+            found.append({"warning": sentence, "against": strongest, "difference": ahead})
+    return found
+
+
+def packed(verdicts: Mapping[str, Tensor]) -> dict[str, str]:
+    """Verdicts as JSON: a string of 0 and 1 for each column."""
+    return {
+        column: "".join("1" if right else "0" for right in each.tolist()) for column, each in verdicts.items()
+    }
+
+
+def unpacked(stored: Mapping[str, str]) -> dict[str, Tensor]:
+    """The verdicts that :func:`packed` wrote."""
+    return {column: torch.tensor([digit == "1" for digit in digits]) for column, digits in stored.items()}
+
+
+def _points(difference: Difference) -> str:
+    return f"{100 * difference.value:.1f} points [{100 * difference.low:.1f}, {100 * difference.high:.1f}]"

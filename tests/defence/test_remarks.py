@@ -1,0 +1,47 @@
+"""Warnings: each where it belongs, and none where a defence earns its keep."""
+
+import torch
+
+from heirloom.defence.remarks import packed, remarks, unpacked
+
+
+def _right(clean: int, worst: int) -> dict[str, torch.Tensor]:
+    """Verdicts on 100 images: the first so many right, without and under attack."""
+    places = torch.arange(100)
+    return {"clean": places < clean, "pgd-20": places < worst + 5, "strong": places < worst}
+
+
+NAMES = ("pgd-20", "strong")
+
+
+def test_a_defence_that_gives_more_than_it_costs_and_than_controls_do_is_left_in_peace() -> None:
+    right = {"identity": _right(95, 0), "noise": _right(94, 20), "cropd": _right(90, 60)}
+    assert remarks("cropd", right, NAMES) == []
+
+
+def test_a_defence_that_costs_more_than_it_gives_is_told_so() -> None:
+    right = {"identity": _right(95, 0), "cropd": _right(49, 3)}
+    (found,) = remarks("cropd", right, NAMES)
+    assert found["against"] == "identity"
+    assert found["difference"].value == 0.03
+    assert "costs more clean accuracy (46.0 points" in found["warning"]
+    assert "than it gains under 'strong' (3.0 points" in found["warning"]
+
+
+def test_the_strongest_control_decides() -> None:
+    # 3 images ahead of noise on the same 100: the interval reaches 0; 25 behind the student
+    right = {"identity": _right(95, 0), "noise": _right(94, 37), "cropd": _right(95, 38)}
+    (found,) = remarks("cropd", right, NAMES)
+    assert found["against"] == "noise"
+    assert found["difference"].low < 0 < found["difference"].high
+    right["student alone"] = _right(74, 63)
+    (found,) = remarks("cropd", right, NAMES)
+    assert found["against"] == "student alone"
+    assert found["difference"].value == -0.25
+    # a control is not compared with itself
+    assert [r["against"] for r in remarks("noise", {"noise": _right(94, 37)}, NAMES)] == []
+
+
+def test_verdicts_survive_json() -> None:
+    right = _right(7, 3)
+    assert all(torch.equal(right[c], again) for c, again in unpacked(packed(right)).items())
