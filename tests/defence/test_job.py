@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from heirloom.data.labelled import ImageSource
 from heirloom.defence.job import DefendSettings, defend
 from heirloom.defence.page import defence_page
 from heirloom.defence.saved import DefendedModel
-from heirloom.defence.train_preprocessor import DefenceSettings
+from heirloom.defence.train_preprocessor import DefenceSettings, DistilSettings
 from heirloom.heads.linear import HeadSettings
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.training.loop import TrainingSettings
@@ -76,6 +77,24 @@ def test_the_whole_job(small: ImageSource, foundation: Path, tmp_path: Path) -> 
     values = [point["accuracy"]["value"] for point in curve]
     assert values == sorted(values, reverse=True)
     assert "| cropd |" in (tmp_path / "README.md").read_text()
+
+
+def test_distil_stands_beside_its_student_and_leaves_it_as_an_encoder(
+    small: ImageSource, foundation: Path, tmp_path: Path
+) -> None:
+    encoder, settings = load_encoder(EncoderSettings(str(foundation))), _settings(compare=("identity",))
+    chosen = replace(settings.defence, method="distil", distil=DistilSettings(width=4))
+    model, summary = defend(encoder, small, replace(settings, defence=chosen, audit_examples=0), tmp_path)
+    assert [row["defence"] for row in summary.rows] == ["identity", "student alone", "distil"]
+    # trained for two epochs it earns nothing, and the result says so
+    said = " ".join(found["warning"] for found in summary.details["remarks"])
+    assert "does not beat the control 'student alone'" in said
+    page = (tmp_path / "report.html").read_text()
+    assert all(found["warning"].split("'")[0] in page for found in summary.details["remarks"])
+    stand_in = load_encoder(EncoderSettings(str(tmp_path / "stand-in")))
+    student = model.preprocessor.network.student  # type: ignore[union-attr]
+    assert torch.equal(stand_in(small.test.images), student(small.test.images))
+    assert stand_in(small.test.images[:1]).shape == encoder(small.test.images[:1]).shape
 
 
 def test_a_folder_in_use_and_other_settings_are_refused(

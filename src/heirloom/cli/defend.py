@@ -85,9 +85,7 @@ def defend(
     ] = 64,
     strict: Annotated[
         bool,
-        typer.Option(
-            help="Exit with status 1 where the defence costs more than it gives, or no more than a control."
-        ),
+        typer.Option(help="Exit with status 1 where the defence costs more than it gives."),
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",

@@ -38,7 +38,10 @@ def remarks(
         cost = paired_difference(bare["clean"], own["clean"])
         gain = paired_difference(own[worst], bare[worst])
         if cost.value > gain.value:
-            sentence = f"It costs more clean accuracy ({_points(cost)}) than it gains under '{worst}' ({_points(gain)})."
+            sentence = (
+                f"It costs more clean accuracy ({_points(cost)}) than "
+                f"it gains under '{worst}' ({_points(gain)})."
+            )
             found.append({"warning": sentence, "against": "identity", "difference": gain})
     controls = [name for name in CONTROLS if name in right and name != defence]
     if controls:

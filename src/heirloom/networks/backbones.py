@@ -100,7 +100,8 @@ def load_backbone(folder: str | Path) -> Backbone:
             config["network"],
             config["channels"],
             config["image_size"],
-            *(tuple(value) if value else None for value in (config["mean"], config["std"])),
+            tuple(config["mean"]) if config["mean"] else None,
+            tuple(config["std"]) if config["std"] else None,
             features=config.get("features"),
             width=config.get("width"),
         )
