@@ -148,11 +148,15 @@ def _training(defences: list[dict[str, Any]]) -> list[Part]:
                 Text(f"{NAMES.get(detail['defence'], detail['defence'])}: nothing to train but the head.")
             )
             continue
-        names = [name for name in history[0] if name not in ("epoch", "learning_rate", "loss")] or ["loss"]
+        names = [
+            name
+            for name in dict.fromkeys(name for entry in history for name in entry)
+            if name not in ("epoch", "phase", "learning_rate", "loss")
+        ] or ["loss"]
         figure, axes = new_axes(len(names), figsize=(3.2 * max(2, len(names)), 2.8))
         for place, name in zip([axes] if len(names) == 1 else axes, names, strict=True):
-            values = [entry[name] for entry in history]
-            place.plot([entry["epoch"] for entry in history], values)
+            values = [entry[name] for entry in history if name in entry]
+            place.plot([entry["epoch"] for entry in history if name in entry], values)
             place.set(xlabel="epoch", title=name.replace("_", " "))
             if min(values) > 0 and max(values) > 20 * min(values):
                 place.set_yscale("log")
