@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from heirloom import InputError, Threat
-from heirloom.threat import NORMS, check_images, norms, parse_eps
+from heirloom.threat import NORMS, check_images, norms, parse_eps, parse_threat
 
 threats = st.builds(Threat, st.sampled_from(NORMS), st.floats(1e-4, 4.0))
 
@@ -92,3 +92,12 @@ def test_threat_rejects_an_unknown_norm_and_eps_zero() -> None:
 def test_check_images_rejects(images: torch.Tensor, said: str) -> None:
     with pytest.raises(InputError, match=said):
         check_images(images)
+
+
+@pytest.mark.parametrize(
+    ("eps", "meant"), [("8", "8/255"), ("1.5", "1.5/255"), ("300", "8/255"), ("510/255", "8/255")]
+)
+def test_a_forgotten_255_is_refused(eps: str, meant: str) -> None:
+    with pytest.raises(InputError, match=f"eps must be at most 1 for Linf.*{meant}"):
+        parse_threat("Linf", eps)
+    assert parse_threat("L2", eps).eps > 1

@@ -1,5 +1,6 @@
 """Images from every kind of source, and what is refused."""
 
+from itertools import product
 from pathlib import Path
 
 import datasets
@@ -11,7 +12,7 @@ from PIL import Image
 from heirloom import InputError
 from heirloom.data.images import load_images
 from heirloom.data.labelled import LabelledImages
-from heirloom.data.pictures import read_pictures
+from heirloom.data.pictures import picture_files, read_pictures
 from tests.conftest import SHARED
 
 
@@ -35,6 +36,12 @@ def test_digits_are_split_once_and_for_all() -> None:
     counts = data.test.labels.bincount()
     assert counts.min() >= 43
     assert counts.max() <= 46  # a quarter of each class
+
+
+def test_arrays_are_not_resized_in_silence() -> None:
+    assert load_images("digits", image_size=8).train.shape == (1, 8, 8)
+    with pytest.raises(InputError, match="image_size must be 8 or left out for digits, got 16"):
+        load_images("digits", image_size=16)
 
 
 def test_class_folders(class_folders: Path) -> None:
@@ -143,6 +150,77 @@ def test_read_pictures(tmp_path: Path) -> None:
     (tmp_path / "c.png").write_text("no")
     with pytest.raises(InputError, match="readable image files"):
         read_pictures([tmp_path / "c.png"], (3, 8, 8))
+
+
+def _phone_photo(path: Path) -> None:
+    """A wide picture, red at the left, that its EXIF note turns upright: a quarter to the right."""
+    picture = Image.new("RGB", (40, 20), (0, 0, 255))
+    picture.paste((255, 0, 0), (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(path, exif=exif, quality=95)
+
+
+def _pictures(folder: Path) -> None:
+    """Every way that a picture comes, in two class folders of one picture each kind."""
+    folder.mkdir(parents=True)
+    _phone_photo(folder / "phone.jpg")
+    ramp = np.linspace(0, 65535, 400).reshape(20, 20)
+    Image.fromarray(ramp.astype(np.uint16)).save(folder / "deep.png")
+    Image.fromarray((ramp / 65535).astype(np.float32), mode="F").save(folder / "float.tif")
+    Image.new("RGBA", (20, 20), (200, 100, 50, 128)).save(folder / "alpha.png")
+    Image.new("CMYK", (20, 20), (10, 200, 30, 0)).save(folder / "print.jpg")
+    Image.new("LA", (20, 20), (90, 40)).save(folder / "grey-alpha.png")
+    _picture(200, (20, 20)).convert("P").save(folder / "palette.gif")
+    frames = [_picture(250, (20, 20)), _picture(0, (20, 20))]
+    frames[0].save(folder / "moves.webp", save_all=True, append_images=frames[1:], lossless=True)
+    _picture(60, (300, 200)).save(folder / "large.jpg")
+
+
+def test_training_and_predict_read_every_picture_alike(tmp_path: Path) -> None:
+    for split, name in product(("train", "test"), "ab"):
+        _pictures(tmp_path / split / name)
+    data = load_images(str(tmp_path), image_size=16)
+    files = picture_files([tmp_path / "test"])
+    assert len(files) == 18
+    pixels = read_pictures(files, (3, 16, 16))
+    assert torch.equal(data.test.images, pixels)
+    found = {file.name: image for file, image in zip(files, pixels, strict=True)}
+    turned = found["phone.jpg"]
+    assert turned[0, 0].mean() > 0.9  # red is on top once the picture is upright
+    assert turned[2, -1].mean() > 0.9
+    assert 0.4 < found["deep.png"].mean() < 0.6  # sixteen bits are no white
+    assert torch.allclose(found["deep.png"], found["float.tif"], atol=1 / 255)
+    assert found["moves.webp"][0].mean() > 0.9  # the first frame
+    assert torch.allclose(found["alpha.png"][:, 0, 0] * 255, torch.tensor([200.0, 100.0, 50.0]))
+
+
+def test_pictures_as_objects(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(array).save(tmp_path / "a.png")
+    several = [tmp_path / "a.png", Image.fromarray(array), array, array.transpose(2, 0, 1), (array / 255.0)]
+    pixels = read_pictures(several, (3, 8, 8))
+    assert all(torch.equal(pixels[0], other) for other in pixels[1:])
+    for wrong in (
+        np.zeros((8, 8, 2), np.uint8),
+        np.zeros((8, 8), np.int64),
+        np.full((8, 8), 7.0),
+        np.zeros(3),
+    ):
+        with pytest.raises(InputError, match="number 0"):
+            read_pictures([wrong], (3, 8, 8))
+
+
+@pytest.mark.parametrize("damage", ["cut", "text"])
+def test_errors_name_the_file(damage: str, class_folders: Path) -> None:
+    place = class_folders / "dog" / "3.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(place)
+    whole = place.read_bytes()
+    place.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"no picture")
+    for read in (lambda: load_images(str(class_folders)), lambda: read_pictures([place], (3, 8, 8))):
+        with pytest.raises(InputError, match=r"readable images.*3\.png") as error:
+            read()
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="../shared is absent: the folders above stand in for it")

@@ -88,7 +88,7 @@ def defend(
         typer.Option(help="Exit with status 1 where the defence costs more than it gives."),
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     mixed_precision: Annotated[str, typer.Option(help="Of training: no, fp16 or bf16.")] = "no",
     checkpoint_seconds: Annotated[
         float, typer.Option(help="At most so much training is lost when cut off.")
@@ -108,12 +108,12 @@ def defend(
     from heirloom.results.provenance import Stopwatch
     from heirloom.runtime.devices import torch_device
     from heirloom.runtime.errors import require
-    from heirloom.threat import Threat, parse_eps
+    from heirloom.threat import parse_threat
     from heirloom.training.loop import TrainingSettings
 
     stopwatch = Stopwatch()
-    torch_device(device)
-    threat = Threat(norm, parse_eps(eps))  # type: ignore[arg-type]
+    device = str(torch_device(device))
+    threat = parse_threat(norm, eps)
     encoder_settings = EncoderSettings(model, revision, pooling, normalisation)  # type: ignore[arg-type]
     require(learning_rate is None or learning_rate > 0, "--learning-rate", "above 0", learning_rate)
     images = load_images(

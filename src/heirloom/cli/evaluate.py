@@ -36,7 +36,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="Images at once; halved when memory runs out.")] = 256,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     seeds: Annotated[int, typer.Option(help="Repeat with so many seeds; their spread is told apart.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[
         str, typer.Option(help="Type that the model is converted to and judged in.")
     ] = "float32",
@@ -72,16 +72,17 @@ def evaluate(
     from heirloom.runtime import distributed
     from heirloom.runtime.devices import torch_device
     from heirloom.runtime.errors import require
-    from heirloom.threat import Threat, parse_eps
+    from heirloom.threat import Threat, parse_eps, parse_threat
 
     stopwatch = Stopwatch()
-    torch_device(device)
+    device = str(torch_device(device))
     require(seeds >= 1, "--seeds", "at least 1", seeds)
     require(audit_examples >= 8, "--audit-examples", "at least 8", audit_examples)
     require(strict <= audit, "--strict", "used with the audit", "--no-audit")
     precision = dtype_named(dtype)
     passes = None if attack_dtype is None else dtype_named(attack_dtype, "--attack-dtype")
-    radius = None if eps is None else parse_eps(eps)
+    if eps is not None:
+        parse_eps(eps)
     target = resolve_target(saved, model, trust_remote_code=trust_remote_code)
     source = data or target.data
     if source is None:
@@ -91,10 +92,9 @@ def evaluate(
         require(False, "--out", "given with --model", "nothing")
     assert source is not None
     assert place is not None
-    threat = Threat(
-        norm or (target.threat.norm if target.threat else "Linf"),  # type: ignore[arg-type]
-        radius or (target.threat.eps if target.threat else 8 / 255),
-    )
+    name = norm or (target.threat.norm if target.threat else "Linf")
+    trained = target.threat.eps if target.threat else 8 / 255
+    threat = parse_threat(name, eps) if eps else Threat(name, trained)  # type: ignore[arg-type]
     images = load_images(
         source,
         image_size=image_size or target.image_size,

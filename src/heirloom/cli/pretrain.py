@@ -90,7 +90,7 @@ def pretrain(
     channels_last: Annotated[bool, typer.Option(help="Memory layout; the faster one.")] = True,
     compile_network: Annotated[bool, typer.Option("--compile", help="torch.compile the network.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     mixed_precision: Annotated[str, typer.Option(help="Of training: no, fp16 or bf16.")] = "no",
     resume: Annotated[bool, typer.Option(help="Go on with the interrupted run in OUT.")] = False,
 ) -> None:
@@ -105,11 +105,11 @@ def pretrain(
     from heirloom.pretraining.job import run_pretrain
     from heirloom.results.provenance import Stopwatch
     from heirloom.runtime.devices import torch_device
-    from heirloom.threat import Threat, parse_eps
+    from heirloom.threat import parse_eps, parse_threat
 
     stopwatch = Stopwatch()
-    torch_device(device)
-    threat = Threat(norm, parse_eps(eps))  # type: ignore[arg-type]
+    device = str(torch_device(device))
+    threat = parse_threat(norm, eps)
     settings = _settings(
         method,
         adversarial,

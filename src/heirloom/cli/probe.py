@@ -43,7 +43,7 @@ def probe(
     ] = "auto",
     trust_remote_code: Annotated[bool, typer.Option(help="Let a hub repository's own code run.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on with the interrupted run in OUT.")] = False,
 ) -> None:
     """Train linear heads on a frozen encoder, chosen on validation images, and attack the whole."""
@@ -55,13 +55,13 @@ def probe(
     from heirloom.models.encoder import EncoderSettings, load_encoder
     from heirloom.results.provenance import Stopwatch
     from heirloom.runtime.devices import torch_device
-    from heirloom.threat import Threat, parse_eps
+    from heirloom.threat import parse_eps, parse_threat
     from heirloom.training.inner_attack import InnerAttack
     from heirloom.training.loop import TrainingSettings
 
     stopwatch = Stopwatch()
-    torch_device(device)
-    threat = Threat(norm, parse_eps(eps))  # type: ignore[arg-type]
+    device = str(torch_device(device))
+    threat = parse_threat(norm, eps)
     frozen = load_encoder(
         EncoderSettings(encoder, None, pooling, normalisation),  # type: ignore[arg-type]
         trust_remote_code=trust_remote_code,

@@ -35,7 +35,7 @@ def reproduce(
         float | None, typer.Option(help="Stop after so long; the same command again goes on.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
 ) -> None:
     """Run a recipe: print ours beside the paper's, with intervals, and which orderings hold.
 
@@ -56,7 +56,7 @@ def reproduce(
     require(minutes is None or minutes > 0, "--minutes", "above 0", minutes)
     for source in data or []:
         require("=" in source, "--data", "NAME=SOURCE, e.g. cifar10=../shared/data/cifar10", source)
-    torch_device(device)
+    device = str(torch_device(device))
     name = recipe.partition("/")[2]
     out = out or Path(f"runs/inheritance-{scale}")
     options: dict[str, Any] = {

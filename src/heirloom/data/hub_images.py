@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from heirloom.data.labelled import TEST_SHARE, LabelledImages, labelled
+from heirloom.data.pictures import IMAGE_ENDINGS, read_header, read_picture
 from heirloom.runtime.errors import InputError, reject, require
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 LABEL_NAMES = ("label", "labels", "fine_label", "class", "target")
 DEFAULT_SIZE = 224
 Splits = tuple[LabelledImages, LabelledImages]
@@ -98,40 +97,30 @@ def _column(split: Any, option: str, wanted: Any) -> str:
 def _decode(
     split: Any, image: str, label: str, image_size: int | None, limit: int | None, seed: int
 ) -> LabelledImages:
+    import datasets
+
+    require(_is_image(split.features[image]), "image_column", "a column of images", image)
     if limit is not None and limit < len(split):
         require(limit >= 1, "limit", "at least 1", limit)
         chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:limit]
         split = split.select(chosen.tolist())
-    try:
-        pictures = [_rgb_or_grey(row[image]) for row in split.select_columns([image])]
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError("data", "readable images", str(error)) from None
-    channels = 3 if any(picture.mode == "RGB" for picture in pictures) else 1
-    sizes = {picture.size for picture in pictures}
-    side = image_size or (None if len(sizes) == 1 else DEFAULT_SIZE)
-    arrays = [_array(picture, side, channels) for picture in pictures]
+    require(len(split) > 0, "data", "at least one image", "none")
+    files = split.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+    headers = [read_header(*_source(row[image], number)) for number, row in enumerate(files)]
+    channels = 1 if all(header.is_grey for header in headers) else 3
+    side = image_size or (None if len({header.size for header in headers}) == 1 else DEFAULT_SIZE)
+    width, height = (side, side) if side is not None else headers[0].size
+    pixels = np.empty((len(split), channels, height, width), dtype=np.uint8)
+    for number, row in enumerate(files):
+        pixels[number] = read_picture(*_source(row[image], number), channels=channels, side=side)
     names = split.features[label].names if _is_label(split.features[label]) else None
-    return labelled(torch.from_numpy(np.stack(arrays)), np.asarray(split[label]), names)
+    return labelled(torch.from_numpy(pixels), np.asarray(split[label]), names)
 
 
-def _rgb_or_grey(picture: Any) -> Image.Image:
-    require(isinstance(picture, Image.Image), "image_column", "a column of images", type(picture).__name__)
-    return picture.convert("L" if picture.mode in ("1", "L", "I", "I;16", "F") else "RGB")
-
-
-def _array(picture: Image.Image, side: int | None, channels: int) -> np.ndarray[Any, Any]:
-    picture = picture.convert("RGB" if channels == 3 else "L")
-    if side is not None:
-        picture = resized_and_cropped(picture, side)
-    array = np.asarray(picture)
-    return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
-
-
-def resized_and_cropped(picture: Image.Image, side: int) -> Image.Image:
-    """Shorter side to ``side`` pixels (bicubic), then the central square."""
-    scale = side / min(picture.size)
-    width, height = (max(side, round(length * scale)) for length in picture.size)
-    left, top = (width - side) // 2, (height - side) // 2
-    return picture.resize((width, height), Image.Resampling.BICUBIC).crop(
-        (left, top, left + side, top + side)
-    )
+def _source(row: Any, number: int) -> tuple[Path | bytes, str]:
+    """What the reader takes, and what errors call it: the file's name, or the row's number."""
+    if row is None:
+        reject("data", "an image in every row", f"none in row {number}")
+    path, content = row.get("path"), row.get("bytes")
+    name = f"{path} (row {number})" if path else f"row {number}"
+    return (content if content is not None else Path(path)), name

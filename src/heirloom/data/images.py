@@ -35,7 +35,7 @@ def load_images(
             files or of class folders of images (``train/`` and ``test/`` above them if there are splits), or
             a data set's id on the Hugging Face hub.
         image_size: side of the square images: shorter side resized (bicubic), then cropped at the centre.
-            Default: as stored where all have one size, else 224.
+            Default: as stored where all have one size, else 224. Arrays (``digits``, ``.npz``) stay as stored.
         limit, limit_test: at most so many random training and test images, drawn with ``seed`` before
             anything is decoded.
         image_column, label_column: for sources whose columns are not found by their types.
@@ -52,6 +52,14 @@ def load_images(
 
         train, test = load_splits(
             source, image_size, (limit, limit_test), image_column, label_column, revision, seed
+        )
+    if image_size is not None and (source == "digits" or source.endswith(".npz")):
+        stored = train.shape[1:]
+        require(
+            stored == (image_size, image_size),
+            "image_size",
+            f"{stored[0]} or left out for {source}",
+            image_size,
         )
     train, test = train.limit(limit, seed), test.limit(limit_test, seed)
     require(

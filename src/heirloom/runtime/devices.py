@@ -22,12 +22,16 @@ def make_accelerator(device: str, mixed_precision: MixedPrecision = "no") -> Any
 
 
 def torch_device(device: str) -> torch.device:
-    """``device`` as torch has it; :class:`InputError` where this machine lacks it."""
+    """``device`` as torch has it, ``auto`` the fastest here; :class:`InputError` where this machine lacks it."""
+    if device == "auto":
+        device = (
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
     try:
         wanted = torch.device(device)
         if wanted.type != "cpu":
             torch.empty(0, device=wanted)
     except (RuntimeError, AssertionError, NotImplementedError):
-        usable = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+        usable = ["auto", "cpu"] + (["cuda"] if torch.cuda.is_available() else [])
         raise InputError("device", f"one of {', '.join(usable)} here", device) from None
     return wanted

@@ -108,6 +108,19 @@ def parse_eps(text: str) -> float:
     return eps
 
 
+def parse_threat(norm: str, eps: str) -> Threat:
+    """The threat as the command line takes it; an Linf radius above all pixels' range is a slip.
+
+    Raises:
+        InputError: Linf and eps above 1, which means every image whatever: 8 where 8/255 was meant.
+    """
+    threat = Threat(norm, parse_eps(eps))  # type: ignore[arg-type]
+    meant = f"{eps}/255" if threat.eps <= 255 and "/" not in eps else "8/255"
+    allowed = f"at most 1 for Linf, since pixels lie in [0, 1]: {meant}, say"
+    require(norm != "Linf" or threat.eps <= 1, "eps", allowed, eps)
+    return threat
+
+
 def format_eps(eps: float) -> str:
     """``8/255`` where eps is a whole number of grey levels, else four significant digits."""
     levels = eps * 255
