@@ -97,6 +97,24 @@ def test_distil_stands_beside_its_student_and_leaves_it_as_an_encoder(
     assert stand_in(small.test.images[:1]).shape == encoder(small.test.images[:1]).shape
 
 
+def test_auto_chooses_on_validation_images_and_says_what_it_saw(
+    small: ImageSource, foundation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, settings = load_encoder(EncoderSettings(str(foundation))), _settings(compare=())
+    settings = replace(settings, defence=replace(settings.defence, method="auto"), audit_examples=0)
+    monkeypatch.setattr("heirloom.defence.choose.CANDIDATES", ("noise", "cropd"))
+    _, summary = defend(encoder, small, settings, tmp_path / "one")
+    seen = summary.details["trials"]
+    assert [trial["defence"] for trial in seen] == ["noise", "cropd"]
+    best = max(seen, key=lambda trial: (trial["pgd-20"]["value"], trial["clean"]["value"]))
+    assert summary.rows[-1]["defence"] == best["defence"]
+    assert "What the choice was made from" in (tmp_path / "one" / "report.html").read_text()
+    # other test images change nothing of it
+    other = replace(small, test=small.train.select(torch.arange(40)))
+    again = defend(encoder, other, settings, tmp_path / "two")[1].details["trials"]
+    assert again == seen
+
+
 def test_a_folder_in_use_and_other_settings_are_refused(
     small: ImageSource, foundation: Path, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ def defend(
         str,
         typer.Option(
             help="adversarial-reconstruction, stability, cropd, arae, noise, vanilla (images alone), distil, "
-            "feature-stability (the model too) or identity."
+            "feature-stability (the model too), identity, or auto: short trials decide, on validation images."
         ),
     ] = "cropd",
     compare: Annotated[

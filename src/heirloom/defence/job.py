@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from heirloom.attacks.named import named_attack
 from heirloom.data.labelled import ImageSource, LabelledImages
+from heirloom.defence.choose import Trials, choose
 from heirloom.defence.controls import STAND_IN, own_head, save_stand_in, student_alone, student_of
 from heirloom.defence.page import defence_page
 from heirloom.defence.remarks import packed, remarks, unpacked
 from heirloom.defence.saved import DefendedModel
+from heirloom.defence.settings import AUTO
 from heirloom.defence.train_preprocessor import (
     METHODS,
     DefenceSettings,
@@ -100,6 +102,11 @@ def defend(
     train, validation = data.train.split(settings.validation, seed=settings.defence.training.seed)
     _check_before_anything_is_written(encoder, train, settings)
     work = _open_work(out, settings, encoder, data, resume)
+    seen = {}
+    if settings.defence.method == AUTO:
+        trials = Trials(encoder, train, validation, settings.threat, settings.head, settings.batch_size)
+        chosen, seen["trials"] = choose(trials, settings.defence, work / "trials", progress)
+        settings = replace(settings, defence=chosen)
     job = _Job(encoder, train, validation, data.test, settings, work, progress or _silent)
     spent = work / "seconds.json"
     earlier = read_json(spent)["seconds"] if spent.exists() else 0.0
@@ -122,7 +129,13 @@ def defend(
         device=settings.defence.training.device,
         settings=_shown_settings(settings, encoder, data, train),
         rows=rows,
-        details={"classes": list(data.test.classes), "defences": details, "remarks": warned, **audited},
+        details={
+            "classes": list(data.test.classes),
+            "defences": details,
+            "remarks": warned,
+            **seen,
+            **audited,
+        },
         earlier_seconds=earlier,
     )
     publish(model, summary, out)

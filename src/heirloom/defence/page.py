@@ -33,8 +33,9 @@ def defence_page(summary: Summary, path: Path) -> None:
             str(path.parent), "a folder with the summary of a defence", "the summary of something else"
         )
     warned = [Text(f"Warning. {found['warning']}") for found in summary.details.get("remarks", [])]
+    trials = summary.details.get("trials")
     sections = [
-        Section("Accuracy", [*warned, _accuracy(summary)]),
+        Section("Accuracy", [*warned, _accuracy(summary), *([_trials(trials)] if trials else [])]),
         *([audit_section(summary.details["audit"])] if "audit" in summary.details else []),
         Section("Against the radius of the attack", [_security_curve(defences, summary)]),
         Section("What the model sees", [_grid(detail) for detail in _first_and_last(defences)]),
@@ -129,6 +130,13 @@ def _grid(detail: dict[str, Any]) -> Images:
         columns,
         rows,
     )
+
+
+def _trials(trials: list[dict[str, Any]]) -> Table:
+    columns, rows = accuracy_table(trials)
+    rows = [[NAMES.get(row[0], row[0]), *row[1:]] for row in rows]
+    caption = "What the choice was made from: short trials, on validation images alone, in %."
+    return Table(caption, columns, rows)
 
 
 def _per_class(detail: dict[str, Any]) -> Table:

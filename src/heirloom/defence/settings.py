@@ -14,6 +14,7 @@ from heirloom.runtime.errors import require
 from heirloom.training.loop import TrainingSettings
 
 METHODS: tuple[str, ...] = ("identity", *TRANSFORMS, *DEFENCES)
+AUTO = "auto"  # trials decide: heirloom.defence.choose
 Targets = Literal["prototypes", "head"]
 
 
@@ -80,7 +81,8 @@ class DefenceSettings:
     steps: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
+        known = (*METHODS, AUTO)
+        require(self.method in known, "method", f"one of {', '.join(known)}", self.method)
         require(self.weight is None or self.weight >= 0, "weight", "at least 0", self.weight)
         require(self.radius is None or self.radius > 0, "radius", "above 0, in eps", self.radius)
         require(self.attack_steps >= 1, "attack_steps", "at least 1", self.attack_steps)

@@ -1,0 +1,96 @@
+"""``--method auto``: short trials of the candidates, judged on the validation images alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from heirloom.attacks.named import named_attack
+from heirloom.data.labelled import LabelledImages
+from heirloom.defence.settings import DefenceSettings
+from heirloom.defence.train_preprocessor import train_preprocessor
+from heirloom.evaluation.verdicts import evaluate
+from heirloom.heads.linear import HeadSettings, extract_features, train_head
+from heirloom.models.defended import Defended
+from heirloom.results.schema import to_plain
+from heirloom.runtime.files import read_json, write_json
+from heirloom.threat import Threat
+
+CANDIDATES = ("adversarial-reconstruction", "distil", "cropd", "noise")
+SHARE = 0.2  # of the budget, over all trials together
+ATTACK, JUDGED = "pgd-20", 256  # what the trials are judged by, and on how many validation images
+Report = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What the choice is made from: the images, the frozen model, the threat, the head that follows."""
+
+    encoder: nn.Module
+    train: LabelledImages
+    validation: LabelledImages
+    threat: Threat
+    head: HeadSettings
+    batch_size: int = 256
+
+
+def choose(
+    trials: Trials, settings: DefenceSettings, folder: Path, report: Report | None = None
+) -> tuple[DefenceSettings, list[dict[str, Any]]]:
+    """``settings`` with the winner in place of ``auto``, and what each trial gave.
+
+    Each candidate is trained for an equal part of ``SHARE`` of the budget (minutes, or epochs, at least one), gets a
+    head, and is attacked on at most ``JUDGED`` validation images; the highest accuracy under attack wins, clean
+    accuracy breaks ties. Test images are not looked at. A finished trial is read from ``folder``.
+
+    A short trial favours methods that learn fast: what it saw is part of the result.
+    """
+    seen = []
+    for number, method in enumerate(CANDIDATES):
+        place = folder / method / "trial.json"
+        if report is not None:
+            report(f"trial of {method}", number, len(CANDIDATES), "")
+        if not place.exists():
+            write_json(place, to_plain(_trial(trials, shortened(settings, method), place)))
+        seen.append(read_json(place))
+    best = max(seen, key=lambda trial: (trial[ATTACK]["value"], trial["clean"]["value"]))
+    return replace(settings, method=best["defence"]), seen
+
+
+def shortened(settings: DefenceSettings, method: str) -> DefenceSettings:
+    """The settings of one trial."""
+    part = SHARE / len(CANDIDATES)
+    minutes = None if settings.minutes is None else part * settings.minutes
+    training = replace(settings.training, epochs=max(1, round(part * settings.training.epochs)))
+    return replace(settings, method=method, minutes=minutes, steps=None, training=training)
+
+
+def _trial(trials: Trials, settings: DefenceSettings, place: Path) -> dict[str, Any]:
+    device = settings.training.device
+    preprocessor, history = train_preprocessor(
+        trials.train,
+        trials.threat,
+        settings,
+        encoder=trials.encoder,
+        checkpoint=place.with_name("checkpoint.safetensors"),
+        resume=True,
+    )
+    whole = Defended(preprocessor, trials.encoder, nn.Identity()).to(device)
+    features = extract_features(whole, trials.train, batch_size=trials.batch_size, device=device)
+    head = train_head(features, trials.train.labels, len(trials.train.classes), trials.head)
+    whole.head = head.to(device)
+    held_out = trials.validation.limit(JUDGED, settings.training.seed)
+    found = evaluate(
+        whole,
+        (held_out.images, held_out.labels),
+        trials.threat,
+        [named_attack(ATTACK)],
+        batch_size=trials.batch_size,
+        seed=settings.training.seed,
+        device=device,
+    )
+    return {"defence": settings.method, **found.row(), "epochs": len(history)}
