@@ -106,16 +106,44 @@ def test_the_command_writes_a_summary_and_a_page_drawn_from_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "phases"
-    arguments = ["theory", "patches", "phases", "--seeds", "2", "--noisy-seeds", "0", "--out", str(out)]
-    assert run(app, arguments) == 0
+    arguments = [
+        "theory",
+        "patches",
+        "phases",
+        "--seeds",
+        "2",
+        "--noisy-seeds",
+        "0",
+        "--filters",
+        "40",
+        "--out",
+        str(out),
+    ]
+    assert run(app, [*arguments, "--out", str(out)]) == 0
     printed = capsys.readouterr()
     assert "Where training ends" in printed.out
     assert str(out / "summary.json") in printed.out
     summary = Summary.read(out / "summary.json")
-    assert len(summary.rows) == 8
+    assert len(summary.rows) == 12  # four trainings of 40 filters, two at the edge
+    assert [row["filters"] for row in summary.rows] == [40] * 8 + [30] * 4
     assert all(set(row["clean"]) == {"value", "low", "high", "n"} for row in summary.rows)
     assert (out / "report.html").read_text() == patches_page(summary)
     assert json.loads((out / "summary.json").read_text())["settings"]["eps"] == 0.55
+
+
+def test_growth_predicts_standard_training_and_says_where_it_does_not(tmp_path: Path) -> None:
+    assert run(app, ["theory", "patches", "growth", "--seeds", "2", "--out", str(tmp_path)]) == 0
+    summary = Summary.read(tmp_path / "summary.json")
+    standard, adversarial = (
+        [row for row in summary.rows if row["training"] == kind] for kind in ("standard", "adversarial")
+    )
+    assert len(standard) == len(adversarial) == 2
+    assert max(row["error_non_robust"][0] for row in standard) < 1e-3
+    assert min(row["error_non_robust"][0] for row in adversarial) > 0.1
+    for row in standard:
+        for predicted, found in zip(row["predicted_non_robust"], row["takeover_non_robust"], strict=True):
+            assert found == pytest.approx(predicted, rel=0.05)
+    assert (tmp_path / "report.html").read_text() == patches_page(summary)
 
 
 def test_minima_from_the_command_line(tmp_path: Path) -> None:
@@ -132,7 +160,7 @@ def test_minima_from_the_command_line(tmp_path: Path) -> None:
     [
         (["phases", "--eps", "0"], "eps must be above 0"),
         (["phases", "--patches", "1"], "patches must be at least 2"),
-        (["phases", "--robust-patches", "140"], "robust_patches must be from 1 to patches - 1 = 139"),
+        (["phases", "--robust-patches", "140"], "--robust-patches must be from 1 to patches - 1 = 139"),
         (["phases", "--seeds", "0"], "--seeds"),
         (["minima", "--eps", "-1"], "eps must be above 0"),
     ],

@@ -36,17 +36,20 @@ def patches(context: typer.Context, out: Out = Path("runs/patches"), seed: Seed 
     from heirloom.theory.patches.training import PatchTraining
     from heirloom_recipes.patches import experiments
     from heirloom_recipes.patches.figure3 import phase_experiment
+    from heirloom_recipes.patches.growth import growth_experiment
     from heirloom_recipes.patches.minima import minima_experiment
     from heirloom_recipes.patches.perturbation import perturbation_experiment
-    from heirloom_recipes.patches.phases import NOISY, phase_runs
+    from heirloom_recipes.patches.phases import EDGE_FILTERS, FILTERS, phase_runs
     from heirloom_recipes.patches.regime import regime_experiment
 
     watch, note = Stopwatch(), _note
+    training = PatchTraining(filters=FILTERS)
     runs = phase_runs(
-        _seeds(seed, 20), _seeds(seed, 3), training=PatchTraining(), distribution=NOISY, note=note
+        _seeds(seed, 20), _seeds(seed, 3), training=training, edge_filters=EDGE_FILTERS, note=note
     )
     findings = [
         phase_experiment(runs),
+        growth_experiment(_seeds(seed, 20)),
         minima_experiment(),
         perturbation_experiment([run for run in runs if run.data == "noisy"]),
         experiments.attacks(_seeds(seed, 4), note),
@@ -61,6 +64,9 @@ def phases(
     seed: Seed = 0,
     seeds: Seeds = 20,
     noisy_seeds: Annotated[int, typer.Option(min=0, help="Networks on noisy data; 0 leaves them out.")] = 3,
+    edge_filters: Annotated[
+        int, typer.Option(min=0, help="Filters of the narrower networks shown beside; 0 leaves them out.")
+    ] = 30,
     eps: Annotated[float, typer.Option(help="Linf radius on every patch.")] = 0.55,
     alpha: Annotated[float, typer.Option(help="Strength of the robust feature.")] = 4.0,
     beta: Annotated[float, typer.Option(help="Strength of the non-robust feature.")] = 1.0,
@@ -68,7 +74,7 @@ def phases(
     robust_patches: Annotated[int, typer.Option(help="How many of them carry the robust feature.")] = 1,
     rho: Annotated[float, typer.Option(help="Where the smoothed ReLU becomes linear.")] = 20.0,
     ascent_step: Annotated[float, typer.Option(help="Step size of the gradient ascent (eta~).")] = 2000.0,
-    filters: Annotated[int, typer.Option(help="Filters a class; 60 makes both trainings reliable.")] = 30,
+    filters: Annotated[int, typer.Option(help="Filters a class.")] = 60,
 ) -> None:
     """Figure 3: standard and adversarial training, three ascent objectives, the phases seed by seed."""
     from heirloom.results.provenance import Stopwatch
@@ -79,11 +85,30 @@ def phases(
     watch = Stopwatch()
     distribution = PatchDistribution(patches=patches, robust_patches=robust_patches, alpha=alpha, beta=beta)
     training = PatchTraining(eps=eps, rho=rho, ascent_step=ascent_step, filters=filters)
-    found = experiments.phases(_seeds(seed, seeds), _seeds(seed, noisy_seeds), training, distribution, _note)
+    edge = 0 if edge_filters == filters else edge_filters
+    found = experiments.phases(
+        _seeds(seed, seeds), _seeds(seed, noisy_seeds), training, distribution, _note, edge
+    )
     settings = {"seeds": seeds, "noisy seeds": noisy_seeds, "eps": eps, "alpha": alpha, "beta": beta}
     settings |= {"patches": patches, "robust patches": robust_patches, "rho": rho, "ascent step": ascent_step}
-    settings |= {"filters": filters}
+    settings |= {"filters": filters, "edge filters": edge}
     _finish([found], watch, out, seed, settings)
+
+
+@patches_app.command()
+def growth(
+    out: Out = Path("runs/patches/growth"),
+    seed: Seed = 0,
+    seeds: Seeds = 20,
+    filters: Annotated[int, typer.Option(min=1, help="Filters a class.")] = 60,
+) -> None:
+    """Lemmas 5.1, 5.2 and B.2: increments and takeover times, predicted and simulated."""
+    from heirloom.results.provenance import Stopwatch
+    from heirloom_recipes.patches.growth import growth_experiment
+
+    watch = Stopwatch()
+    found = growth_experiment(_seeds(seed, seeds), filters=filters)
+    _finish([found], watch, out, seed, {"seeds": seeds, "filters": filters})
 
 
 @patches_app.command()

@@ -14,6 +14,7 @@ from heirloom.theory.patches.model import PatchDistribution
 from heirloom.theory.patches.training import PatchTraining
 from heirloom_recipes.patches.attack_table import attack_experiment, attack_section
 from heirloom_recipes.patches.figure3 import phase_experiment, phase_section
+from heirloom_recipes.patches.growth import growth_section
 from heirloom_recipes.patches.minima import minima_section
 from heirloom_recipes.patches.perturbation import perturbation_experiment, perturbation_section
 from heirloom_recipes.patches.phases import NOISY, NOISY_STEPS, PhaseRun, noisy_run, phase_runs
@@ -22,6 +23,7 @@ from heirloom_recipes.patches.result import ExperimentResult
 
 SECTIONS = {
     "phases": phase_section,
+    "growth": growth_section,
     "minima": minima_section,
     "perturbation": perturbation_section,
     "attacks": attack_section,
@@ -51,8 +53,16 @@ def phases(
     training: PatchTraining,
     distribution: PatchDistribution,
     note: Note,
+    edge_filters: int = 0,
 ) -> ExperimentResult:
-    runs = phase_runs(seeds, noisy_seeds, training=training, distribution=distribution, note=note)
+    runs = phase_runs(
+        seeds,
+        noisy_seeds,
+        training=training,
+        distribution=distribution,
+        edge_filters=edge_filters,
+        note=note,
+    )
     return phase_experiment(runs)
 
 

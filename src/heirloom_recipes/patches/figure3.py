@@ -40,6 +40,7 @@ def _rows(run: PhaseRun) -> list[dict[str, Any]]:
             "training": run.training.kind,
             "objective": run.training.objective,
             "data": run.data,
+            "filters": run.training.filters,
             "seed": seed,
             "clean": share(last["clean"][i], run.points),
             "robust": share(last["robust"][i], run.points),
@@ -56,7 +57,7 @@ def _rows(run: PhaseRun) -> list[dict[str, Any]]:
 
 def _label(run: PhaseRun) -> str:
     attacked = "standard" if run.training.kind == "standard" else f"adversarial, {run.training.objective}"
-    return f"{run.data}, {attacked}"
+    return f"{run.data}, {attacked}, {run.training.filters} filters"
 
 
 def _over_seeds(holds: Tensor | list[bool]) -> Proportion:

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heirloom.theory.patches.bounds import largest_robust_eps, regime, robust_only_margin, smoothed
+from heirloom.theory.patches.bounds import (
+    largest_robust_eps,
+    pair_sums,
+    regime,
+    robust_only_margin,
+    smoothed,
+)
 
 strengths = st.floats(0.1, 20)
 
@@ -21,6 +27,35 @@ def test_eps_of_beta_and_more_contradicts_proposition_3_2(
     if found.dominance > 1:
         assert found.slack < 1
         assert not found.possible
+
+
+norms = st.lists(st.floats(0, 200), min_size=1, max_size=6)
+
+
+@given(norms, norms, strengths, strengths, st.floats(1.0, 3.0), st.integers(2, 400), st.floats(0.5, 50))
+@settings(max_examples=300, deadline=None)
+def test_no_filters_of_any_norms_are_robust_for_two_classes_at_eps_of_beta(
+    first: list[float],
+    second: list[float],
+    alpha: float,
+    beta: float,
+    factor: float,
+    patches: int,
+    rho: float,
+) -> None:
+    """The proposition of docs/patches.md: filters along u of any norms, in any region of s, classes unlike."""
+    eps = factor * beta
+    if regime(alpha, beta, eps, patches, 1).dominance > 1 and eps < alpha:
+        sums = pair_sums((first, second), alpha, eps, patches, 1, rho=rho)
+        assert sums.kept_y <= sums.raised_y
+        assert sums.kept_j <= sums.raised_j
+        assert not sums.robust_for_both
+
+
+def test_below_beta_filters_robust_for_two_classes_exist() -> None:
+    """The proposition's hypothesis is needed: at eps = .55 < beta = 1 the same sums leave room."""
+    assert pair_sums(([3.0], [3.0]), 4.0, 0.55, 140, 1, rho=20.0).robust_for_both
+    assert not pair_sums(([3.0], [3.0]), 4.0, 1.0, 140, 1, rho=20.0).robust_for_both
 
 
 @given(st.floats(0.5, 20), st.integers(2, 500), st.integers(1, 20))

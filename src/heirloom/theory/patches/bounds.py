@@ -91,3 +91,40 @@ def non_robust_only_margin(
     g = np.asarray(gamma, dtype=np.float64)
     kept = (patches - robust_patches) * smoothed(g * (beta - eps), rho, q)
     return np.asarray(kept - patches * smoothed(g * eps, rho, q))
+
+
+@dataclass(frozen=True)
+class PairSums:
+    """What decides between classes y and j for filters gamma_ir u_i of any norms, S_i(z) = sum_r s(gamma_ir z).
+
+    kept_y, kept_j: J_R S_i(alpha - eps), what an attack leaves of a class's own score; raised_y, raised_j:
+    P S_i(eps), what it can raise the class's score to on a point of the other.
+    """
+
+    kept_y: float
+    kept_j: float
+    raised_y: float
+    raised_j: float
+
+    @property
+    def robust_for_both(self) -> bool:
+        """Points of y withstand j and points of j withstand y."""
+        return self.kept_y > self.raised_j and self.kept_j > self.raised_y
+
+
+def pair_sums(
+    norms: tuple[ArrayLike, ArrayLike],
+    alpha: float,
+    eps: float,
+    patches: int,
+    robust_patches: int,
+    *,
+    rho: float,
+    q: int = 3,
+) -> PairSums:
+    """Both classes' sums for filter norms gamma_yr, gamma_jr (two vectors of any lengths, at least 0)."""
+    kept, raised = (
+        [count * float(smoothed(np.asarray(g, dtype=np.float64) * z, rho, q).sum()) for g in norms]
+        for count, z in ((robust_patches, alpha - eps), (patches, eps))
+    )
+    return PairSums(kept[0], kept[1], raised[0], raised[1])
