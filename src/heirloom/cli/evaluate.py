@@ -48,6 +48,18 @@ def evaluate(
     surrogate: Annotated[
         str | None, typer.Option(help="package.module:factory of another model, for transfer attacks.")
     ] = None,
+    adaptive: Annotated[
+        bool, typer.Option(help="Attack around what the audit found: EOT, BPDA, transfer.")
+    ] = False,
+    bpda: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Part without a gradient: module.path, or module.path=package.module:factory; repeatable."
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(help="Score a random model's worst images over so many fresh draws.")
+    ] = None,
     against: Annotated[
         Path | None, typer.Option(help="Folder of another evaluation: paired differences to it.")
     ] = None,
@@ -78,6 +90,9 @@ def evaluate(
     device = str(torch_device(device))
     require(seeds >= 1, "--seeds", "at least 1", seeds)
     require(audit_examples >= 8, "--audit-examples", "at least 8", audit_examples)
+    require(adaptive <= audit, "--adaptive", "used with the audit", "--no-audit")
+    require(adaptive or not bpda, "--bpda", "used with --adaptive", "no --adaptive")
+    require(draws is None or draws >= 2, "--draws", "at least 2", draws)
     require(strict <= audit, "--strict", "used with the audit", "--no-audit")
     precision = dtype_named(dtype)
     passes = None if attack_dtype is None else dtype_named(attack_dtype, "--attack-dtype")
@@ -116,6 +131,9 @@ def evaluate(
         attack_dtype=passes,
         audit_examples=audit_examples if audit else 0,
         limit=limit,
+        adaptive=adaptive,
+        bpda=tuple(bpda or ()),
+        draws=draws,
     )
     distributed.join()
     with _progress(distributed.rank() == 0) as progress:
@@ -138,6 +156,18 @@ def evaluate(
         raise typer.Exit(1)
 
 
+def print_adaptive(details: dict[str, Any]) -> None:
+    """What the adaptive attack differentiated, and the scores over draws."""
+    from heirloom.report.tables import shown
+
+    if "adaptive" in details:
+        print(f"adaptive: {'; '.join(details['adaptive']['sources'])}; Square Attack.")
+    if "draws" in details:
+        found = details["draws"]
+        scores = ", ".join(f"{name} {shown(found[name])}" for name in ("mean", "majority", "worst"))
+        print(f"Worst images over {found['draws']} fresh draws, in %: {scores}.")
+
+
 def _progress(shown: bool) -> Any:
     from contextlib import nullcontext
 
@@ -152,12 +182,13 @@ def print_evaluation(summary: Summary, findings: list[Finding], out: Path) -> No
     from heirloom.evaluation.audit import failed
     from heirloom.report.tables import accuracy_table
 
-    columns, rows = accuracy_table(summary.rows, "model")
+    columns, rows = accuracy_table(summary.rows, "model", summary.details.get("single_draw", ()))
     row = summary.rows[0]
     print_table(
         f"Accuracy in % [95 % interval], {row['threat']}, {row['clean']['n']} test images", columns, rows
     )
     print("Each column is the worst case over its attack and all before it.")
+    print_adaptive(summary.details)
     for finding in failed(findings):
         print(f"\nAUDIT, {finding.check}: {finding.cause}\n  Remedy: {finding.remedy}")
     if findings and not failed(findings):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from heirloom.evaluation.adaptive.job import further
 from heirloom.evaluation.audit import Finding, audit, audit_details, fresh_copy
 from heirloom.evaluation.comparison import (
     VERDICTS,
@@ -32,7 +33,9 @@ Data = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Settings:
-    """What ``heirloom evaluate`` was asked for; ``audit_examples`` 0: no audit."""
+    """What ``heirloom evaluate`` was asked for; ``audit_examples`` 0: no audit; ``draws``
+    None: 20 for a random model that is attacked adaptively.
+    """
 
     name: str
     data: str
@@ -46,6 +49,9 @@ class Settings:
     attack_dtype: torch.dtype | None = None
     audit_examples: int = 64
     limit: int | None = None
+    adaptive: bool = False
+    bpda: tuple[str, ...] = ()
+    draws: int | None = None
 
 
 def run(
@@ -95,6 +101,10 @@ def run(
         )
         details["audit"] = audit_details(findings)
     row = {"model": settings.name, "threat": str(settings.threat), **evaluation.row()}
+    if findings:
+        extra = further(model, data, settings, findings, evaluation, out, surrogate, progress)
+        row |= extra.pop("row")
+        details |= extra
     summary = stopwatch.summary(
         seed=settings.seed, rows=[row], device=settings.device, settings=_shown(settings), details=details
     )

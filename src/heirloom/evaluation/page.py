@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from heirloom.evaluation.adaptive.page import adaptive_section
 from heirloom.evaluation.audit.page import audit_lead, audit_section
 from heirloom.report.figures import data_uri, new_axes
 from heirloom.report.page import Figure, Part, Section, Table, Text, page
@@ -19,6 +20,8 @@ def evaluation_page(summary: Summary, path: Path) -> None:
     sections = [Section("Accuracy", _accuracy(summary))]
     if "audit" in details:
         sections.append(audit_section(details["audit"]))
+    if "adaptive" in details or "draws" in details:
+        sections.append(adaptive_section(details))
     if details["evaluation"].get("against"):
         sections.append(Section("Against another model", [_against(details["evaluation"])]))
     if details["evaluation"].get("seeds"):
@@ -45,7 +48,7 @@ def _lead(summary: Summary) -> str:
 
 
 def _accuracy(summary: Summary) -> list[Part]:
-    columns, rows = accuracy_table(summary.rows, "model")
+    columns, rows = accuracy_table(summary.rows, "model", summary.details.get("single_draw", ()))
     caption = (
         "Share of images classified rightly, in %, with 95 % intervals over the images. Each column is "
         "the worst case over its attack and all before it."

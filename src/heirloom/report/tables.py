@@ -13,6 +13,7 @@ LABELS = {
     "pgd-20": "PGD-20",
     "strong": "strong",
     "autoattack": "AutoAttack",
+    "adaptive": "adaptive",
 }
 
 
@@ -40,9 +41,13 @@ def shown(value: Any) -> str:
 
 
 def accuracy_table(
-    rows: Sequence[dict[str, Any]], name: str = "defence"
+    rows: Sequence[dict[str, Any]], name: str = "defence", one_draw: Sequence[str] = ()
 ) -> tuple[list[str], list[list[str]]]:
-    """(columns, rows): the name, then every column that holds proportions, in the order of the first row."""
+    """(columns, rows): the name, then every column that holds proportions, in the order of the first row.
+
+    ``one_draw``: columns measured on a single draw of a random model; they are marked.
+    """
     columns = [key for key, value in rows[0].items() if is_proportion(value)]
     cells = [[str(row[name]), *(shown(row[key]) if key in row else "" for key in columns)] for row in rows]
-    return [name, *(LABELS.get(key, key) for key in columns)], cells
+    marked = [LABELS.get(key, key) + (" (one draw)" if key in one_draw else "") for key in columns]
+    return [name, *marked], cells

@@ -36,8 +36,8 @@ def proportion(correct: Tensor) -> Proportion:
     return Proportion(value=right / n, low=low, high=high, n=n)
 
 
-def interval(right: int, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """The interval of :func:`proportion` from the count ``right`` of ``n``."""
+def interval(right: float, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of :func:`proportion` from the count ``right`` of ``n`` (a sum of shares is one too)."""
     tail = (1 - level) / 2
     low = 0.0 if right == 0 else float(betaincinv(right + 0.5, n - right + 0.5, tail))
     high = 1.0 if right == n else float(betaincinv(right + 0.5, n - right + 0.5, 1 - tail))

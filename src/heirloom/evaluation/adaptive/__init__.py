@@ -1,0 +1,1 @@
+"""Attacks made for one defence out of what the audit found about it."""

@@ -1,0 +1,108 @@
+"""What ``heirloom evaluate`` does with what the audit found: the adaptive attack, and scores over draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from heirloom.evaluation.adaptive.attack import STEPS, Draws, Setting, adaptive, drawn
+from heirloom.evaluation.adaptive.sources import judged, sources
+from heirloom.evaluation.audit import Finding, failed
+from heirloom.evaluation.chunks import seeded
+from heirloom.evaluation.store import Store, digest, model_digest
+from heirloom.evaluation.verdicts import Evaluation
+from heirloom.models.encoder import module_from_factory
+from heirloom.runtime import distributed
+from heirloom.runtime.errors import reject
+from heirloom.runtime.randomness import seed_of
+
+if TYPE_CHECKING:
+    from heirloom.evaluation.job import Settings
+
+DRAWS = 20
+RANDOM = {"randomness", "eval-mode"}
+Progress = Callable[[str, int, int, str], None]
+
+
+def further(
+    model: nn.Module,
+    data: tuple[Tensor, Tensor],
+    settings: Settings,
+    findings: Sequence[Finding],
+    evaluation: Evaluation,
+    out: Path,
+    surrogate: nn.Module | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """``{"row": further columns, "adaptive": ..., "draws": ...}`` for the result; what was not asked for is absent.
+
+    ``row["adaptive"]`` is the share of right answers on the worst images that the evaluation and the adaptive attack
+    found: over images for a deterministic model, over images and ``settings.draws`` fresh draws for a random one.
+    """
+    found = {finding.check for finding in failed(findings)}
+    place = distributed.local_device(settings.device)
+    model = model.to(place).eval()
+    random = bool(found & RANDOM) and _differs(model, data[0][:8].to(place))
+    result: dict[str, Any] = {"row": {}}
+    if random:
+        result["single_draw"] = list(evaluation.correct)
+    if not settings.adaptive and not (random and settings.draws):
+        return result
+    setting = Setting(judged(model, found), (), settings.threat, settings.seed, random, place)
+    x_adv = evaluation.x_adv
+    if settings.adaptive:
+        few = data[0][:32].to(place)
+        parts = [_part(text) for text in settings.bpda]
+        chosen = sources(model, found, few, random=random, surrogate=surrogate, bpda=parts)
+        folder = _opened(out / "verdicts" / "adaptive", model, data, settings, [s.name for s in chosen])
+        report = (lambda name, done, total: progress(name, done, total, "")) if progress else None
+        setting = replace(setting, sources=chosen)
+        size = settings.batch_size
+        x_adv = adaptive(setting, data, x_adv, batch_size=size, folder=folder, report=report)
+        result["adaptive"] = {
+            "sources": [s.name for s in chosen],
+            "steps": STEPS,
+            "judged": type(setting.model).__name__,
+        }
+    scored = _scored(setting, data, x_adv, (settings.draws or DRAWS) if random else 1)
+    if random:
+        result["draws"] = scored.details()
+    if settings.adaptive:
+        result["row"]["adaptive"] = scored.mean()
+    return result
+
+
+@torch.no_grad()
+def _differs(model: nn.Module, x: Tensor) -> bool:
+    return any(not torch.equal(model(x), model(x)) for _ in range(6))
+
+
+def _scored(setting: Setting, data: tuple[Tensor, Tensor], x_adv: Tensor, draws: int) -> Draws:
+    """Over fresh draws, other ones than those by which ``x_adv`` was chosen."""
+    with seeded(torch.device(setting.device), seed_of(setting.seed, "scores")):
+        return drawn(setting.model, x_adv.to(setting.device), data[1].to(setting.device), draws)
+
+
+def _opened(folder: Path, model: nn.Module, data: Any, settings: Settings, names: list[str]) -> Path:
+    """``folder``, emptied by nobody: batches of another model, threat or choice of sources are refused."""
+    facts: dict[str, Any] = {
+        "model": model_digest(model),
+        "data": digest(*data),
+        "threat": str(settings.threat),
+    }
+    facts |= {"eps": str(settings.threat.eps), "seed": settings.seed, "batch_size": settings.batch_size}
+    Store(folder).open(facts | {"sources": names}, resume=(folder / "identity.json").exists())
+    return folder
+
+
+def _part(text: str) -> tuple[str, Any]:
+    """``preprocessor=package.module:factory`` or ``preprocessor`` alone (the identity)."""
+    name, _, factory = text.partition("=")
+    if not name or (factory and ":" not in factory):
+        reject("bpda", "module.path or module.path=package.module:factory", text)
+    return name, module_from_factory(factory) if factory else None
