@@ -2,7 +2,7 @@
 
     python benchmarks/adaptive.py --out results/audit/adaptive      # some ten minutes on one thread
 
-The hand-made figures are those of `results/audit/summary.json` (benchmarks/broken_defences.py): same images, same threat.
+The hand-made figures are those of `results/audit/summary.json` (benchmarks/broken_defences.py): same images and threat.
 """
 
 from __future__ import annotations

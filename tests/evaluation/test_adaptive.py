@@ -110,11 +110,11 @@ def run(tmp_path: Path, make: str, *more: str) -> Summary:
     ]
     arguments += [
         "--limit",
-        "40",
+        "30",
         "--attacks",
         "pgd-10",
         "--audit-examples",
-        "24",
+        "20",
         "--out",
         str(tmp_path / make),
     ]

@@ -21,8 +21,8 @@ def adaptive_section(details: dict[str, Any]) -> Section:
         parts.append(
             Text(
                 "The adaptive attack follows what the audit found. Differentiated in turn, on what still stood, "
-                f"with PGD on the margin and on cross-entropy: {sources}; then Square Attack on the model itself. What each "
-                "finds is judged by the model alone."
+                f"with PGD on the margin and on cross-entropy: {sources}; then Square Attack on the model "
+                "itself. What each finds is judged by the model alone."
             )
         )
     if "draws" in details:
