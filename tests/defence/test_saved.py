@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from heirloom import InputError
@@ -66,18 +68,18 @@ def test_another_foundation_model_is_refused(saved: tuple[DefendedModel, Path]) 
     name = next(name for name, weight in weights.items() if weight.is_floating_point())
     weights[name] = weights[name] + 1e-3
     save_file(weights, folder / "encoder" / "model.safetensors", {"format": "pt"})
-    with pytest.raises(InputError, match=r"weights of .* are others"):
+    with pytest.raises(InputError, match=r"foundation model must be the one.*got other weights"):
         DefendedModel.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("config.json", "{", "must be a JSON file"),
+        ("config.json", "{", "JSON"),
         ("config.json", '{"model_type": "resnet"}', "folder that heirloom saved"),
-        ("model.safetensors", "garbage", "must be a safetensors file"),
-        ("model.safetensors", None, "no such file exists"),
-        ("config.json", None, "no such file exists"),
+        ("model.safetensors", "garbage", "safetensors"),
+        ("model.safetensors", None, "config.json|model.safetensors"),
+        ("config.json", None, "config.json|model.safetensors"),
     ],
 )
 def test_damaged_folders_are_refused(
@@ -97,10 +99,31 @@ def test_weights_that_do_not_fit_their_config_are_refused(saved: tuple[DefendedM
     config = json.loads((folder / "config.json").read_text())
     config["head"]["out_features"] = 7
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="its head does not"):
+    with pytest.raises(InputError, match="a head that does not"):
         DefendedModel.from_pretrained(folder)
 
 
 def test_wrong_images_are_refused(saved: tuple[DefendedModel, Path]) -> None:
     with pytest.raises(InputError, match=r"images must be of shape \(N, 1, 8, 8\)"):
         saved[0].predict(torch.zeros(2, 3, 8, 8))
+
+
+@pytest.mark.parametrize("part", ["preprocessor", "head"])
+def test_one_bit_changed_is_seen(part: str, saved: tuple[DefendedModel, Path]) -> None:
+    place = saved[1] / "model.safetensors"
+    weights = load_file(place)
+    name = next(name for name in weights if name.startswith(part))
+    start = place.read_bytes().index(weights[name].numpy().tobytes())
+    content = bytearray(place.read_bytes())
+    content[start] ^= 1
+    place.write_bytes(bytes(content))
+    with pytest.raises(InputError, match=f"got a {part} that was changed since"):
+        DefendedModel.from_pretrained(saved[1])
+
+
+def test_predict_takes_pictures_and_arrays(saved: tuple[DefendedModel, Path], tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(array).save(tmp_path / "a.png")
+    expected = saved[0].predict(torch.from_numpy(array)[None, None] / 255)
+    for several in ([array], [Image.fromarray(array)], [tmp_path / "a.png"], [str(tmp_path / "a.png")]):
+        assert torch.equal(saved[0].predict(several)[1], expected[1])

@@ -25,6 +25,7 @@ TEXT: dict[str, Any] = {
     "intermediate_size": 24,
     "vocab_size": 64,
     "max_position_embeddings": 16,
+    "eos_token_id": 2,  # CLIP then pools at the highest token
 }
 STAGES: dict[str, Any] = {"hidden_sizes": [8, 16], "depths": [1, 1]}
 SWIN: dict[str, Any] = {

@@ -6,6 +6,8 @@ a local folder: that one is saved beside the rest, under ``encoder/``.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,16 @@ import torch
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from torch import Tensor, nn
 
+from heirloom.data.pictures import Picture, read_pictures
 from heirloom.defence.card import model_card
-from heirloom.models.defended import Defended
+from heirloom.models.defended import Defended, describe_head, rebuild_head
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.models.preprocessor import Preprocessor, rebuild_preprocessor
 from heirloom.runtime.errors import InputError, require
 from heirloom.runtime.files import read_json, read_tensors, write_json, write_tensors
 
 CONFIG, WEIGHTS, LOCAL_ENCODER = "config.json", "model.safetensors", "encoder"
-FORMAT = 1
+FORMAT = 2
 
 
 class DefendedModel(
@@ -43,7 +46,7 @@ class DefendedModel(
         self,
         preprocessor: nn.Module,
         encoder: FrozenEncoder,
-        head: nn.Linear,
+        head: nn.Module,
         *,
         image_shape: tuple[int, int, int],
         classes: tuple[str, ...],
@@ -54,8 +57,16 @@ class DefendedModel(
         self.summary: dict[str, Any] | None = None
 
     @torch.no_grad()
-    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(class indices (N,), probabilities (N, classes)) of images in [0, 1]."""
+    def predict(self, images: Tensor | Sequence[Picture]) -> tuple[Tensor, Tensor]:
+        """(class indices (N,), probabilities (N, classes)).
+
+        Args:
+            images: float32 (N, C, H, W) in [0, 1] of the model's shape; or files, PIL images and arrays, which
+                :func:`heirloom.data.pictures.read_pictures` brings to that shape.
+        """
+        if not isinstance(images, Tensor):
+            place = next(self.parameters(), torch.empty(0)).device
+            images = read_pictures(images, self.image_shape).to(place)
         require(
             tuple(images.shape[1:]) == self.image_shape,
             "images",
@@ -79,7 +90,8 @@ class DefendedModel(
             "classes": list(self.classes),
             "preprocessor": described,
             "encoder": {**asdict(stored), "fingerprint": self.encoder.fingerprint()},
-            "head": {"in_features": self.head.in_features, "out_features": self.head.out_features},
+            "head": describe_head(self.head),
+            "digests": {name: digest(getattr(self, name).state_dict()) for name in ("preprocessor", "head")},
             "defence": self.defence,
         }
 
@@ -137,10 +149,13 @@ class DefendedModel(
         preprocessor: nn.Module = nn.Identity()
         if config["preprocessor"] is not None:
             preprocessor = rebuild_preprocessor(config["preprocessor"])
-        head = nn.utils.skip_init(nn.Linear, **config["head"])
+        head = rebuild_head(config["head"])
         tensors, _metadata = read_tensors(folder / WEIGHTS)
         for name, module in (("preprocessor", preprocessor), ("head", head)):
             _load_part(module, name, tensors, folder)
+            if digest(module.state_dict()) != config["digests"].get(name):
+                allowed = f"the weights that {folder} was saved with"
+                raise InputError(str(folder / WEIGHTS), allowed, f"a {name} that was changed since")
         if encoder is None:
             encoder = _stored_encoder(config["encoder"], folder, trust_remote_code)
         if encoder.fingerprint() != config["encoder"]["fingerprint"]:
@@ -152,12 +167,21 @@ class DefendedModel(
         model = cls(
             preprocessor,
             encoder,
-            head.requires_grad_(False),
+            head,
             image_shape=tuple(config["image_shape"]),
             classes=tuple(config["classes"]),
             defence=config["defence"],
         )
         return model.eval()
+
+
+def digest(state: dict[str, Tensor]) -> str:
+    """SHA-256 of tensors, their names, types and shapes: one bit changed is another digest."""
+    found = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
+        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def _download(place: str, options: dict[str, Any]) -> Path:
@@ -173,7 +197,7 @@ def _download(place: str, options: dict[str, Any]) -> Path:
 
 
 def _checked(config: Any, folder: Path) -> dict[str, Any]:
-    needed = {"image_shape", "classes", "preprocessor", "encoder", "head", "defence"}
+    needed = {"image_shape", "classes", "preprocessor", "encoder", "head", "digests", "defence"}
     if not isinstance(config, dict) or config.get("library_name") != "heirloom" or not needed <= set(config):
         raise InputError(str(folder), "a folder that heirloom saved", "a config.json that is not heirloom's")
     require(config.get("format") == FORMAT, f"{folder}'s format", str(FORMAT), config.get("format"))
