@@ -77,7 +77,7 @@ def main() -> None:
     for norm in options.norms:
         for name, (_, _, radius) in NETWORKS.items():
             rows.append(compare(name, Threat(norm, radius[norm])))
-            watch.summary(seed=0, rows=rows).write(options.out / "summary.json")
+            watch.summary("benchmark", rows, seed=0).write(options.out / "summary.json")
     print_table("AutoAttack standard", list(rows[0]), [list(row.values()) for row in rows])
 
 

@@ -63,7 +63,7 @@ def main() -> None:
     }
     for repeat, rows in enumerate(measure(model, x, y, threat, options), start=1):
         settings |= {"repeats": repeat, "load": [round(value, 1) for value in os.getloadavg()]}
-        result = watch.summary(seed=1, rows=rows, device=options.device, settings=settings)
+        result = watch.summary("benchmark", rows, seed=1, device=options.device, settings=settings)
         result.write(options.out / "summary.json")
     columns = list(rows[0])
     print_table(f"{options.attack}, {options.network}", columns, [[row[c] for c in columns] for row in rows])

@@ -56,8 +56,9 @@ def main() -> None:
     low, high = interval(audits - alarms, audits)
     total = {"audits": audits, "alarms": alarms, "silent": {"low": low, "high": high}}
     stopwatch.summary(
+        "audit",
+        rows,
         seed=0,
-        rows=rows,
         details=total,
         settings={"data": arguments.data, "examples": arguments.examples, "epochs": arguments.epochs},
     ).write(arguments.out / "summary.json")

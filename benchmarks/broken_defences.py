@@ -75,8 +75,9 @@ def measure(arguments: argparse.Namespace) -> None:
         details[name] = found
         print(name, {k: v["value"] if isinstance(v, dict) else v for k, v in row.items()}, flush=True)
     summary = stopwatch.summary(
+        "audit",
+        rows,
         seed=arguments.seed,
-        rows=rows,
         details={"audits": details},
         settings={"data": "digits", "examples": len(labels), "threat": str(broken.THREAT), "draws": DRAWS},
     )

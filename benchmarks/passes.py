@@ -86,7 +86,7 @@ def main() -> None:
     for name in NETWORKS:
         rows += measure(name, options.images, options.repeats, options.device)
     settings = {"images": options.images, "repeats": options.repeats}
-    watch.summary(seed=0, rows=rows, device=options.device, settings=settings).write(
+    watch.summary("benchmark", rows, seed=0, device=options.device, settings=settings).write(
         options.out / "summary.json"
     )
     print_table("ms an image", list(rows[0]), [list(row.values()) for row in rows])

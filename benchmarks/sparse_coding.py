@@ -206,7 +206,9 @@ def main() -> None:
     floors = [floor(setting, m) for m in setting.ms]
     show("Operations, and the seconds they need at best", tuple(floors[0]), floors)
     if options.out:
-        summary = watch.summary(seed=options.seed, rows=rows, details={"scaling": scales, "floor": floors})
+        summary = watch.summary(
+            "benchmark", rows, seed=options.seed, details={"scaling": scales, "floor": floors}
+        )
         summary.write(options.out)
 
 

@@ -151,7 +151,7 @@ def main() -> None:
         compare(network, chosen.batch_size, chosen.repeats, chosen.device, chosen.compile)
         for network in chosen.networks
     ]
-    summary = stopwatch.summary(seed=0, device=chosen.device, rows=rows)
+    summary = stopwatch.summary("benchmark", rows, seed=0, device=chosen.device)
     summary.write(chosen.out)
     print_table(
         f"PGD-{STEPS} adversarial training, {summary.device}, {summary.threads} threads",

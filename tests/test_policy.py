@@ -32,6 +32,7 @@ LEVELS: list[set[str]] = [
     {"attacks"},
     {"analysis"},
     {"report"},
+    {"runs"},
     {"evaluation"},
     {"theory"},
     {"training"},

@@ -1,23 +1,43 @@
 """Keep a run: ``python -m heirloom_recipes.record runs/demo results/defend/digits-demo.json``.
 
-The summary goes under results/ without the example images, which are the bulk of it and no figures.
+The summary goes under results/ without the example images, which are the bulk of it and no figures, and without
+paths of the machine: what lies in the repository by its path there, data as ``DATA/name``.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from heirloom.results.schema import Summary
 
+ROOT = Path(__file__).parents[2]
+SHARED_DATA = re.compile(r"(?<![\w.])[\w./-]*shared/data\b")
+ABSOLUTE = re.compile(r"(?<![\w.:/<])/(?:[\w.+-]+/)+(?=[\w.+-])")  # up to the last name, which is kept
+MACHINE_PATH = re.compile(r"(?<![\w.:/<])/(?:work|tmp|root|home|mnt|var|Users)/[\w./-]+|shared/data")
+
 
 def record(run: Path, place: Path) -> Summary:
-    """Write the summary of the folder ``run`` to ``place`` without its images, and return it."""
-    summary = Summary.read(run / "summary.json")
-    kept = summary.model_copy(update={"details": _without_images(summary.details)})
+    """Write the summary of the folder ``run`` to ``place`` without images and paths, and return it."""
+    summary = Summary.read(run / "summary.json").model_dump(mode="json")
+    summary["details"] = _without_images(summary["details"])
+    kept = Summary.model_validate(portable(summary))
     kept.write(place)
     return kept
+
+
+def portable(value: Any) -> Any:
+    """``value`` with every path in it relative to the repository, or to ``DATA``; drawings are left alone."""
+    if isinstance(value, dict):
+        return {key: portable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [portable(item) for item in value]
+    if not isinstance(value, str) or value.startswith("data:"):
+        return value
+    text = SHARED_DATA.sub("DATA", value).replace(f"{ROOT}/", "")
+    return ABSOLUTE.sub("runs/", text) if MACHINE_PATH.search(text) else text
 
 
 def _without_images(value: Any) -> Any:

@@ -10,6 +10,8 @@ from heirloom.defence.saved import DefendedModel
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.models.preprocessor import build_preprocessor
 from heirloom.results.provenance import Stopwatch
+from heirloom.results.schema import DataUsed
+from heirloom.threat import Threat
 
 from ..evaluation.subjects import linear
 
@@ -33,7 +35,7 @@ def test_files_rows_details_and_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run(*options(tmp_path), "--strict", "--seeds", "2") == 0
     summary = Summary.read(tmp_path / "summary.json")
     (row,) = summary.rows
-    assert list(row) == ["model", "threat", "clean", "pgd-5", "strong"]
+    assert list(row) == ["model", "clean", "pgd-5", "strong"]
     assert row["clean"]["value"] >= row["pgd-5"]["value"] >= row["strong"]["value"]
     details = summary.details
     assert details["audit"]["trusted"] is True
@@ -91,7 +93,9 @@ def test_report_draws_the_page_again(tmp_path: Path) -> None:
 def test_resume_of_a_finished_run_measures_nothing_again(tmp_path: Path) -> None:
     arguments = [*options(tmp_path, attacks="pgd-5"), "--no-audit"]
     assert run(*arguments) == 0
-    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "verdicts").rglob("*.safetensors")}
+    files = {
+        file: file.stat().st_mtime_ns for file in (tmp_path / "work" / "verdicts").rglob("*.safetensors")
+    }
     assert run(*arguments, "--resume") == 0
     assert files == {file: file.stat().st_mtime_ns for file in files}
 
@@ -104,19 +108,19 @@ def test_a_saved_defence_brings_its_own_threat_and_data(tmp_path: Path) -> None:
         linear().layer,
         image_shape=(1, 8, 8),
         classes=tuple("0123456789"),
-        defence={"method": "cropd", "threat": "Linf 0.06"},
+        defence={"method": "cropd", "threat": {"norm": "Linf", "eps": 0.123456}},
     )
     model.save_pretrained(tmp_path)
     arguments = [str(tmp_path), "--trust-remote-code", "--limit", "40", "--attacks", "fgsm", "--no-audit"]
     assert run(*arguments) == 2  # no summary.json yet that names the data
-    Stopwatch("test").summary(seed=0, rows=[], settings={"data": "digits: 9 images"}).write(
-        tmp_path / "summary.json"
-    )
+    used = DataUsed(name="digits", train=9, test=9, digest="")
+    Stopwatch("test").summary("defence", [], seed=0, data=used).write(tmp_path / "summary.json")
     assert run(*arguments) == 0
     summary = Summary.read(tmp_path / "evaluation" / "summary.json")
     assert summary.rows[0]["model"] == "cropd"
-    assert summary.rows[0]["threat"] == "Linf 0.06"
-    assert summary.settings["data"] == "digits"
+    assert summary.threat == Threat("Linf", 0.123456)  # not the four digits that people are shown
+    assert summary.data is not None
+    assert summary.data.name == "digits"
     assert run(*[part for part in arguments if part != "--trust-remote-code"]) == 2  # code must be trusted
 
 
@@ -136,30 +140,36 @@ def test_dtype_and_attack_dtype(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "evaluate needs a saved defence or --model, one of them, got neither"),
-        (["somewhere", "--model", LINEAR], "but both came"),
-        (["no-such-folder/x/y"], "the model must be an existing folder or a hub id"),
-        (["--model", "linear"], "model must be a package.module:factory"),
+        ([], "--model must be given, or a saved defence, and not both, got neither"),
+        (["somewhere", "--model", LINEAR], "got both"),
+        (["no-such-folder/x/y"], "--model must be an existing folder or a hub id"),
+        (["--model", "linear"], "--model must be a package.module:factory"),
         (
             ["--model", "tests.evaluation.subjects:nothing", "--data", "digits"],
-            "--model must name an importable",
+            "--model must be an importable",
         ),
         (["--model", "tests.evaluation.subjects:not_a_module"], "returns an nn.Module, got str"),
         (["--model", LINEAR, "--out", "x"], "data must be given with --model"),
         (["--model", LINEAR, "--data", "digits"], "out must be given with --model"),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--eps", "0"], "eps must be a number above 0"),
-        (["--model", LINEAR, "--data", "digits", "--out", "x", "--norm", "L7"], "norm must be one of Linf"),
-        (["--model", LINEAR, "--data", "digits", "--out", "x", "--attacks", "magic"], "attack must be"),
+        (
+            ["--model", LINEAR, "--data", "digits", "--out", "x", "--norm", "L7"],
+            "--norm must be one of Linf, L2, L1",
+        ),
+        (["--model", LINEAR, "--data", "digits", "--out", "x", "--attacks", "magic"], "--attacks must be"),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--limit", "0"], "limit must be at least 1"),
         (
             ["--model", LINEAR, "--data", "digits", "--out", "x", "--batch-size", "0"],
-            "batch_size must be at least 1",
+            "--batch-size must be at least 1",
         ),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--seeds", "0"], "seeds must be at least 1"),
-        (["--model", LINEAR, "--data", "digits", "--out", "x", "--dtype", "int8"], "dtype must be one of"),
+        (
+            ["--model", LINEAR, "--data", "digits", "--out", "x", "--dtype", "int8"],
+            "--dtype must be one of float32",
+        ),
         (
             ["--model", LINEAR, "--data", "digits", "--out", "x", "--attack-dtype", "x"],
-            "attack_dtype must be one of",
+            "--attack-dtype must be one of float32",
         ),
         (
             ["--model", LINEAR, "--data", "digits", "--out", "x", "--strict", "--no-audit"],
@@ -173,7 +183,7 @@ def test_dtype_and_attack_dtype(tmp_path: Path) -> None:
             ["--model", LINEAR, "--data", "digits", "--out", "x", "--audit-examples", "2"],
             "--audit-examples must",
         ),
-        (["--model", LINEAR, "--data", "no.npz", "--out", "x"], "no.npz does not exist"),
+        (["--model", LINEAR, "--data", "no.npz", "--out", "x"], "no.npz, which does not exist"),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--against", "nowhere"], "nowhere"),
     ],
 )
@@ -194,13 +204,13 @@ def test_wrong_inputs_are_one_sentence_and_exit_2(
 def test_a_folder_of_another_run_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*options(tmp_path, attacks="fgsm"), "--no-audit") == 0
     assert run(*options(tmp_path, attacks="fgsm", eps="0.07"), "--no-audit", "--resume") == 2
-    assert "--resume needs" in capsys.readouterr().err
+    assert "--resume must be of the run in" in capsys.readouterr().err
 
 
 def test_an_evaluation_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*options(tmp_path, attacks="fgsm"), "--no-audit") == 0
     assert run(*options(tmp_path, attacks="pgd-2"), "--no-audit") == 2
-    assert "--out must be a new folder, or --resume be given" in capsys.readouterr().err
+    assert "--out must be a new folder unless resume is given" in capsys.readouterr().err
 
 
 def test_a_verdict_file_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

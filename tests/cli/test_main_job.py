@@ -10,6 +10,7 @@ from PIL import Image
 
 from heirloom import Summary
 from heirloom.cli import app, common
+from heirloom.threat import Threat
 
 
 def test_help_is_fast() -> None:
@@ -52,7 +53,7 @@ def test_defend_predict_report(foundation: Path, tmp_path: Path, capsys: pytest.
     assert "identity" in printed
     assert "cropd" in printed
     summary = Summary.read(out / "summary.json")
-    assert summary.settings["threat"] == "Linf 0.1"
+    assert summary.threat == Threat("Linf", 0.1)
     Image.new("L", (20, 20), 90).save(tmp_path / "a.png")
     assert common.run(app, ["predict", str(out), str(tmp_path / "a.png"), "--top", "2"]) == 0
     name, *told = capsys.readouterr().out.strip().split("\t")

@@ -115,14 +115,15 @@ def test_reproduce_prints_ours_beside_the_papers(tmp_path: Path, capsys: pytest.
     assert run("reproduce", "inheritance/filters", "--scale", "smoke", "--out", str(tmp_path)) == 0
     assert "adversarial minus clean" in capsys.readouterr().out
     for name in ("table-1", "filters"):
-        assert (tmp_path / f"{name}.json").exists()
-        assert (tmp_path / f"{name}.html").exists()
+        page = (tmp_path / name / "report.html").read_bytes()
+        assert run("report", str(tmp_path / name)) == 0
+        assert (tmp_path / name / "report.html").read_bytes() == page
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["reproduce", "inheritance/table-9"], "RECIPE must be one of inheritance/table-1"),
+        (["reproduce", "inheritance/table-9"], "recipe must be one of inheritance/table-1"),
         (["reproduce", "inheritance/table-1", "--scale", "huge"], "scale must be one of smoke"),
         (["reproduce", "inheritance/table-1", "--data", "x"], "data must be NAME=SOURCE"),
         (["reproduce", "inheritance/table-1", "--method", "x"], "method must be supervised or"),

@@ -15,11 +15,11 @@ import torch
 from heirloom import InputError, Summary, Threat
 from heirloom.data.labelled import ImageSource
 from heirloom.defence.job import DefendSettings, defend
-from heirloom.defence.page import defence_page
 from heirloom.defence.saved import DefendedModel
 from heirloom.defence.train_preprocessor import DefenceSettings, DistilSettings
 from heirloom.heads.linear import HeadSettings
 from heirloom.models.encoder import EncoderSettings, load_encoder
+from heirloom.report.pages import draw
 from heirloom.training.loop import TrainingSettings
 
 THREAT = Threat("Linf", 0.15)
@@ -71,7 +71,7 @@ def test_the_whole_job(small: ImageSource, foundation: Path, tmp_path: Path) -> 
     ):
         assert word in page
     (tmp_path / "report.html").unlink()
-    defence_page(Summary.read(tmp_path / "summary.json"), tmp_path / "report.html")
+    draw(Summary.read(tmp_path / "summary.json"), tmp_path)
     assert (tmp_path / "report.html").read_text() == page  # from the JSON alone
     curve = summary.details["defences"][-1]["curve"]
     values = [point["accuracy"]["value"] for point in curve]
@@ -120,7 +120,7 @@ def test_a_folder_in_use_and_other_settings_are_refused(
 ) -> None:
     encoder = load_encoder(EncoderSettings(str(foundation)))
     defend(encoder, small, _settings(compare=()), tmp_path)
-    with pytest.raises(InputError, match="out must be a new folder, or --resume"):
+    with pytest.raises(InputError, match="out must be a new folder unless resume is given"):
         defend(encoder, small, _settings(compare=()), tmp_path)
     with pytest.raises(InputError, match="resume must be of the run"):
         defend(encoder, small, _settings(compare=("noise",)), tmp_path, resume=True)

@@ -52,7 +52,7 @@ def environment() -> dict[str, str]:
 
 
 def chunks(out: Path) -> dict[str, dict[str, torch.Tensor]]:
-    files = sorted((out / "verdicts").rglob("*.safetensors"))
+    files = sorted((out / "work" / "verdicts").rglob("*.safetensors"))
     return {str(file.relative_to(out)): read_tensors(file)[0] for file in files}
 
 
@@ -67,7 +67,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Threat("Linf", 0.06),
         ATTACKS.split(","),
         batch_size=16,
-        folder=out / "verdicts" / "seed-0",
+        folder=out / "work" / "verdicts" / "seed-0",
     )
     return out
 
@@ -87,7 +87,10 @@ def test_kill_9_at_random_moments_then_resume(whole: Path, tmp_path: Path) -> No
     command = [sys.executable, "-c", RUN, *arguments(tmp_path), "--resume"]
     for target in sorted(moments.sample(range(1, total - 4), 2)):
         process = subprocess.Popen(command, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL)
-        while process.poll() is None and len(list((tmp_path / "verdicts").rglob("*.safetensors"))) < target:
+        while (
+            process.poll() is None
+            and len(list((tmp_path / "work" / "verdicts").rglob("*.safetensors"))) < target
+        ):
             time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.05))
         process.send_signal(signal.SIGKILL)

@@ -91,7 +91,7 @@ def test_no_attack_is_trusted(model: nn.Module, data: tuple) -> None:
 
 def test_wrong_shape_from_an_attack(model: nn.Module, data: tuple) -> None:
     short = Attack("short", (lambda model, x, y, threat, generator: x[:, :, :4],))
-    with pytest.raises(InputError, match=r"attack short must return images of shape .* but .* came"):
+    with pytest.raises(InputError, match=r"attack short must be one that returns images of shape .*, got"):
         evaluate(model, data, THREAT, [short])
 
 
@@ -136,7 +136,9 @@ def test_out_of_memory_for_one_image_is_one_sentence(model: nn.Module, data: tup
     twin = cramped(model)
     twin.most = 2  # the first look at the model takes two
     attack = Attack("two", (lambda model, x, y, threat, generator: model(x.repeat(3, 1, 1, 1)),))
-    with pytest.raises(InputError, match="must hold one image under two, but it ran out"):
+    with pytest.raises(
+        InputError, match="memory of cpu must be enough for one image under two, got none left"
+    ):
         evaluate(twin, data, THREAT, [attack], batch_size=8)
 
 
@@ -194,7 +196,7 @@ def test_low_precision_attacks_have_float32_verdicts_and_are_no_weaker(model: nn
 def test_a_wrong_attack_dtype_is_one_sentence_and_writes_nothing(
     model: nn.Module, data: tuple, tmp_path: Path, wrong: object
 ) -> None:
-    with pytest.raises(InputError, match=r"attack_dtype must be None or a floating torch\.dtype, but"):
+    with pytest.raises(InputError, match=r"attack_dtype must be None or a floating torch\.dtype, got"):
         evaluate(model, data, THREAT, ["fgsm"], attack_dtype=wrong, folder=tmp_path / "v")  # type: ignore[arg-type]
     assert not (tmp_path / "v").exists()
 
@@ -249,7 +251,7 @@ def test_resume_refuses_another_runs_folder(
     other = Linear() if change == "model" else model
     images = images[:100] if change == "data" else images
     threat = Threat("Linf", 0.061) if change == "eps" else THREAT
-    with pytest.raises(InputError, match=f"--resume needs .* but .*{change}"):
+    with pytest.raises(InputError, match=f"resume must be of the run in .*, got another .*{change}"):
         evaluate(
             other,
             (images, labels[: len(images)]),

@@ -18,7 +18,7 @@ def test_figures_stay_and_images_go(tmp_path: Path) -> None:
         ]
     }
     made = Stopwatch("heirloom demo").summary(
-        seed=0, rows=[{"defence": "cropd", "clean": 0.5}], details=details
+        "defence", [{"defence": "cropd", "clean": 0.5}], seed=0, details=details
     )
     made.write(tmp_path / "run" / "summary.json")
     record(tmp_path / "run", tmp_path / "kept.json")

@@ -210,7 +210,7 @@ def test_a_batch_that_processes_cannot_share_leaves_nothing_behind(
 def test_a_run_is_never_written_over(digits: LabelledImages, tmp_path: Path) -> None:
     pretrain(digits, THREAT, replace(SETTINGS, adversarial_epochs=0), tmp_path)
     before = weights(tmp_path)
-    with pytest.raises(InputError, match="out must be a new folder, or --resume be given"):
+    with pytest.raises(InputError, match="out must be a new folder unless resume is given"):
         pretrain(digits, THREAT, SETTINGS, tmp_path)
     assert_equal(weights(tmp_path), before)
 

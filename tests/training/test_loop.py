@@ -1,5 +1,6 @@
 """The loop: resume is exact, a checkpoint of another run is refused, a diverging loss stops."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,18 +69,37 @@ def test_training_lowers_the_loss_and_leaves_global_randomness_alone() -> None:
     assert not model.training
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "checkpoint.safetensors"
-    train(_model(), _data(), _noisy_step, SETTINGS, checkpoint=checkpoint, identity={"weight": 1})
-    with pytest.raises(InputError, match="resume must be of the run"):
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"facts": {"weight": 2}}, "another weight"),
+        ({"data": "other pixels"}, "another data.pixels"),
+        ({"data": "other labels"}, "another data.labels"),
+        (
+            {"settings": replace(SETTINGS, learning_rate=0.02, seed=6)},
+            "training.learning_rate, training.seed",
+        ),
+        ({"model": nn.Linear(4, 3)}, "another model"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_and_the_difference_named(
+    tmp_path: Path, change: dict[str, Any], named: str
+) -> None:
+    checkpoint, data = tmp_path / "checkpoint.safetensors", _data()
+    train(_model(), data, _noisy_step, SETTINGS, checkpoint=checkpoint, facts={"weight": 1})
+    if change.get("data") == "other pixels":
+        data = replace(data, pixels=data.pixels.flip(0))
+    if change.get("data") == "other labels":
+        data = replace(data, labels=data.labels.flip(0).contiguous())
+    with pytest.raises(InputError, match=f"resume must be of the run in .*{named}"):
         train(
-            _model(),
-            _data(),
+            change.get("model", _model()),
+            data,
             _noisy_step,
-            SETTINGS,
+            change.get("settings", SETTINGS),
             checkpoint=checkpoint,
             resume=True,
-            identity={"weight": 2},
+            facts=change.get("facts", {"weight": 1}),
         )
 
 

@@ -17,8 +17,9 @@ from heirloom.attacks.engine.gradient import predict
 from heirloom.attacks.fab import fab
 from heirloom.attacks.losses import cross_entropy, dlr, misclassified
 from heirloom.attacks.square import square
+from heirloom.runtime.choices import Norm
 from heirloom.runtime.errors import require
-from heirloom.threat import Norm, Threat
+from heirloom.threat import Threat
 
 RESTARTS: dict[Norm, int] = {"Linf": 1, "L2": 1, "L1": 5}  # of APGD-CE in the standard version
 TARGETS: dict[Norm, int] = {"Linf": 9, "L2": 9, "L1": 5}  # of targeted APGD

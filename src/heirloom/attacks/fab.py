@@ -19,8 +19,9 @@ from heirloom.attacks.engine.gradient import predict
 from heirloom.attacks.engine.rows import rows_at_once
 from heirloom.attacks.engine.targets import ranked_targets
 from heirloom.attacks.losses import misclassified
+from heirloom.runtime.choices import Norm
 from heirloom.runtime.errors import require
-from heirloom.threat import GEOMETRIES, Norm, Threat
+from heirloom.threat import GEOMETRIES, Threat
 
 BACK = 0.9  # beta of the paper, section 4
 

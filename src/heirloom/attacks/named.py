@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from heirloom.attacks.losses import dlr, margin, misclassified
 from heirloom.attacks.multi_targeted import multi_targeted
 from heirloom.attacks.pgd import pgd
 from heirloom.attacks.square import square
-from heirloom.runtime.errors import reject
+from heirloom.runtime.errors import reject, require
 from heirloom.threat import Threat
 
 Run = Callable[[nn.Module, Tensor, Tensor, Threat, torch.Generator], Tensor]
@@ -63,6 +63,14 @@ def named_attack(name: str) -> Attack:
     if match := re.fullmatch(r"square-([1-9]\d*)", name):
         return Attack(name, (_with(square, queries=int(match[1])),))
     reject("attacks", ATTACK_NAMES, name)
+
+
+def attack_list(attacks: Sequence[str | Attack]) -> list[Attack]:
+    """Attacks by name or as they are, no two of one name."""
+    chosen = [named_attack(attack) if isinstance(attack, str) else attack for attack in attacks]
+    names = [attack.name for attack in chosen]
+    require(len(set(names)) == len(names), "attacks", "different from each other", ", ".join(names))
+    return chosen
 
 
 def _with(attack: Callable[..., Tensor], **settings: object) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error.format_message())
             return 2
-        return _fail(error.format_message())
+        return _fail(_in_our_words(error.format_message()))
     except BrokenPipeError:
         sys.stderr.close()
         return 2
@@ -49,6 +50,16 @@ def option_names(app: typer.Typer, arguments: list[str]) -> dict[str, str]:
         command = getattr(command, "commands", {}).get(word, command)
     options = [p for p in command.params if p.opts and p.opts[0].startswith("--")]
     return {p.name: max([*p.opts], key=len) for p in options}
+
+
+def _in_our_words(message: str) -> str:
+    """Typer's sentence on a word that is none of an option's choices, as all others are told."""
+    found = re.fullmatch(
+        r"Invalid value for '(-[-\w]+)'.*?: (?:Value error, )?'(.*)' is not one of (.*)\.", message
+    )
+    if found is None:
+        return message
+    return InputError(found[1], f"one of {found[3].replace(chr(39), '')}", found[2]).sentence(found[1])
 
 
 def _print_version(asked: bool) -> None:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from heirloom.cli import options
+from heirloom.runtime import choices
+
 if TYPE_CHECKING:
     from heirloom.evaluation.audit import Finding
     from heirloom.results.schema import Summary
@@ -25,23 +28,22 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the figures. Default: evaluation/ in the defence's.")
     ] = None,
-    norm: Annotated[
-        str | None, typer.Option(help="Linf, L2 or L1. Default: the defence's, else Linf.")
-    ] = None,
+    norm: Annotated[choices.Norm | None, typer.Option(help="Default: the defence's, else Linf.")] = None,
     eps: Annotated[
         str | None, typer.Option(help="Radius in pixel units. Default: the defence's, else 8/255.")
     ] = None,
-    attacks: Annotated[str, typer.Option(help="Attacks by commas, weakest first.")] = "pgd-10,pgd-20,strong",
+    attacks: options.Attacks = "pgd-10,pgd-20,strong",
     limit: Annotated[int | None, typer.Option(help="At most so many test images, drawn at random.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images at once; halved when memory runs out.")] = 256,
-    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    seed: options.Seed = 0,
     seeds: Annotated[int, typer.Option(help="Repeat with so many seeds; their spread is told apart.")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: options.Device = "auto",
     dtype: Annotated[
-        str, typer.Option(help="Type that the model is converted to and judged in.")
+        choices.Dtype, typer.Option(help="Type that the model is converted to and judged in.")
     ] = "float32",
     attack_dtype: Annotated[
-        str | None, typer.Option(help="Type of the attacks' passes (bfloat16: faster); verdicts stay.")
+        choices.Dtype | None,
+        typer.Option(help="Type of the attacks' passes (bfloat16: faster); verdicts stay."),
     ] = None,
     audit: Annotated[bool, typer.Option(help="Look for signs that the figure is wrong.")] = True,
     audit_examples: Annotated[int, typer.Option(help="Images that the audit looks at.")] = 64,
@@ -65,11 +67,9 @@ def evaluate(
     ] = None,
     strict: Annotated[bool, typer.Option(help="Exit with status 1 when the audit finds a sign.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on with the interrupted evaluation in OUT.")] = False,
-    image_size: Annotated[
-        int | None, typer.Option(help="Side that images are resized and cropped to.")
-    ] = None,
-    image_column: Annotated[str | None, typer.Option(help="Column of the images.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
+    image_size: options.ImageSize = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
     trust_remote_code: Annotated[
         bool, typer.Option(help="Let code that the saved defence names run.")
     ] = False,
@@ -77,39 +77,32 @@ def evaluate(
     """Measure the robust accuracy of a saved defence or of any model, and audit the figure."""
     from heirloom.cli.targets import resolve_target
     from heirloom.data.images import load_images
-    from heirloom.evaluation.job import Settings, run
+    from heirloom.evaluation.job import EvaluationSettings, evaluate_job
     from heirloom.evaluation.precision import dtype_named, in_dtype
     from heirloom.models.encoder import module_from_factory
-    from heirloom.results.provenance import Stopwatch
     from heirloom.runtime import distributed
     from heirloom.runtime.devices import torch_device
-    from heirloom.runtime.errors import require
-    from heirloom.threat import Threat, parse_eps, parse_threat
+    from heirloom.runtime.errors import reject, require
+    from heirloom.threat import Threat, parse_eps
 
-    stopwatch = Stopwatch()
     device = str(torch_device(device))
-    require(seeds >= 1, "--seeds", "at least 1", seeds)
-    require(audit_examples >= 8, "--audit-examples", "at least 8", audit_examples)
-    require(adaptive <= audit, "--adaptive", "used with the audit", "--no-audit")
-    require(adaptive or not bpda, "--bpda", "used with --adaptive", "no --adaptive")
-    require(draws is None or draws >= 2, "--draws", "at least 2", draws)
-    require(strict <= audit, "--strict", "used with the audit", "--no-audit")
-    precision = dtype_named(dtype)
-    passes = None if attack_dtype is None else dtype_named(attack_dtype, "--attack-dtype")
+    require(seeds >= 1, "seeds", "at least 1", seeds)
+    require(audit_examples >= 8, "audit_examples", "at least 8", audit_examples)
+    require(adaptive <= audit, "adaptive", "used with the audit", "--no-audit")
+    require(adaptive or not bpda, "bpda", "used with --adaptive", "no --adaptive")
+    require(draws is None or draws >= 2, "draws", "at least 2", draws)
+    require(strict <= audit, "strict", "used with the audit", "--no-audit")
     if eps is not None:
         parse_eps(eps)
     target = resolve_target(saved, model, trust_remote_code=trust_remote_code)
-    source = data or target.data
+    source, place = data or target.data, out or _place(saved)
     if source is None:
-        require(False, "--data", "given with --model", "nothing")
-    place = out or (Path(saved) / "evaluation" if saved and Path(saved).is_dir() else None)
+        reject("data", "given with --model", "nothing")
     if place is None:
-        require(False, "--out", "given with --model", "nothing")
-    assert source is not None
-    assert place is not None
-    name = norm or (target.threat.norm if target.threat else "Linf")
-    trained = target.threat.eps if target.threat else 8 / 255
-    threat = parse_threat(name, eps) if eps else Threat(name, trained)  # type: ignore[arg-type]
+        reject("out", "given with --model", "nothing")
+    chosen_norm = norm or (target.threat.norm if target.threat else "Linf")
+    trained_eps = target.threat.eps if target.threat else 8 / 255
+    threat = options.threat_of(chosen_norm, eps) if eps else Threat(chosen_norm, trained_eps)
     images = load_images(
         source,
         image_size=image_size or target.image_size,
@@ -118,17 +111,17 @@ def evaluate(
         image_column=image_column,
         label_column=label_column,
     ).test
-    settings = Settings(
+    settings = EvaluationSettings(
         name=target.name,
         data=source,
         threat=threat,
-        attacks=tuple(filter(None, attacks.split(","))),
+        attacks=options.names_in(attacks),
         batch_size=batch_size,
         seed=seed,
         seeds=seeds,
         device=device,
         dtype=dtype,
-        attack_dtype=passes,
+        attack_dtype=None if attack_dtype is None else dtype_named(attack_dtype),
         audit_examples=audit_examples if audit else 0,
         limit=limit,
         adaptive=adaptive,
@@ -137,14 +130,13 @@ def evaluate(
     )
     distributed.join()
     with _progress(distributed.rank() == 0) as progress:
-        summary, findings = run(
-            in_dtype(target.model, precision),
+        summary, findings = evaluate_job(
+            in_dtype(target.model, dtype_named(dtype)),
             (images.images, images.labels),
             settings,
             place,
             resume=resume,
             against=against,
-            stopwatch=stopwatch,
             progress=progress,
             surrogate=module_from_factory(surrogate) if surrogate else None,
         )
@@ -168,6 +160,11 @@ def print_adaptive(details: dict[str, Any]) -> None:
         print(f"Worst images over {found['draws']} fresh draws, in %: {scores}.")
 
 
+def _place(saved: str | None) -> Path | None:
+    """Beside a saved defence, where it is a folder."""
+    return Path(saved) / "evaluation" if saved and Path(saved).is_dir() else None
+
+
 def _progress(shown: bool) -> Any:
     from contextlib import nullcontext
 
@@ -183,14 +180,12 @@ def print_evaluation(summary: Summary, findings: list[Finding], out: Path) -> No
     from heirloom.report.tables import accuracy_table
 
     columns, rows = accuracy_table(summary.rows, "model", summary.details.get("single_draw", ()))
-    row = summary.rows[0]
-    print_table(
-        f"Accuracy in % [95 % interval], {row['threat']}, {row['clean']['n']} test images", columns, rows
-    )
+    count = summary.rows[0]["clean"]["n"]
+    print_table(f"Accuracy in % [95 % interval], {summary.threat}, {count} test images", columns, rows)
     print("Each column is the worst case over its attack and all before it.")
     print_adaptive(summary.details)
     for finding in failed(findings):
         print(f"\nAUDIT, {finding.check}: {finding.cause}\n  Remedy: {finding.remedy}")
     if findings and not failed(findings):
         print(f"Audit: none of {len(findings)} signs of a wrong figure was found.")
-    print(f"{out / 'summary.json'}\n{out / 'report.html'}")
+    options.files_written(out)

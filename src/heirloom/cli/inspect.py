@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from heirloom.cli import options
+
 
 def inspect(
     encoders: Annotated[
@@ -17,8 +19,9 @@ def inspect(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the page.")],
-    trust_remote_code: Annotated[bool, typer.Option(help="Let a hub repository's own code run.")] = False,
+    trust_remote_code: options.TrustRemoteCode = False,
     seed: Annotated[int, typer.Option(help="Seed of the intervals' resampling.")] = 0,
+    resume: options.Resume = False,
 ) -> None:
     """Draw the first-layer filters, each scaled to [0, 1] by itself, and measure how pure they are.
 
@@ -26,23 +29,20 @@ def inspect(
     the encoder, the page shows how its filters came about.
     """
     from heirloom.cli.output import print_table
-    from heirloom.inspection.job import run_inspect
+    from heirloom.inspection.job import inspect_job
     from heirloom.inspection.page import measures
     from heirloom.models.encoder import EncoderSettings, load_encoder
-    from heirloom.results.provenance import Stopwatch
     from heirloom.runtime.errors import require
 
-    stopwatch = Stopwatch()
     require(len(encoders) <= 2, "encoders", "one or two", len(encoders))
     require(len(set(encoders)) == len(encoders), "encoders", "different from each other", encoders[0])
-    loaded = [
-        (
-            source,
-            load_encoder(EncoderSettings(source, normalisation="none"), trust_remote_code=trust_remote_code),
+    loaded = {
+        source: load_encoder(
+            EncoderSettings(source, normalisation="none"), trust_remote_code=trust_remote_code
         )
         for source in encoders
-    ]
-    summary = run_inspect(loaded, out, seed=seed, stopwatch=stopwatch)
+    }
+    summary = inspect_job(loaded, out, seed=seed, resume=resume)
     table = measures(summary.rows)
     print_table(table.caption, table.columns, table.rows)
-    print(f"{out / 'summary.json'}\n{out / 'report.html'}")
+    options.files_written(out)

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from heirloom.cli import options
+from heirloom.runtime import choices
+
 if TYPE_CHECKING:
     from heirloom.pretraining.settings import PretrainSettings
 
 
 def pretrain(
-    data: Annotated[str, typer.Option(help="Images: hub id, folder, .npz file, or digits.")],
+    data: options.Data,
     out: Annotated[Path, typer.Option(help="Folder for the encoder and its figures.")],
-    method: Annotated[str, typer.Option(help="supervised, trades or contrastive.")] = "supervised",
+    method: Annotated[choices.PretrainMethod, typer.Option(help="How the encoder learns.")] = "supervised",
     adversarial: Annotated[
         bool, typer.Option(help="Add the adversarial phase (PGD training, TRADES or RoCL).")
     ] = False,
@@ -25,8 +28,8 @@ def pretrain(
             "resnet10-6x6-w32, resnet10-6x6-w64, vit-tiny."
         ),
     ] = "resnet18",
-    eps: Annotated[str, typer.Option(help="Radius in pixel units, e.g. 8/255.")] = "8/255",
-    norm: Annotated[str, typer.Option(help="Linf, L2 or L1.")] = "Linf",
+    eps: options.Eps = "8/255",
+    norm: options.Norm = "Linf",
     clean_epochs: Annotated[int | None, typer.Option(help="Of the clean phase [default: 200].")] = None,
     adversarial_epochs: Annotated[
         int | None, typer.Option(help="Of the adversarial phase [default: 200; contrastive 1200].")
@@ -37,10 +40,10 @@ def pretrain(
     learning_rate: Annotated[float | None, typer.Option(help="[default: 0.1]")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="[default: 5e-4; contrastive 1e-6]")] = None,
     optimiser: Annotated[
-        str | None, typer.Option(help="sgd or lars [default: sgd; contrastive lars].")
+        choices.Optimiser | None, typer.Option(help="[default: sgd; contrastive lars]")
     ] = None,
     schedule: Annotated[
-        str | None, typer.Option(help="divided or cosine [default: divided; contrastive cosine].")
+        choices.RateSchedule | None, typer.Option(help="[default: divided; contrastive cosine]")
     ] = None,
     warmup: Annotated[int | None, typer.Option(help="Epochs of warm-up of the cosine [default: 10].")] = None,
     augmentation: Annotated[
@@ -77,22 +80,20 @@ def pretrain(
     attacks: Annotated[
         str, typer.Option(help="Attacks on the trained classifier, weakest first.")
     ] = "pgd-20",
-    limit: Annotated[int | None, typer.Option(help="At most so many training images.")] = None,
-    limit_test: Annotated[int | None, typer.Option(help="At most so many test images.")] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Side that images are resized and cropped to.")
-    ] = None,
-    validation: Annotated[float, typer.Option(help="Share of the training images held out.")] = 0.02,
-    validation_images: Annotated[int, typer.Option(help="At most so many are attacked each epoch.")] = 1000,
     keep_epochs: Annotated[
         str | None, typer.Option(help="Epochs of each phase whose encoder stays in OUT/kept, e.g. 1,5,10.")
     ] = None,
+    limit: options.Limit = None,
+    limit_test: options.LimitTest = None,
+    image_size: options.ImageSize = None,
+    validation: options.Validation = 0.02,
+    validation_images: options.ValidationImages = 1000,
     channels_last: Annotated[bool, typer.Option(help="Memory layout; the faster one.")] = True,
     compile_network: Annotated[bool, typer.Option("--compile", help="torch.compile the network.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    mixed_precision: Annotated[str, typer.Option(help="Of training: no, fp16 or bf16.")] = "no",
-    resume: Annotated[bool, typer.Option(help="Go on with the interrupted run in OUT.")] = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    mixed_precision: options.MixedPrecision = "no",
+    resume: options.Resume = False,
 ) -> None:
     """Pre-train an encoder on images, cleanly or adversarially, with labels or without.
 
@@ -102,14 +103,12 @@ def pretrain(
     from heirloom.cli.probe import print_rows
     from heirloom.cli.progress import stage_progress
     from heirloom.data.images import load_images
-    from heirloom.pretraining.job import run_pretrain
-    from heirloom.results.provenance import Stopwatch
+    from heirloom.pretraining.job import pretrain_job
     from heirloom.runtime.devices import torch_device
-    from heirloom.threat import parse_eps, parse_threat
+    from heirloom.threat import parse_eps
 
-    stopwatch = Stopwatch()
     device = str(torch_device(device))
-    threat = parse_threat(norm, eps)
+    threat = options.threat_of(norm, eps)
     settings = _settings(
         method,
         adversarial,
@@ -152,15 +151,14 @@ def pretrain(
     )
     images = load_images(data, image_size=image_size, limit=limit, limit_test=limit_test, seed=seed)
     with stage_progress() as progress:
-        summary = run_pretrain(
+        summary = pretrain_job(
             images,
             threat,
             settings,
-            tuple(attacks.split(",")),
+            options.names_in(attacks),
             out,
             resume=resume,
             progress=progress,
-            stopwatch=stopwatch,
         )
     print_rows(summary, out)
 
@@ -173,27 +171,28 @@ def _epochs(text: str | None) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
-def _settings(method: str, adversarial: bool, augmentation: str, **changes: Any) -> PretrainSettings:
+def _settings(
+    method: choices.PretrainMethod, adversarial: bool, augmentation: str, **changes: Any
+) -> PretrainSettings:
     """The paper's settings with what the user changed; None stands for "not given"."""
     from dataclasses import replace
 
     from heirloom.data.augmentation import CROP_AND_FLIP
-    from heirloom.pretraining.settings import CONTRASTIVE_AUGMENTATION, METHODS, paper_settings
+    from heirloom.pretraining.settings import CONTRASTIVE_AUGMENTATION, paper_settings
     from heirloom.runtime.errors import require
 
-    require(method in METHODS, "--method", f"one of {', '.join(METHODS)}", method)
-    base = paper_settings(method)  # type: ignore[arg-type]
+    base = paper_settings(method)
     if not adversarial:
         changes["adversarial_epochs"] = 0
-    choices = {
+    augmentations = {
         "auto": base.augmentation,
         "crop-flip": CROP_AND_FLIP,
         "contrastive": CONTRASTIVE_AUGMENTATION,
         "none": None,
     }
-    require(augmentation in choices, "--augmentation", f"one of {', '.join(choices)}", augmentation)
+    require(augmentation in augmentations, "augmentation", f"one of {', '.join(augmentations)}", augmentation)
     for group in ("attack", "training", "contrastive"):
         given = {name: value for name, value in changes.pop(group).items() if value is not None}
         changes[group] = replace(getattr(base, group), **given)
     given = {name: value for name, value in changes.items() if value is not None}
-    return replace(base, augmentation=choices[augmentation], **given)
+    return replace(base, augmentation=augmentations[augmentation], **given)

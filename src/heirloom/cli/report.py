@@ -1,4 +1,4 @@
-"""``heirloom report``: draw the page again from the JSON alone."""
+"""``heirloom report``: draw a page again."""
 
 from __future__ import annotations
 
@@ -15,21 +15,7 @@ def report(
     ],
 ) -> None:
     """Draw FOLDER/report.html again from FOLDER/summary.json."""
-    from heirloom.defence.page import defence_page
-    from heirloom.evaluation.page import evaluation_page
-    from heirloom.heads.page import probe_page
-    from heirloom.inspection.page import inspect_page
-    from heirloom.pretraining.page import pretrain_page
+    from heirloom.report.pages import draw
     from heirloom.results.schema import Summary
-    from heirloom_recipes.patches import experiments as patches
 
-    summary = Summary.read(folder / "summary.json")
-    if patches.SECTIONS.keys() & summary.details.keys():
-        patches.write(summary, folder)
-        print(folder / "report.html")
-        return
-    alone = "evaluation" in summary.details and "defences" not in summary.details
-    pages = {"pretrain": pretrain_page, "probe": probe_page, "inspect": inspect_page}
-    draw = pages.get(summary.details.get("kind", ""), evaluation_page if alone else defence_page)
-    draw(summary, folder / "report.html")
-    print(folder / "report.html")
+    print(draw(Summary.read(folder / "summary.json"), folder))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from heirloom.cli import options
+
 if TYPE_CHECKING:
     from heirloom.results.schema import Summary
 
@@ -34,8 +36,8 @@ def reproduce(
     minutes: Annotated[
         float | None, typer.Option(help="Stop after so long; the same command again goes on.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
 ) -> None:
     """Run a recipe: print ours beside the paper's, with intervals, and which orderings hold.
 
@@ -43,37 +45,35 @@ def reproduce(
     run again.
     """
     from heirloom.cli.progress import stage_progress
-    from heirloom.results.provenance import Stopwatch
     from heirloom.runtime.devices import torch_device
     from heirloom.runtime.errors import require
     from heirloom_recipes.inheritance import recipes
     from heirloom_recipes.inheritance.run import OutOfTimeError
 
     names = [f"inheritance/{name}" for name in INHERITANCE]
-    require(recipe in names, "RECIPE", f"one of {', '.join(names)}", recipe)
-    require(scale in SCALES, "--scale", f"one of {', '.join(SCALES)}", scale)
+    require(recipe in names, "recipe", f"one of {', '.join(names)}", recipe)
+    require(scale in SCALES, "scale", f"one of {', '.join(SCALES)}", scale)
     require(method in (None, "supervised", "contrastive"), "--method", "supervised or contrastive", method)
-    require(minutes is None or minutes > 0, "--minutes", "above 0", minutes)
+    require(minutes is None or minutes > 0, "minutes", "above 0", minutes)
     for source in data or []:
         require("=" in source, "--data", "NAME=SOURCE, e.g. cifar10=../shared/data/cifar10", source)
     device = str(torch_device(device))
     name = recipe.partition("/")[2]
     out = out or Path(f"runs/inheritance-{scale}")
-    options: dict[str, Any] = {
+    chosen: dict[str, Any] = {
         "sources": dict(source.split("=", 1) for source in data or []),
         "seed": seed,
         "device": device,
         "minutes": minutes,
         "method": method,
-        "stopwatch": Stopwatch(),
     }
     try:
         with stage_progress() as progress:
-            options["progress"] = progress
+            chosen["progress"] = progress
             if name == "filters":
-                summary = recipes.filters(scale, out, **options)
+                summary = recipes.filters(scale, out, **chosen)
             else:
-                summary = recipes.table(name, scale, out, **options)
+                summary = recipes.table(name, scale, out, **chosen)
     except OutOfTimeError:
         print(f"{minutes:g} minutes are over: run the same command again to go on.")
         raise typer.Exit(3) from None
@@ -92,4 +92,4 @@ def _print(name: str, summary: Summary, out: Path) -> None:
         print_table(table.caption, table.columns, table.rows)
     if name != "filters" and summary.details["not covered"]:
         print("Not covered at this scale: " + "; ".join(summary.details["not covered"]) + ".")
-    print(f"{out / name}.json\n{out / name}.html")
+    options.files_written(out / name)

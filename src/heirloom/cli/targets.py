@@ -38,7 +38,7 @@ def resolve_target(saved: str | None, factory: str | None, *, trust_remote_code:
     if factory is not None:
         from heirloom.models.encoder import module_from_factory
 
-        require(":" in factory, "--model", "a package.module:factory", factory)
+        require(":" in factory, "model", "a package.module:factory", factory)
         return Target(module_from_factory(factory), factory)
     assert saved is not None
     return _saved(saved, trust_remote_code)
@@ -47,13 +47,12 @@ def resolve_target(saved: str | None, factory: str | None, *, trust_remote_code:
 def _saved(place: str, trust_remote_code: bool) -> Target:
     from heirloom.defence.saved import DefendedModel
     from heirloom.results.schema import Summary
-    from heirloom.threat import Threat, parse_eps
+    from heirloom.threat import Threat
 
     model = DefendedModel.from_pretrained(place, trust_remote_code=trust_remote_code)
-    norm, _, eps = str(model.defence.get("threat", "")).partition(" ")
-    threat = Threat(norm, parse_eps(eps)) if eps else None  # type: ignore[arg-type]
+    threat = Threat(**model.defence["threat"]) if "threat" in model.defence else None
     data = None
     if (Path(place) / "summary.json").exists():
-        said = Summary.read(Path(place) / "summary.json").settings.get("data", "")
-        data = str(said).rpartition(": ")[0] or None
+        used = Summary.read(Path(place) / "summary.json").data
+        data = None if used is None else used.name
     return Target(model, str(model.defence.get("method", place)), model.image_shape[1], data, threat)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from heirloom.results.schema import DataUsed
 from heirloom.runtime.errors import reject, require
+from heirloom.runtime.identity import digest
 
 TEST_SHARE = 0.2  # of the images, where a source has no test split of its own
 
@@ -42,6 +45,14 @@ class LabelledImages:
         """(C, H, W) of one image."""
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
+
+    def facts(self) -> dict[str, Any]:
+        """What identifies these images in a run: digests of pixels and labels, and the class names."""
+        return {
+            "pixels": digest(self.pixels),
+            "labels": digest(self.labels),
+            "classes": hashlib.sha256(repr(self.classes).encode()).hexdigest()[:16],
+        }
 
     def select(self, indices: Tensor) -> LabelledImages:
         return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
@@ -77,6 +88,15 @@ class ImageSource:
     name: str
     train: LabelledImages
     test: LabelledImages
+
+    def facts(self) -> dict[str, Any]:
+        """What identifies the images in a run; the name does not."""
+        return {"train": self.train.facts(), "test": self.test.facts()}
+
+    def used(self) -> DataUsed:
+        """The images as a result tells of them."""
+        total = hashlib.sha256(repr(self.facts()).encode()).hexdigest()[:32]
+        return DataUsed(name=self.name, train=len(self.train), test=len(self.test), digest=total)
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from heirloom.report.tables import accuracy_table
+from heirloom.threat import Threat
 
 
 def model_card(config: dict[str, Any], summary: dict[str, Any] | None) -> str:
@@ -42,7 +43,7 @@ def model_card(config: dict[str, Any], summary: dict[str, Any] | None) -> str:
         lines += ["## Measured", "", "Accuracy in %, with 95 % intervals over test images.", ""]
         lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
-        lines += ["", f"Threat: {summary['settings'].get('threat')}. Command: `{summary['command']}`.", ""]
+        lines += ["", f"Threat: {_threat(summary)}. Command: `{summary['command']}`.", ""]
     lines += [
         "## Limits",
         "",
@@ -51,3 +52,8 @@ def model_card(config: dict[str, Any], summary: dict[str, Any] | None) -> str:
         "",
     ]
     return header + "\n".join(lines)
+
+
+def _threat(summary: dict[str, Any]) -> str:
+    threat = summary["threat"]
+    return str(Threat(**threat)) if threat else "none"

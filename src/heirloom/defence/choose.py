@@ -17,10 +17,11 @@ from heirloom.evaluation.verdicts import evaluate
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.models.defended import Defended
 from heirloom.results.schema import to_plain
+from heirloom.runtime.choices import DefenceMethod
 from heirloom.runtime.files import read_json, write_json
 from heirloom.threat import Threat
 
-CANDIDATES = ("adversarial-reconstruction", "distil", "cropd", "noise")
+CANDIDATES: tuple[DefenceMethod, ...] = ("adversarial-reconstruction", "distil", "cropd", "noise")
 SHARE = 0.2  # of the budget, over all trials together
 ATTACK, JUDGED = "pgd-20", 256  # what the trials are judged by, and on how many validation images
 Report = Callable[[str, int, int, str], None]
@@ -61,7 +62,7 @@ def choose(
     return replace(settings, method=best["defence"]), seen
 
 
-def shortened(settings: DefenceSettings, method: str) -> DefenceSettings:
+def shortened(settings: DefenceSettings, method: DefenceMethod) -> DefenceSettings:
     """The settings of one trial."""
     part = SHARE / len(CANDIDATES)
     minutes = None if settings.minutes is None else part * settings.minutes

@@ -14,14 +14,16 @@ from torch.nn import functional
 
 from heirloom.data.images import load_images
 from heirloom.data.labelled import LabelledImages
-from heirloom.defence.job import DefendSettings, Progress, defend
+from heirloom.defence.job import defend
+from heirloom.defence.settings import DefendSettings
 from heirloom.defence.train_preprocessor import DefenceSettings
 from heirloom.heads.linear import HeadSettings
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.objectives.simclr import nt_xent
-from heirloom.results.provenance import Stopwatch
 from heirloom.results.schema import Summary
+from heirloom.runs import Progress
 from heirloom.runtime.files import write_text
+from heirloom.runtime.identity import open_marker
 from heirloom.threat import Threat
 from heirloom.training.loop import TrainingSettings, train
 
@@ -108,12 +110,12 @@ def run_demo(out: Path, *, seed: int = 0, progress: Progress | None = None) -> S
     Shown is what works best on such images, adversarial reconstruction, beside CRoPD (lambda 10, the paper's) and the
     controls; what the paper leaves open was fixed on validation images (docs/lab-notes.md).
     """
-    if (out / "summary.json").exists():
-        return Summary.read(out / "summary.json")
-    stopwatch = Stopwatch()
     data = load_images("digits")
     settings = demo_settings(seed)
     folder = out / "foundation"
+    open_marker(
+        out / "work" / "foundation.json", {"seed": seed, "data": data.facts()}, resume=True, place=out
+    )
     if not (folder / "preprocessor_config.json").exists():
         # images held out for validation are not seen here either
         train_part, _ = data.train.split(settings.validation, seed=seed)
@@ -128,7 +130,7 @@ def run_demo(out: Path, *, seed: int = 0, progress: Progress | None = None) -> S
             ),
         )
     encoder = load_encoder(EncoderSettings(str(folder)))
-    _, summary = defend(encoder, data, settings, out, resume=True, progress=progress, stopwatch=stopwatch)
+    _, summary = defend(encoder, data, settings, out, resume=True, progress=progress)
     return summary
 
 

@@ -16,13 +16,13 @@ from heirloom.data.labelled import LabelledImages, to_unit_range
 from heirloom.defence.budget import steps_in
 from heirloom.defence.inner import strongest_nearby
 from heirloom.defence.settings import DefenceSettings
-from heirloom.evaluation.store import digest, model_digest
 from heirloom.models.preprocessor import Preprocessor
 from heirloom.networks.student_painter import StudentPainter
 from heirloom.objectives.distil import logit_each, painter, prototypes, student_each
 from heirloom.objectives.objective import Each
 from heirloom.runtime.errors import InputError
 from heirloom.runtime.files import read_tensors, write_tensors
+from heirloom.runtime.identity import digest, module_facts
 from heirloom.runtime.randomness import generator_of, normal, uniform
 from heirloom.threat import Threat
 from heirloom.training.loop import History, Losses, Step, TrainingSettings, train, unwrapped
@@ -66,7 +66,12 @@ def distil(
         past = run(
             module, _share(phase, module, settings, run, path),
             checkpoint=path, resume=resume, report=report,
-            identity={**settings.facts(), "threat": asdict(threat), "phase": phase, "targets": digest(targets)},
+            facts={
+                "settings": settings.facts(),
+                "threat": asdict(threat),
+                "phase": phase,
+                "targets": digest(targets),
+            },
         )  # fmt: skip
         history += [{"phase": phase, **entry} for entry in past]
         network.eval()
@@ -95,7 +100,7 @@ def teacher_features(
     """Features (N, D), those of colour images averaged with those of the mirror image; from the file beside
     ``checkpoint`` where that is of this encoder and these images.
     """
-    wanted = {"encoder": model_digest(encoder), "images": digest(data.pixels)}
+    wanted = {**module_facts(encoder), "images": digest(data.pixels)}
     path = checkpoint.with_name("teacher.safetensors") if checkpoint is not None else None
     if path is not None and path.exists():
         tensors, facts = read_tensors(path)

@@ -2,81 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from heirloom.attacks.named import named_attack
 from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence.choose import Trials, choose
 from heirloom.defence.controls import STAND_IN, own_head, save_stand_in, student_alone, student_of
-from heirloom.defence.page import defence_page
 from heirloom.defence.remarks import packed, remarks, unpacked
 from heirloom.defence.saved import DefendedModel
-from heirloom.defence.settings import AUTO
-from heirloom.defence.train_preprocessor import (
-    METHODS,
-    DefenceSettings,
-    fresh_preprocessor,
-    train_preprocessor,
-)
+from heirloom.defence.settings import AUTO, DefendSettings
+from heirloom.defence.train_preprocessor import fresh_preprocessor, train_preprocessor
 from heirloom.evaluation.audit import audit, audit_details
+from heirloom.evaluation.columns import words
 from heirloom.evaluation.details import examples, per_class
 from heirloom.evaluation.security_curve import security_curve
 from heirloom.evaluation.verdicts import Evaluation, evaluate
-from heirloom.heads.linear import HeadSettings, extract_features, train_adversarial_head, train_head
+from heirloom.heads.linear import extract_features, train_adversarial_head, train_head
 from heirloom.models.defended import Defended
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.models.preprocessor import parameter_count
-from heirloom.results.provenance import Stopwatch
-from heirloom.results.schema import Summary, to_plain
-from heirloom.runtime.errors import InputError, require
-from heirloom.runtime.files import read_json, write_json
-from heirloom.threat import Threat
+from heirloom.results.schema import Summary
+from heirloom.runs import Progress, Run, silent
+from heirloom.runtime.choices import DefenceMethod
+from heirloom.runtime.identity import deciding, module_facts
 
-Progress = Callable[[str, int, int, str], None]  # (stage, done, in all, a few words)
 SHOWN_IMAGES = 6
 CURVE_IMAGES = 256
-
-
-@dataclass(frozen=True)
-class DefendSettings:
-    """Everything that decides the result, besides data and foundation model.
-
-    Attributes:
-        threat: for training and for evaluation.
-        defence: the preprocessor that is saved.
-        compare: other methods trained and measured in the same way, for the table.
-        head: of each of them. robust_head: train it on adversarial examples too (CRoPD, Table 1, "robust").
-        attacks: columns of the table, each the worst case over it and those before it.
-        validation: share of the training images held out; heads are selected on it.
-        batch_size: of evaluation. audit_examples: test images that the audit of the saved defence looks at;
-            0: no audit.
-    """
-
-    threat: Threat
-    defence: DefenceSettings
-    compare: tuple[str, ...] = ("identity",)
-    head: HeadSettings = field(default_factory=HeadSettings)
-    robust_head: bool = False
-    attacks: tuple[str, ...] = ("pgd-10", "pgd-20", "strong")
-    validation: float = 0.1
-    batch_size: int = 256
-    audit_examples: int = 64
-
-    def __post_init__(self) -> None:
-        for method in self.compare:
-            require(method in METHODS, "compare", f"among {', '.join(METHODS)}", method)
-        require(0 < self.validation < 1, "validation", "a share between 0 and 1", self.validation)
-
-    @property
-    def methods(self) -> list[str]:
-        """The compared ones first, the defence that is saved last."""
-        return [m for m in dict.fromkeys(self.compare) if m != self.defence.method] + [self.defence.method]
 
 
 def defend(
@@ -87,7 +43,6 @@ def defend(
     *,
     resume: bool = False,
     progress: Progress | None = None,
-    stopwatch: Stopwatch | None = None,
 ) -> tuple[DefendedModel, Summary]:
     """Train, measure, save.
 
@@ -98,105 +53,102 @@ def defend(
     Raises:
         InputError: ``out`` holds another run's work and ``resume`` is off, or was made with other settings.
     """
-    stopwatch = stopwatch or Stopwatch()
-    train, validation = data.train.split(settings.validation, seed=settings.defence.training.seed)
+    training = settings.defence.training
+    train, validation = data.train.split(settings.validation, seed=training.seed)
     _check_before_anything_is_written(encoder, train, settings)
-    work = _open_work(out, settings, encoder, data, resume)
-    seen = {}
+    run = Run(out, run_facts(encoder, data, settings), resume=resume)
+    told, seen = progress or silent, dict[str, Any]()
     if settings.defence.method == AUTO:
-        trials = Trials(encoder, train, validation, settings.threat, settings.head, settings.batch_size)
-        chosen, seen["trials"] = choose(trials, settings.defence, work / "trials", progress)
+        trials = Trials(encoder, train, validation, settings.threat, settings.head, settings.eval_batch_size)
+        chosen, seen["trials"] = choose(trials, settings.defence, run.path("trials"), told)
         settings = replace(settings, defence=chosen)
-    job = _Job(encoder, train, validation, data.test, settings, work, progress or _silent)
-    spent = work / "seconds.json"
-    earlier = read_json(spent)["seconds"] if spent.exists() else 0.0
-    rows, details = [], []
-    for method in settings.methods:
-        model, row, detail = job.measured(method)
-        rows.append(row)
-        details.append(detail)
-        if method == settings.defence.method:
-            stand_ins = job.controls(model)
-            rows[-1:-1] = [control["row"] for control in stand_ins]
-            verdicts = {d["defence"]: unpacked(d["right"]) for d in [*details, *stand_ins]}
-            warned = to_plain(remarks(method, verdicts, settings.attacks))
-        write_json(spent, {"seconds": earlier + stopwatch.seconds})
-    audited = job.audited(model, settings.defence.method)
+    method = settings.defence.method
+    job = _Job(encoder, (train, validation, data.test), settings, run, told)
+    measured = [run.stage(f"measured-{name}", partial(job.measured, name)) for name in settings.methods]
+    model = job.model(method)
+    beside = run.stage("controls", lambda: job.controls(model))
+    rows = [found["row"] for found in measured]
+    rows[-1:-1] = [control["row"] for control in beside]
+    details = {
+        "classes": list(data.test.classes),
+        "defences": [found["detail"] for found in measured],
+        **seen,
+    }
+    verdicts = {found["defence"]: unpacked(found["right"]) for found in [*details["defences"], *beside]}
+    details["remarks"] = remarks(method, verdicts, settings.attacks)
+    if settings.audit_examples:
+        details["audit"] = run.stage("audit", lambda: job.audited(model))
     model.save_pretrained(out)
     save_stand_in(model.preprocessor, out / STAND_IN, {"teacher": encoder.settings.source})
-    summary = stopwatch.summary(
-        seed=settings.defence.training.seed,
-        device=settings.defence.training.device,
-        settings=_shown_settings(settings, encoder, data, train),
-        rows=rows,
-        details={
-            "classes": list(data.test.classes),
-            "defences": details,
-            "remarks": warned,
-            **seen,
-            **audited,
-        },
-        earlier_seconds=earlier,
+    summary = run.result() or run.finish(
+        "defence",
+        rows,
+        seed=training.seed,
+        device=training.device,
+        threat=settings.threat,
+        data=data.used(),
+        settings=_shown_settings(settings, encoder, len(validation)),
+        details=details,
     )
-    publish(model, summary, out)
+    model.summary = summary.model_dump(mode="json")
+    model.generate_model_card().save(out / "README.md")
     return model, summary
 
 
-def publish(model: DefendedModel, summary: Summary, out: Path) -> None:
-    """Write summary.json (and results/defend.json, beside later measurements), model card and report.html."""
-    summary.write(out / "summary.json")
-    summary.write(out / "results" / "defend.json")
-    model.summary = summary.model_dump()
-    model.generate_model_card().save(out / "README.md")
-    defence_page(summary, out / "report.html")
+def run_facts(encoder: FrozenEncoder, data: ImageSource, settings: DefendSettings) -> dict[str, Any]:
+    """What identifies a defence: the foundation model and how it is read, the images, every setting."""
+    reading = {k: v for k, v in asdict(encoder.settings).items() if k not in ("source", "revision")}
+    chosen = deciding(settings)
+    return {
+        "model": {**module_facts(encoder), "reading": reading},
+        "data": data.facts(),
+        "threat": chosen.pop("threat"),
+        "seed": chosen["defence"]["training"].pop("seed"),
+        "settings": chosen,
+    }
 
 
 class _Job:
-    """The stages of one defence, each kept in ``work`` once it is finished."""
+    """The stages of one defence."""
 
     def __init__(
         self,
         encoder: FrozenEncoder,
-        train: LabelledImages,
-        validation: LabelledImages,
-        test: LabelledImages,
+        images: tuple[LabelledImages, LabelledImages, LabelledImages],
         settings: DefendSettings,
-        work: Path,
+        run: Run,
         progress: Progress,
     ) -> None:
-        self.encoder, self.train, self.validation, self.test = encoder, train, validation, test
-        self.settings, self.work, self.progress = settings, work, progress
-        self.device = settings.defence.training.device
+        self.encoder, self.settings, self.run, self.progress = encoder, settings, run, progress
+        self.train, self.validation, self.test = images
+        self.device, self.seed = settings.defence.training.device, settings.defence.training.seed
 
-    def measured(self, method: str) -> tuple[DefendedModel, dict[str, Any], dict[str, Any]]:
-        """The trained model, its row of the table, and what the page shows of it."""
-        folder = self.work / method
-        stored = folder / "figures.json"
-        if stored.exists():
-            figures = read_json(stored)
-            model = DefendedModel.from_pretrained(folder, encoder=self.encoder)
-            return model, figures["row"], figures["detail"]
-        model, history = self._trained(method, folder)
+    def model(self, method: str) -> DefendedModel:
+        """The trained model of a finished stage."""
+        return DefendedModel.from_pretrained(self.run.path(method), encoder=self.encoder)
+
+    def measured(self, method: DefenceMethod) -> dict[str, Any]:
+        """The trained model's row of the table, and what the page shows of it."""
+        model, history = self._trained(method)
         evaluation = self._evaluated(model, method)
-        row: dict[str, Any] = {"defence": method, **evaluation.row()}
-        detail = {
-            "defence": method,
-            "parameters": parameter_count(model.preprocessor),
-            "right": packed(evaluation.correct),
-            "history": history,
-            "per_class": per_class(evaluation, self.test),
-            "curve": security_curve(
-                model,
-                self._first(CURVE_IMAGES),
-                self.settings.threat,
-                batch_size=self.settings.batch_size,
-                device=self.device,
-            ),
-            "examples": examples(model, evaluation, self.test, SHOWN_IMAGES, self.device),
+        return {
+            "row": {"defence": method, **evaluation.row()},
+            "detail": {
+                "defence": method,
+                "parameters": parameter_count(model.preprocessor),
+                "right": packed(evaluation.correct),
+                "history": history,
+                "per_class": per_class(evaluation, self.test),
+                "curve": security_curve(
+                    model,
+                    self._first(CURVE_IMAGES),
+                    self.settings.threat,
+                    batch_size=self.settings.eval_batch_size,
+                    device=self.device,
+                ),
+                "examples": examples(model, evaluation, self.test, SHOWN_IMAGES, self.device),
+            },
         }
-        figures = to_plain({"row": row, "detail": detail})
-        write_json(stored, figures)
-        return model, figures["row"], figures["detail"]
 
     def controls(self, model: DefendedModel) -> list[dict[str, Any]]:
         """Rows and verdicts of what ``distil`` must stand beside, none for other methods."""
@@ -213,16 +165,26 @@ class _Job:
         found = []
         for name, whole in beside.items():
             evaluation = self._evaluated(whole, name)
-            found.append(
-                {
-                    "defence": name,
-                    "row": {"defence": name, **evaluation.row()},
-                    "right": packed(evaluation.correct),
-                }
-            )
+            row = {"defence": name, **evaluation.row()}
+            found.append({"defence": name, "row": row, "right": packed(evaluation.correct)})
         return found
 
-    def _trained(self, method: str, folder: Path) -> tuple[DefendedModel, list[dict[str, float]]]:
+    def audited(self, model: DefendedModel) -> dict[str, Any]:
+        """The audit of the defence that is saved."""
+        self.progress("audit", 0, 1, "")
+        findings = audit(
+            model,
+            (self.test.images, self.test.labels),
+            self.settings.threat,
+            self._evaluated(model, self.settings.defence.method),
+            device=self.device,
+            examples=min(self.settings.audit_examples, len(self.test)),
+            seed=self.seed,
+        )
+        self.progress("audit", 1, 1, "")
+        return audit_details(findings)
+
+    def _trained(self, method: DefenceMethod) -> tuple[DefendedModel, list[dict[str, float]]]:
         settings = self.settings.defence
         if method != settings.method:  # lambda belongs to the defence that is saved
             settings = replace(settings, method=method, weight=None, radius=None, steps=None)
@@ -232,37 +194,39 @@ class _Job:
             settings,
             encoder=self.encoder,
             validation=self.validation,
-            checkpoint=folder / "checkpoint.safetensors",
+            checkpoint=self.run.path(method, "checkpoint.safetensors"),
             resume=True,
-            report=lambda done, total, losses: self.progress(f"train {method}", done, total, _losses(losses)),
+            report=lambda done, total, losses: self.progress(f"train {method}", done, total, words(losses)),
         )
-        head = self._head(preprocessor, method)
-        defence = {
-            **{k: v for k, v in asdict(settings).items() if k != "architecture"},
-            "weight": settings.chosen_weight,
-            "threat": str(self.settings.threat),
-        }
         model = DefendedModel(
             preprocessor,
             self.encoder,
-            head,
+            self._head(preprocessor, method),
             image_shape=self.train.shape,
             classes=self.train.classes,
-            defence=defence,
+            defence={
+                **{k: v for k, v in asdict(settings).items() if k != "architecture"},
+                "weight": settings.chosen_weight,
+                "threat": asdict(self.settings.threat),
+            },
         )
-        model.save_own(folder)
+        model.save_own(self.run.path(method))
         return model, history
 
     def _head(self, preprocessor: nn.Module, method: str) -> nn.Linear:
         whole = Defended(preprocessor, self.encoder, nn.Identity()).to(self.device)
-        read = [
-            (
-                extract_features(whole, part, batch_size=self.settings.batch_size, device=self.device),
-                part.labels,
-            )
+        size = self.settings.eval_batch_size
+        features, held_out = (
+            extract_features(whole, part, batch_size=size, device=self.device)
             for part in (self.train, self.validation)
-        ]
-        head = train_head(*read[0], len(self.train.classes), self.settings.head, validation=read[1])
+        )
+        head = train_head(
+            features,
+            self.train.labels,
+            len(self.train.classes),
+            self.settings.head,
+            validation=(held_out, self.validation.labels),
+        )
         if self.settings.robust_head:
             whole.head = head
             train_adversarial_head(
@@ -272,7 +236,7 @@ class _Job:
                 self.settings.head,
                 device=self.device,
                 report=lambda done, total, losses: self.progress(
-                    f"robust head {method}", done, total, _losses(losses)
+                    f"robust head {method}", done, total, words(losses)
                 ),
             )
         return head.cpu()
@@ -286,31 +250,13 @@ class _Job:
             (self.test.images, self.test.labels),
             self.settings.threat,
             self.settings.attacks,
-            batch_size=self.settings.batch_size,
+            batch_size=self.settings.eval_batch_size,
             device=self.device,
-            seed=self.settings.defence.training.seed,
-            folder=self.work / method / "verdicts",
+            seed=self.seed,
+            folder=self.run.path(method, "verdicts"),
             resume=True,
             report=report,
         )
-
-    def audited(self, model: DefendedModel, method: str) -> dict[str, Any]:
-        """``{"audit": ...}`` of the defence that is saved, or nothing where none is asked for."""
-        stored = self.work / "audit.json"
-        if self.settings.audit_examples and not stored.exists():
-            self.progress("audit", 0, 1, "")
-            findings = audit(
-                model,
-                (self.test.images, self.test.labels),
-                self.settings.threat,
-                self._evaluated(model, method),
-                device=self.device,
-                examples=min(self.settings.audit_examples, len(self.test)),
-                seed=self.settings.defence.training.seed,
-            )
-            write_json(stored, to_plain(audit_details(findings)))
-            self.progress("audit", 1, 1, "")
-        return {"audit": read_json(stored)} if stored.exists() else {}
 
     def _first(self, count: int) -> tuple[Tensor, Tensor]:
         chosen = self.test.select(torch.arange(min(count, len(self.test))))
@@ -321,50 +267,17 @@ def _check_before_anything_is_written(
     encoder: FrozenEncoder, train: LabelledImages, settings: DefendSettings
 ) -> None:
     """Names, sizes and the foundation model's output, in a second rather than after an hour."""
-    for attack in settings.attacks:
-        named_attack(attack)
     for method in settings.methods:
         fresh_preprocessor(train, replace(settings.defence, method=method), encoder)
     with torch.no_grad():
         encoder(train.select(torch.arange(1)).images)
 
 
-def _open_work(
-    out: Path, settings: DefendSettings, encoder: FrozenEncoder, data: ImageSource, resume: bool
-) -> Path:
-    """The folder for work in progress, marked with what the run is."""
-    identity = to_plain(
-        {
-            "settings": asdict(settings),
-            "encoder": encoder.fingerprint(),
-            "data": [data.name, len(data.train), len(data.test)],
-        }
-    )
-    marker = out / "work" / "run.json"
-    if marker.exists() and not resume:
-        raise InputError("out", "a new folder unless resume is given", f"{out}, which holds a run")
-    if marker.exists() and _deciding(read_json(marker)) != _deciding(identity):
-        raise InputError("resume", f"of the run in {out}", "other settings, model or data")
-    write_json(marker, identity)
-    return out / "work"
-
-
-def _deciding(identity: Any) -> Any:
-    training = identity["settings"]["defence"]["training"]
-    kept = {k: v for k, v in training.items() if k not in ("device", "checkpoint_seconds")}
-    settings = identity["settings"]
-    return {**identity, "settings": {**settings, "defence": {**settings["defence"], "training": kept}}}
-
-
-def _shown_settings(
-    settings: DefendSettings, encoder: FrozenEncoder, data: ImageSource, train: LabelledImages
-) -> dict[str, Any]:
+def _shown_settings(settings: DefendSettings, encoder: FrozenEncoder, validation: int) -> dict[str, Any]:
     defence = settings.defence
     return {
         "model": encoder.settings.source,
-        "data": f"{data.name}: {len(train)} training, {len(data.train) - len(train)} validation, "
-        f"{len(data.test)} test images of {' x '.join(map(str, train.shape))}",
-        "threat": str(settings.threat),
+        "validation images": validation,
         "attacks": ", ".join(settings.attacks),
         "architecture": defence.architecture,
         "weight": defence.chosen_weight,
@@ -376,11 +289,3 @@ def _shown_settings(
         "augmentation": str(defence.augmentation) if defence.augmentation else "none",
         "mixed_precision": defence.training.mixed_precision,
     }
-
-
-def _losses(losses: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
-
-
-def _silent(stage: str, done: int, total: int, words: str) -> None:
-    pass

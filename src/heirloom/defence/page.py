@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from heirloom.evaluation.audit.page import audit_section
@@ -12,7 +11,6 @@ from heirloom.report.page import Figure, Images, Part, Section, Table, Text, pag
 from heirloom.report.tables import accuracy_table, is_proportion, shown
 from heirloom.results.schema import Summary
 from heirloom.runtime.errors import InputError
-from heirloom.runtime.files import write_text
 
 NAMES = {
     "identity": "Identity (nothing in front)",
@@ -25,13 +23,11 @@ NAMES = {
 }
 
 
-def defence_page(summary: Summary, path: Path) -> None:
-    """Write the page of ``summary`` to ``path``."""
+def defence_page(summary: Summary) -> str:
+    """The page as HTML."""
     defences = summary.details.get("defences")
     if not defences:
-        raise InputError(
-            str(path.parent), "a folder with the summary of a defence", "the summary of something else"
-        )
+        raise InputError("details", "those of a defence", sorted(summary.details))
     warned = [Text(f"Warning. {found['warning']}") for found in summary.details.get("remarks", [])]
     trials = summary.details.get("trials")
     sections = [
@@ -42,7 +38,7 @@ def defence_page(summary: Summary, path: Path) -> None:
         Section("Class by class", [_per_class(defences[-1])]),
         Section("Training", _training(defences)),
     ]
-    write_text(path, page(_title(summary), _lead(summary), sections, summary))
+    return page(_title(summary), _lead(summary), sections, summary)
 
 
 def _title(summary: Summary) -> str:
@@ -55,7 +51,7 @@ def _lead(summary: Summary) -> str:
     sentence = (
         f"With {_short(row['defence'])} in front, {_percent(row['clean'])} of the test images are "
         f"classified rightly, and {_percent(row[last])} still are when each may be changed within "
-        f"{summary.settings.get('threat')} by the attack '{last}'"
+        f"{summary.threat} by the attack '{last}'"
     )
     other = next((r for r in summary.rows if r["defence"] == "identity" and r is not row), None)
     if other is None:

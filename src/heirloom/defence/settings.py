@@ -1,20 +1,23 @@
-"""How a preprocessor is made."""
+"""How a preprocessor is made, and what the whole job is asked for."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from heirloom.attacks.named import attack_list
 from heirloom.data.augmentation import Augmentation
+from heirloom.heads.linear import HeadSettings
 from heirloom.networks.student_painter import STUDENTS
-from heirloom.networks.transforms import TRANSFORMS
 from heirloom.objectives.defences import DEFENCES
 from heirloom.objectives.objective import Objective
+from heirloom.runtime.choices import DefenceMethod
 from heirloom.runtime.errors import require
+from heirloom.threat import Threat
 from heirloom.training.loop import TrainingSettings
 
-METHODS: tuple[str, ...] = ("identity", *TRANSFORMS, *DEFENCES)
 AUTO = "auto"  # trials decide: heirloom.defence.choose
+METHODS: tuple[str, ...] = tuple(m for m in get_args(DefenceMethod) if m != AUTO)
 Targets = Literal["prototypes", "head"]
 
 
@@ -68,7 +71,7 @@ class DefenceSettings:
         steps: exactly so many steps (of each phase), whatever ``minutes`` and epochs say: what was recorded.
     """
 
-    method: str = "cropd"
+    method: DefenceMethod = "cropd"
     architecture: str = "mlp"
     weight: float | None = None
     radius: float | None = None
@@ -111,3 +114,43 @@ class DefenceSettings:
         if self.method != "distil":
             del deciding["distil"]
         return {k: v for k, v in deciding.items() if k not in ("training", "minutes", "steps")}
+
+
+@dataclass(frozen=True)
+class DefendSettings:
+    """Everything that decides the result, besides data and foundation model.
+
+    Attributes:
+        threat: for training and for evaluation.
+        defence: the preprocessor that is saved.
+        compare: other methods trained and measured in the same way, for the table.
+        head: of each of them. robust_head: train it on adversarial examples too (CRoPD, Table 1, "robust").
+        attacks: columns of the table, each the worst case over it and those before it.
+        validation: share of the training images held out; heads are selected on it.
+        eval_batch_size: of evaluation. audit_examples: test images that the audit of the saved defence looks at;
+            0: no audit.
+    """
+
+    threat: Threat
+    defence: DefenceSettings
+    compare: tuple[DefenceMethod, ...] = ("identity",)
+    head: HeadSettings = field(default_factory=HeadSettings)
+    robust_head: bool = False
+    attacks: tuple[str, ...] = ("pgd-10", "pgd-20", "strong")
+    validation: float = 0.1
+    eval_batch_size: int = 256
+    audit_examples: int = 64
+
+    def __post_init__(self) -> None:
+        for method in self.compare:
+            require(method in METHODS, "compare", f"among {', '.join(METHODS)}", method)
+        require(bool(self.attacks), "attacks", "at least one", "none")
+        attack_list(self.attacks)
+        require(self.eval_batch_size >= 1, "eval_batch_size", "at least 1", self.eval_batch_size)
+        require(self.audit_examples >= 0, "audit_examples", "at least 0", self.audit_examples)
+        require(0 < self.validation < 1, "validation", "a share between 0 and 1", self.validation)
+
+    @property
+    def methods(self) -> list[DefenceMethod]:
+        """The compared ones first, the defence that is saved last."""
+        return [m for m in dict.fromkeys(self.compare) if m != self.defence.method] + [self.defence.method]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from heirloom.evaluation.store import digest
 from heirloom.evaluation.verdicts import Evaluation
 from heirloom.results.schema import Difference, Mean
 from heirloom.results.statistics import mean, paired_difference
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import InputError
 from heirloom.runtime.files import read_tensors, write_tensors
+from heirloom.runtime.identity import digest
 from heirloom.threat import Threat
 
 VERDICTS = "verdicts.safetensors"
@@ -50,7 +52,7 @@ def write_verdicts(path: Path, evaluation: Evaluation, data: tuple[Tensor, Tenso
     columns = {f"correct.{name}": right.to(torch.uint8) for name, right in evaluation.correct.items()}
     facts = {
         "data": digest(*data),
-        "threat": str(evaluation.threat),
+        "threat": json.dumps(asdict(evaluation.threat)),
         "columns": "\n".join(evaluation.correct),
     }
     write_tensors(path, columns, facts)
@@ -74,8 +76,9 @@ def check_comparable(data: tuple[Tensor, Tensor], threat: Threat, other: Path) -
     columns, facts = read_verdicts(other / VERDICTS)
     if facts["data"] != digest(*data):
         raise InputError("against", "an evaluation of the same images", f"{other}, which is of others")
-    if facts["threat"] != str(threat):
-        raise InputError("against", f"an evaluation at {threat}", f"{other}, which is at {facts['threat']}")
+    measured = Threat(**json.loads(facts["threat"]))
+    if measured != threat:
+        raise InputError("against", f"an evaluation at {threat}", f"{other}, which is at {measured}")
     return columns
 
 

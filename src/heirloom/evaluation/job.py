@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.named import attack_list
 from heirloom.evaluation.adaptive.job import further
 from heirloom.evaluation.audit import Finding, audit, audit_details, fresh_copy
 from heirloom.evaluation.comparison import (
@@ -20,19 +20,19 @@ from heirloom.evaluation.comparison import (
     spread_over_seeds,
     write_verdicts,
 )
-from heirloom.evaluation.page import evaluation_page
-from heirloom.evaluation.verdicts import Evaluation, evaluate
-from heirloom.results.provenance import Stopwatch
-from heirloom.results.schema import Summary
+from heirloom.evaluation.verdicts import Evaluation, check_evaluable, evaluate
+from heirloom.results.schema import DataUsed, Summary
+from heirloom.runs import Progress, Run
 from heirloom.runtime import distributed
+from heirloom.runtime.errors import require
+from heirloom.runtime.identity import deciding, digest, module_facts
 from heirloom.threat import Threat
 
-Progress = Callable[[str, int, int, str], None]
 Data = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """What ``heirloom evaluate`` was asked for; ``audit_examples`` 0: no audit; ``draws``
     None: 20 for a random model that is attacked adaptively.
     """
@@ -53,31 +53,34 @@ class Settings:
     bpda: tuple[str, ...] = ()
     draws: int | None = None
 
+    def __post_init__(self) -> None:
+        attack_list(self.attacks)
+        require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+        require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
 
-def run(
+
+def evaluate_job(
     model: nn.Module,
     data: Data,
-    settings: Settings,
+    settings: EvaluationSettings,
     out: Path,
     *,
     resume: bool = False,
     against: Path | None = None,
     surrogate: nn.Module | None = None,
-    stopwatch: Stopwatch | None = None,
     progress: Progress | None = None,
 ) -> tuple[Summary, list[Finding]]:
     """Evaluate, audit, and write ``out``: verdicts/, verdicts.safetensors, summary.json, report.html.
 
     Under ``torchrun`` all processes measure; the first one audits and writes.
     """
-    stopwatch = stopwatch or Stopwatch()
     if against is not None:
         check_comparable(data, settings.threat, against)  # before any time is spent
     pristine = fresh_copy(model) if settings.audit_examples else None  # before any call
-    evaluations = [
-        _evaluated(model, data, settings, seed, out, resume, progress)
-        for seed in range(settings.seed, settings.seed + settings.seeds)
-    ]
+    check_evaluable(model, data, settings.device)
+    run = Run(out, run_facts(model, data, settings, surrogate), resume=resume)
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    evaluations = [_evaluated(model, data, settings, seed, run, progress) for seed in seeds]
     evaluation = evaluations[0]
     details: dict[str, Any] = {"evaluation": evaluation_details(evaluation)}
     if settings.seeds > 1:
@@ -85,43 +88,99 @@ def run(
     if against is not None:
         differences = compare(evaluation, data, against)
         details["evaluation"]["against"] = {"folder": str(against), "differences": differences}
+    row = {"model": settings.name, **evaluation.row()}
     findings: list[Finding] = []
-    if settings.audit_examples and distributed.rank() == 0:
-        findings = audit(
-            model,
-            data,
-            settings.threat,
-            evaluation,
-            examples=settings.audit_examples,
-            seed=settings.seed,
-            device=settings.device,
-            batch_size=min(settings.batch_size, 64),
-            surrogate=surrogate,
-            pristine=pristine,
+    if settings.audit_examples:
+        details["audit"] = run.stage(
+            "audit", lambda: _audited(model, data, settings, evaluation, surrogate, pristine)
         )
-        details["audit"] = audit_details(findings)
-    row = {"model": settings.name, "threat": str(settings.threat), **evaluation.row()}
-    if findings:
-        extra = further(model, data, settings, findings, evaluation, out, surrogate, progress)
+        findings = [Finding(**finding) for finding in details["audit"]["findings"]]
+        extra = run.stage(
+            "adaptive",
+            lambda: (
+                further(
+                    model,
+                    data,
+                    settings,
+                    findings,
+                    evaluation,
+                    folder=run.path("verdicts", "adaptive"),
+                    surrogate=surrogate,
+                    progress=progress,
+                )
+                if distributed.rank() == 0
+                else None
+            ),
+        )
         row |= extra.pop("row")
         details |= extra
-    summary = stopwatch.summary(
-        seed=settings.seed, rows=[row], device=settings.device, settings=_shown(settings), details=details
-    )
     if distributed.rank() == 0:
         write_verdicts(out / VERDICTS, evaluation, data)
-        summary.write(out / "summary.json")
-        evaluation_page(summary, out / "report.html")
+    summary = run.finish(
+        "evaluation",
+        [row],
+        seed=settings.seed,
+        device=settings.device,
+        threat=settings.threat,
+        data=data_used(settings.data, data),
+        settings=_shown(settings),
+        details=details,
+    )
     return summary, findings
+
+
+def _audited(
+    model: nn.Module,
+    data: Data,
+    settings: EvaluationSettings,
+    evaluation: Evaluation,
+    surrogate: nn.Module | None,
+    pristine: nn.Module | None,
+) -> dict[str, Any] | None:
+    if distributed.rank() > 0:
+        return None
+    findings = audit(
+        model,
+        data,
+        settings.threat,
+        evaluation,
+        examples=settings.audit_examples,
+        seed=settings.seed,
+        device=settings.device,
+        batch_size=min(settings.batch_size, 64),
+        surrogate=surrogate,
+        pristine=pristine,
+    )
+    return audit_details(findings)
+
+
+def run_facts(
+    model: nn.Module, data: Data, settings: EvaluationSettings, surrogate: nn.Module | None
+) -> dict[str, Any]:
+    """What identifies an evaluation: the model as it is read, the images, the threat, every setting."""
+    chosen = deciding(replace(settings, attack_dtype=None))
+    threat = chosen.pop("threat")
+    for free in ("name", "data"):  # what things are called decides nothing
+        del chosen[free]
+    return {
+        "model": module_facts(model),
+        "surrogate": None if surrogate is None else module_facts(surrogate),
+        "data": {"pixels": digest(data[0]), "labels": digest(data[1])},
+        "threat": threat,
+        "settings": {**chosen, "attack_dtype": str(settings.attack_dtype)},
+    }
+
+
+def data_used(name: str, data: Data) -> DataUsed:
+    return DataUsed(name=name, train=0, test=len(data[1]), digest=digest(*data))
 
 
 def _evaluated(
     model: nn.Module,
     data: Data,
-    settings: Settings,
+    settings: EvaluationSettings,
     seed: int,
-    out: Path,
-    resume: bool,
+    run: Run,
     progress: Progress | None,
 ) -> Evaluation:
     which = f" (seed {seed})" if settings.seeds > 1 else ""
@@ -139,14 +198,14 @@ def _evaluated(
         seed=seed,
         device=settings.device,
         attack_dtype=settings.attack_dtype,
-        folder=out / "verdicts" / f"seed-{seed}",
-        resume=resume,
+        folder=run.path("verdicts", f"seed-{seed}"),
+        resume=True,
         report=report,
     )
 
 
-def _shown(settings: Settings) -> dict[str, Any]:
-    shown = asdict(settings) | {"threat": str(settings.threat), "attacks": ", ".join(settings.attacks)}
+def _shown(settings: EvaluationSettings) -> dict[str, Any]:
+    shown = asdict(settings) | {"attacks": ", ".join(settings.attacks)}
     passes = settings.attack_dtype
     shown["attack_dtype"] = None if passes is None else str(passes).removeprefix("torch.")
-    return {name: value for name, value in shown.items() if name not in ("device", "seed")}
+    return {name: value for name, value in shown.items() if name not in ("device", "seed", "threat", "data")}

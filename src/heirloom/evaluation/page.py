@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from heirloom.evaluation.adaptive.page import adaptive_section
@@ -11,11 +10,10 @@ from heirloom.report.figures import data_uri, new_axes
 from heirloom.report.page import Figure, Part, Section, Table, Text, page
 from heirloom.report.tables import LABELS, accuracy_table, is_proportion
 from heirloom.results.schema import Difference, Mean, Summary
-from heirloom.runtime.files import write_text
 
 
-def evaluation_page(summary: Summary, path: Path) -> None:
-    """Write the page of ``summary`` to ``path``."""
+def evaluation_page(summary: Summary) -> str:
+    """The page as HTML."""
     details = summary.details
     sections = [Section("Accuracy", _accuracy(summary))]
     if "audit" in details:
@@ -26,7 +24,7 @@ def evaluation_page(summary: Summary, path: Path) -> None:
         sections.append(Section("Against another model", [_against(details["evaluation"])]))
     if details["evaluation"].get("seeds"):
         sections.append(Section("Over attack seeds", [_seeds(details["evaluation"]["seeds"])]))
-    write_text(path, page(_title(summary), _lead(summary), sections, summary))
+    return page(_title(summary), _lead(summary), sections, summary)
 
 
 def _title(summary: Summary) -> str:
@@ -41,7 +39,7 @@ def _lead(summary: Summary) -> str:
     if len(columns) > 1:
         text += (
             f", and at most {100 * last['value']:.1f} % (95 % interval {100 * last['low']:.1f} to "
-            f"{100 * last['high']:.1f}) whatever an attacker does to them within {row['threat']}"
+            f"{100 * last['high']:.1f}) whatever an attacker does to them within {summary.threat}"
         )
     audit = summary.details.get("audit")
     return f"{text}. {audit_lead(audit)}" if audit else f"{text}. No audit was made."

@@ -11,8 +11,8 @@ from heirloom.runtime.errors import require
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def dtype_named(name: str, argument: str = "dtype") -> torch.dtype:
-    require(name in DTYPES, argument, f"one of {', '.join(DTYPES)}", name)
+def dtype_named(name: str) -> torch.dtype:
+    require(name in DTYPES, "dtype", f"one of {', '.join(DTYPES)}", name)
     return DTYPES[name]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from heirloom.attacks.engine.folding import folded
 from heirloom.attacks.engine.low_precision import low_precision
 from heirloom.attacks.losses import check_labels
-from heirloom.attacks.named import Attack, Run, named_attack
+from heirloom.attacks.named import Attack, Run, attack_list
 from heirloom.evaluation.chunks import Bench, ChunkResult, margins_of, run_halving, seeded
-from heirloom.evaluation.store import Store, digest, model_digest
+from heirloom.evaluation.store import Store
 from heirloom.results.schema import Proportion
 from heirloom.results.statistics import proportion
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import require
+from heirloom.runtime.identity import digest, module_facts
 from heirloom.threat import Threat, check_images
 
 Report = Callable[[str, int, int, float], None]
@@ -90,26 +91,29 @@ def evaluate(
         InputError: images outside [0, 1], labels out of range, an unknown attack, a folder of another run.
     """
     images, labels = data
-    check_images(images)
-    require(len(images) == len(labels), "labels", f"as many as images ({len(images)})", len(labels))
     require(batch_size >= 1, "batch_size", "at least 1", batch_size)
     floating = isinstance(attack_dtype, torch.dtype) and attack_dtype.is_floating_point
     require(attack_dtype is None or floating, "attack_dtype", "None or a floating torch.dtype", attack_dtype)
-    chosen = [named_attack(a) if isinstance(a, str) else a for a in attacks]
+    chosen = attack_list(attacks)
     names = [attack.name for attack in chosen]
-    require(len(set(names)) == len(names), "attacks", "different from each other", ", ".join(names))
     distributed.join()
     place = distributed.local_device(device)
     was_training = model.training
     model = model.to(place).eval()
     try:
-        _check_model(model, images, labels, place)
+        check_evaluable(model, data, place)
         store = Store(folder)
         if distributed.rank() == 0 and folder is not None:
-            settings = {"threat": str(threat), "eps": threat.eps, "attacks": names, "seed": seed}
-            settings |= {"batch_size": batch_size, "attack_dtype": str(attack_dtype)}
-            facts = {"model": model_digest(model), "data": digest(images, labels)}
-            store.open(settings | facts, resume=resume)
+            facts = {
+                "model": module_facts(model),
+                "data": {"pixels": digest(images), "labels": digest(labels)},
+                "threat": asdict(threat),
+                "attacks": names,
+                "seed": seed,
+                "batch_size": batch_size,
+                "attack_dtype": str(attack_dtype),
+            }
+            store.open(facts, resume=resume)
         distributed.wait()
         faster = _for_the_passes(model, images[:3].to(place), attack_dtype)
         bench = Bench(model, images, labels, threat, seed, place, faster)
@@ -181,15 +185,24 @@ def _for_the_passes(model: nn.Module, x: Tensor, dtype: torch.dtype | None) -> n
     return copy if dtype is None else low_precision(copy, x, dtype)
 
 
-def _check_model(model: nn.Module, images: Tensor, labels: Tensor, device: torch.device) -> None:
-    """Labels against the number of classes, once and for all of them, before any time is spent."""
-    with torch.no_grad(), seeded(device, 0):
-        logits = model(images[:2].to(device))
+def check_evaluable(
+    model: nn.Module, data: tuple[Tensor, Tensor], device: str | torch.device = "cpu"
+) -> None:
+    """Refuse images, labels or a model that cannot be judged, before any time is spent."""
+    images, labels = data
+    check_images(images)
+    require(len(images) == len(labels), "labels", f"as many as images ({len(images)})", len(labels))
+    place, was_training = distributed.local_device(device), model.training
+    try:
+        with torch.no_grad(), seeded(place, 0):
+            logits = model.to(place).eval()(images[:2].to(place))
+    finally:
+        model.train(was_training)
     require(
-        logits.ndim == 2 and len(logits) == len(images[:2]),
+        isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == len(images[:2]),
         "model output",
         f"logits of shape ({len(images[:2])}, classes)",
-        tuple(logits.shape),
+        tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__,
     )
     check_labels(labels, logits.shape[1])
 

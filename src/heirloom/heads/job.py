@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from heirloom.data.labelled import ImageSource
-from heirloom.evaluation.columns import Progress, describe, measured, silent, words
-from heirloom.heads.page import probe_page
+from heirloom.evaluation.columns import measured, words
 from heirloom.heads.probe import ProbeSettings, check_encoder, probe, with_head
 from heirloom.models.encoder import FrozenEncoder
-from heirloom.results.provenance import Stopwatch
 from heirloom.results.schema import Summary
+from heirloom.runs import Progress, Run, silent
+from heirloom.runtime.identity import deciding, module_facts
 from heirloom.threat import Threat
 
 
-def run_probe(
+def probe_job(
     encoder: FrozenEncoder,
-    name: str,
     data: ImageSource,
     threat: Threat,
     settings: ProbeSettings,
@@ -26,43 +27,54 @@ def run_probe(
     adversarial: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
-    stopwatch: Stopwatch | None = None,
 ) -> Summary:
     """Train the heads and measure each behind the encoder; one row a head."""
-    stopwatch, told = stopwatch or Stopwatch(), progress or silent
+    told, seed, device = progress or silent, settings.head.seed, settings.adversarial.device
     features = check_encoder(encoder, data.train)
+    name, chosen = encoder.settings.source, deciding(settings)
+    facts = {
+        "encoder": module_facts(encoder),
+        "data": data.facts(),
+        "threat": asdict(threat),
+        "attacks": attacks,
+        "adversarial": adversarial,
+        "seed": chosen["head"].pop("seed"),
+        "settings": chosen,
+    }
+    run = Run(out, facts, resume=resume)
     heads = probe(
         encoder,
         data.train,
         threat if adversarial else None,
         settings,
-        out,
-        resume=resume,
+        run.path(),
+        resume=True,
         report=lambda done, total, losses: told("adversarial head", done, total, words(losses)),
     )
     rows = []
     for downstream, head in (("clean", heads.clean), ("adversarial", heads.adversarial)):
         if head is not None:
             whole = with_head(encoder.cpu(), head)
-            figures = measured(
-                whole, data, threat, attacks, settings.adversarial.device, told, settings.head.seed
+            figures = run.stage(
+                f"measured-{downstream}",
+                partial(measured, whole, data, threat, attacks, seed=seed, device=device, told=told),
             )
             rows.append({"pretrain": name, "downstream": downstream, **figures})
-    summary = stopwatch.summary(
-        seed=settings.head.seed,
-        device=settings.adversarial.device,
-        rows=rows,
-        details={"kind": "probe"},
+    return run.finish(
+        "probe",
+        rows,
+        seed=seed,
+        device=device,
+        threat=threat,
+        data=data.used(),
         settings={
             "encoder": name,
             "features": features,
-            "data": describe(data),
-            "threat": str(threat),
             "attacks": ", ".join(attacks),
-            "head": str(settings.head),
-            "adversarial head": str(settings),
+            **{
+                f"{group}: {key}": value
+                for group in ("head", "adversarial", "attack")
+                for key, value in chosen[group].items()
+            },
         },
     )
-    summary.write(out / "summary.json")
-    probe_page(summary, out / "report.html")
-    return summary

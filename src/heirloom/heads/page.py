@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from heirloom.report.page import Section, Table, page
 from heirloom.report.tables import accuracy_table
 from heirloom.results.schema import Summary
-from heirloom.runtime.files import write_text
 
 
-def probe_page(summary: Summary, path: Path) -> None:
+def probe_page(summary: Summary) -> str:
+    """The page as HTML."""
     found = " ".join(f"{row['downstream'].capitalize()} head: {lead(row)}." for row in summary.rows)
     sections = [Section("Accuracy", [accuracy(summary)])]
-    write_text(path, page("Linear heads on a frozen encoder", found, sections, summary))
+    return page("Linear heads on a frozen encoder", found, sections, summary)
 
 
 def accuracy(summary: Summary) -> Table:

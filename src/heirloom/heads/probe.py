@@ -7,7 +7,7 @@ frozen encoder, and the whole attacked.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from heirloom.data.labelled import LabelledImages
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.models.defended import Defended
 from heirloom.runtime.errors import require
+from heirloom.runtime.identity import deciding, module_facts
 from heirloom.threat import Threat
 from heirloom.training.best_epoch import BestEpoch
 from heirloom.training.inner_attack import InnerAttack
@@ -106,7 +107,11 @@ def probe(
         after_epoch=best.measure,
         checkpoint=folder / "checkpoints" / "head.safetensors",
         resume=resume,
-        identity=(replace(settings, adversarial=TrainingSettings()), str(threat), threat.eps),
+        facts={
+            "settings": deciding(replace(settings, adversarial=TrainingSettings())),
+            "threat": asdict(threat),
+            "encoder": module_facts(encoder),
+        },
         report=report,
     )
     best.restore(model)

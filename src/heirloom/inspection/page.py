@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from heirloom.report.figures import data_uri, new_axes
 from heirloom.report.page import Figure, Images, Part, Section, SideBySide, Table, Text, page
 from heirloom.results.schema import Summary
-from heirloom.runtime.files import write_text
 
 MEASURES = {
     "colour_count": "colours",
@@ -26,11 +24,12 @@ EXPLANATION = (
 )
 
 
-def inspect_page(summary: Summary, path: Path) -> None:
+def inspect_page(summary: Summary) -> str:
+    """The page as HTML."""
     lead = "How pure the filters of the first layer are, as pictures and as numbers."
     sections = [Section("Measures", [measures(summary.rows), Text(EXPLANATION)])]
     sections += filter_sections(summary.details["filters"])
-    write_text(path, page("First-layer filters", lead, sections, summary))
+    return page("First-layer filters", lead, sections, summary)
 
 
 def measures(rows: list[dict[str, Any]]) -> Table:

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.models.image_processor import NORMALISATIONS, ImageProcessing
-from heirloom.models.pooling import POOLINGS, Pooling, Reading
+from heirloom.models.pooling import POOLINGS, Reading
 from heirloom.networks.backbones import is_saved_backbone, load_backbone
+from heirloom.runtime.choices import Normalisation, Pooling
 from heirloom.runtime.errors import InputError, reject, require
 from heirloom.runtime.files import write_json
 
@@ -59,7 +60,7 @@ class EncoderSettings:
     source: str
     revision: str | None = None
     pooling: Pooling = "auto"
-    normalisation: str = "auto"
+    normalisation: Normalisation = "auto"
     image_size: int | None = None
 
     def __post_init__(self) -> None:
@@ -123,6 +124,10 @@ class FrozenEncoder(nn.Module):
 
         features = self.reading(run_model(self.backbone, pixels, self.reading.kind))
         return nn.functional.normalize(features) if self.reading.kind == "image-text" else features
+
+    def extra_repr(self) -> str:
+        """How the weights are read, so that two readings of one model print differently."""
+        return json.dumps(self.described(), sort_keys=True, default=str)
 
     def fingerprint(self) -> str:
         """A digest of the weights and of how they are read: another foundation, or another reading, is refused."""

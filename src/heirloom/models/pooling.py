@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
+from heirloom.runtime.choices import Pooling
 from heirloom.runtime.errors import reject
 
-Pooling = Literal["auto", "cls", "mean", "pooler", "logits", "image-text"]
 POOLINGS = ("auto", "cls", "mean", "pooler", "logits", "image-text")
 Count = int | str  # a number, or the field of the configuration that holds it
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,9 @@ from heirloom.networks.small_autoencoders import (
 )
 from heirloom.networks.student_painter import StudentPainter, StudentPainterSettings
 from heirloom.networks.transforms import TRANSFORMS, Transform, TransformSettings
+from heirloom.runtime.choices import Architecture
 from heirloom.runtime.errors import InputError, reject, require
 
-Architecture = Literal[
-    "mlp", "conv", "vit-small32", "vit-large224", "student-painter", "jpeg", "bit-depth", "median"
-]
 ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 NetworkSettings = (
     MlpAutoencoderSettings

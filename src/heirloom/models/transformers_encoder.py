@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.models.image_processor import ImageProcessing, interpret
-from heirloom.models.pooling import Pooling, Reading, choose_reading, model_type
+from heirloom.models.pooling import Reading, choose_reading, model_type
+from heirloom.runtime.choices import Pooling
 from heirloom.runtime.errors import InputError, reject, require
 from heirloom.runtime.files import read_json, write_json
 

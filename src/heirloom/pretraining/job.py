@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from heirloom.data.labelled import ImageSource
-from heirloom.evaluation.columns import Progress, describe, measured, silent, words
+from heirloom.evaluation.columns import measured, words
 from heirloom.heads.probe import with_head
 from heirloom.inspection.filters import filter_details
 from heirloom.models.preprocessor import parameter_count
-from heirloom.pretraining.page import pretrain_page
-from heirloom.pretraining.phases import pretrain
+from heirloom.pretraining.phases import check_before_training, pretrain
 from heirloom.pretraining.settings import PretrainSettings
-from heirloom.results.provenance import Stopwatch
 from heirloom.results.schema import Summary
-from heirloom.runtime import distributed
+from heirloom.runs import Progress, Run, silent
+from heirloom.runtime.identity import deciding
 from heirloom.threat import Threat
 
 
-def run_pretrain(
+def pretrain_job(
     data: ImageSource,
     threat: Threat,
     settings: PretrainSettings,
@@ -29,44 +28,49 @@ def run_pretrain(
     *,
     resume: bool = False,
     progress: Progress | None = None,
-    stopwatch: Stopwatch | None = None,
 ) -> Summary:
     """Pre-train, measure the classifier where there is one, draw the filters, write ``out``."""
-    stopwatch, told = stopwatch or Stopwatch(), progress or silent
+    told, seed, device = progress or silent, settings.training.seed, settings.training.device
+    check_before_training(data, settings)
+    chosen = deciding(settings)
+    facts = {
+        "data": data.facts(),
+        "threat": asdict(threat),
+        "attacks": attacks,
+        "seed": chosen["training"].pop("seed"),
+        "settings": chosen,
+    }
+    run = Run(out, facts, resume=resume)
 
     def report(phase: str, done: int, total: int, losses: dict[str, float]) -> None:
         told(f"{phase} phase", done, total, words(losses))
 
-    made = pretrain(data.train, threat, settings, out, test=data.test, resume=resume, report=report)
+    made = pretrain(data.train, threat, settings, out, test=data.test, resume=True, report=report)
     row: dict[str, Any] = {"pretrain": label(settings), "downstream": "-"}
     if made.head is not None:
         whole = with_head(made.encoder, made.head)
-        row |= measured(whole, data, threat, attacks, settings.training.device, told, settings.training.seed)
+        row |= measured(whole, data, threat, attacks, seed=seed, device=device, told=told)
     else:
         row["loss"] = list(made.history.values())[-1][-1]["loss"]
-    shown = {
-        **{k: v for k, v in asdict(settings).items() if k not in ("training", "attack", "contrastive")},
-        **asdict(settings.attack),
-        **asdict(settings.contrastive),
-        **asdict(settings.training),
-        "data": describe(data),
-        "threat": str(threat),
-        "parameters": parameter_count(made.encoder),
-    }
-    del shown["epochs"]
-    details = {"kind": "pretrain", "history": made.history, "filters": filter_details([("encoder", out)])}
-    summary = stopwatch.summary(
-        seed=settings.training.seed,
-        device=settings.training.device,
-        rows=[row],
-        details=details,
-        settings={**shown, "augmentation": str(settings.augmentation or "none")},
+    return run.finish(
+        "pretraining",
+        [row],
+        seed=seed,
+        device=device,
+        threat=threat,
+        data=data.used(),
+        settings={**_shown(settings), "parameters": parameter_count(made.encoder)},
+        details={"history": made.history, "filters": filter_details([("encoder", out)])},
     )
-    if distributed.rank() == 0:
-        summary.write(out / "summary.json")
-        pretrain_page(summary, out / "report.html")
-    distributed.wait()
-    return summary
+
+
+def _shown(settings: PretrainSettings) -> dict[str, Any]:
+    groups = ("training", "attack", "contrastive")
+    shown = {name: value for name, value in asdict(settings).items() if name not in groups}
+    for group in groups:
+        shown |= asdict(getattr(settings, group))
+    del shown["epochs"]  # of both phases together: clean_epochs and adversarial_epochs tell
+    return {**shown, "augmentation": str(settings.augmentation or "none")}
 
 
 def label(settings: PretrainSettings) -> str:

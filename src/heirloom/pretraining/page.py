@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from heirloom.heads.page import accuracy, lead
 from heirloom.inspection.page import filter_sections
 from heirloom.report.figures import data_uri, new_axes
 from heirloom.report.page import Figure, Section, page
 from heirloom.results.schema import Summary
-from heirloom.runtime.files import write_text
 
 
-def pretrain_page(summary: Summary, path: Path) -> None:
+def pretrain_page(summary: Summary) -> str:
+    """The page as HTML."""
     row = summary.rows[0]
     sections = [
         Section("Training", [_curves(phase, h) for phase, h in summary.details["history"].items()]),
@@ -20,11 +18,11 @@ def pretrain_page(summary: Summary, path: Path) -> None:
     ]
     if "clean" in row:
         sections.insert(0, Section("Accuracy", [accuracy(summary)]))
-        found = f"{lead(row)} under {summary.settings['threat']}."
+        found = f"{lead(row)} under {summary.threat}."
     else:
         found = "An encoder trained without labels: `heirloom probe` measures what it is good for."
     title = f"{row['pretrain'].capitalize()} pre-training of {summary.settings['network']}"
-    write_text(path, page(title, found, sections, summary))
+    return page(title, found, sections, summary)
 
 
 def _curves(phase: str, history: list[dict[str, float]]) -> Figure:

@@ -8,7 +8,6 @@ phase), ``filters/`` (the first layer after every epoch), ``kept/`` (the epochs 
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,17 +17,19 @@ import torch
 from torch import nn
 
 from heirloom.analysis.filters import first_layer
-from heirloom.data.labelled import LabelledImages, to_unit_range
+from heirloom.data.labelled import ImageSource, LabelledImages, to_unit_range
 from heirloom.networks.backbones import Backbone, BackboneSettings, build_backbone, save_backbone
 from heirloom.networks.synchronised import synchronise
 from heirloom.pretraining.kept import keep_epoch
 from heirloom.pretraining.settings import PretrainSettings
 from heirloom.pretraining.steps import Classifier, Projected, contrastive_step, trades_step
+from heirloom.runtime import distributed
 from heirloom.runtime.errors import InputError, require
 from heirloom.runtime.files import write_bytes, write_tensors
+from heirloom.runtime.identity import deciding
 from heirloom.threat import Threat
 from heirloom.training.best_epoch import BestEpoch
-from heirloom.training.loop import History, Step, batch_size_of, train
+from heirloom.training.loop import History, Step, TrainingSettings, batch_size_of, train
 from heirloom.training.optimisers import LARS
 from heirloom.training.schedules import Schedule, divided_at, warmup_cosine
 from heirloom.training.supervised import supervised_step
@@ -70,15 +71,11 @@ def pretrain(
     """
     if not resume and (folder / "checkpoints").exists():
         raise InputError("out", "a new folder unless resume is given", f"{folder}, which holds a run")
-    rest, held_out = data.split(settings.validation, seed=settings.training.seed)
-    if settings.select_on_test:
-        require(test is not None, "select_on_test", "used with a data set that has test images", "none")
-        rest, held_out = data, test  # type: ignore[assignment]
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    batch_size_of(settings.training, len(rest), processes)  # refused here, before anything is written
+    rest, held_out = _parts(data, test, settings)
+    distributed.join()
     encoder = build_backbone(_backbone_settings(rest, settings), seed=settings.training.seed)
     model = _whole(encoder, len(data.classes), settings)
-    if processes > 1:  # started by torchrun
+    if distributed.count() > 1:
         synchronise(model)
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -96,6 +93,24 @@ def pretrain(
     head = model.head if isinstance(model, Classifier) else None
     _save(folder, encoder, head, threat, settings)
     return Pretrained(encoder, head, history)  # type: ignore[arg-type]
+
+
+def check_before_training(data: ImageSource, settings: PretrainSettings) -> None:
+    """What can be refused is, before anything is written."""
+    rest, _ = _parts(data.train, data.test, settings)
+    build_backbone(_backbone_settings(rest, settings), seed=settings.training.seed)
+
+
+def _parts(
+    data: LabelledImages, test: LabelledImages | None, settings: PretrainSettings
+) -> tuple[LabelledImages, LabelledImages]:
+    """(what is trained on, what epochs are chosen on)."""
+    rest, held_out = data.split(settings.validation, seed=settings.training.seed)
+    if settings.select_on_test:
+        require(test is not None, "select_on_test", "used with a data set that has test images", "none")
+        rest, held_out = data, test  # type: ignore[assignment]
+    batch_size_of(settings.training, len(rest), distributed.launched())
+    return rest, held_out
 
 
 def _phases(settings: PretrainSettings) -> list[str]:
@@ -125,7 +140,7 @@ def _one_phase(
 
     def after_epoch(network: nn.Module, epoch: int) -> dict[str, float]:
         _save_filters(folder, encoder, phase, epoch)
-        if epoch in settings.keep_epochs and _is_first_process():
+        if epoch in settings.keep_epochs and distributed.rank() == 0:
             keep_epoch(folder, phase, epoch, encoder, model.head if isinstance(model, Classifier) else None)
         return best.measure(model, epoch) if best is not None else {}
 
@@ -139,7 +154,7 @@ def _one_phase(
         after_epoch=after_epoch,
         checkpoint=folder / "checkpoints" / f"{phase}.safetensors",
         resume=resume,
-        identity=_identity(phase, settings, threat),
+        facts=_facts(phase, settings, threat),
         report=None if report is None else lambda *done: report(phase, *done),
     )
     if best is not None:
@@ -190,7 +205,7 @@ def _backbone_settings(data: LabelledImages, settings: PretrainSettings) -> Back
 
 
 def _save_filters(folder: Path, encoder: Backbone, phase: str, epoch: int) -> None:
-    if not _is_first_process():
+    if distributed.rank() > 0:
         return
     order = {"initial": 0, "clean": 1, "adversarial": 2}[phase]
     path = folder / "filters" / f"{order}-{phase}-{epoch:04d}.safetensors"
@@ -200,31 +215,27 @@ def _save_filters(folder: Path, encoder: Backbone, phase: str, epoch: int) -> No
 def _save(folder: Path, encoder: Backbone, head: Any, threat: Threat, settings: PretrainSettings) -> None:
     notes = {"method": settings.method, "epochs": {p: _epochs(settings, p) for p in _phases(settings)}}
     notes |= {"threat": asdict(threat)} if settings.adversarial_epochs else {}
-    if not _is_first_process():
+    if distributed.rank() > 0:
         return
     if head is not None:
         write_tensors(folder / "head.safetensors", head.state_dict())
     save_backbone(folder / "encoder", encoder, notes)
 
 
-def _is_first_process() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
-
-
 def _epochs(settings: PretrainSettings, phase: str) -> int:
     return settings.clean_epochs if phase == "clean" else settings.adversarial_epochs
 
 
-def _identity(phase: str, settings: PretrainSettings, threat: Threat) -> object:
+def _facts(phase: str, settings: PretrainSettings, threat: Threat) -> dict[str, Any]:
     """What decides the weights of a phase besides the training settings, which ``train`` adds itself. The
     clean phase knows nothing of what follows, so an adversarial run can take it over from a clean one."""
-    deciding = {**asdict(settings), "training": None, "channels_last": None, "compile": None}
-    del deciding["keep_epochs"]
+    chosen = deciding(replace(settings, training=TrainingSettings(), keep_epochs=()))
     if phase == "adversarial":
-        return phase, deciding, asdict(threat)
+        return {"phase": phase, "settings": chosen, "threat": asdict(threat)}
     later = ("adversarial_epochs", "attack", "beta")
     method = "supervised" if settings.method == "trades" else settings.method
-    return phase, {k: v for k, v in deciding.items() if k not in later} | {"method": method}
+    kept = {name: value for name, value in chosen.items() if name not in later}
+    return {"phase": phase, "settings": {**kept, "method": method}}
 
 
 def take_over_clean_phase(source: Path, folder: Path) -> None:

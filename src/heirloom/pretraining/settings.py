@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import get_args
 
 from heirloom.data.augmentation import CROP_AND_FLIP, Augmentation
 from heirloom.pretraining.steps import ContrastiveLoss
+from heirloom.runtime.choices import Optimiser, PretrainMethod, RateSchedule
 from heirloom.runtime.errors import require
 from heirloom.training.inner_attack import InnerAttack
 from heirloom.training.loop import TrainingSettings
 
-Method = Literal["supervised", "trades", "contrastive"]
-METHODS: tuple[str, ...] = get_args(Method)
+METHODS: tuple[str, ...] = get_args(PretrainMethod)
 # Kim et al.: random resized crop, flip, jitter with probability .8, grey with .2
 CONTRASTIVE_AUGMENTATION = Augmentation()
 
@@ -44,13 +44,13 @@ class PretrainSettings:
         channels_last, compile: layout and ``torch.compile`` of the network; the function is the same.
     """
 
-    method: Method = "supervised"
+    method: PretrainMethod = "supervised"
     network: str = "resnet18"
     clean_epochs: int = 200
     adversarial_epochs: int = 200
-    optimiser: Literal["sgd", "lars"] = "sgd"
+    optimiser: Optimiser = "sgd"
     lars_adapts_vectors: bool = False
-    schedule: Literal["divided", "cosine"] = "divided"
+    schedule: RateSchedule = "divided"
     warmup: int = 10
     normalise: bool = True
     augmentation: Augmentation | None = CROP_AND_FLIP
@@ -81,7 +81,7 @@ class PretrainSettings:
         )
 
 
-def paper_settings(method: Method) -> PretrainSettings:
+def paper_settings(method: PretrainMethod) -> PretrainSettings:
     """Table 3 of the paper, filled up from the two code bases that it used.
 
     Supervised and TRADES: 200 + 200 epochs, batch 128, SGD .1 divided by 10 at 50 % and 75 %, crop and flip, 10

@@ -7,13 +7,15 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from heirloom.results.schema import Summary, to_plain
+from heirloom.results.schema import DataUsed, Summary, to_plain
+from heirloom.threat import Threat
 
 
 class Stopwatch:
@@ -29,16 +31,20 @@ class Stopwatch:
 
     def summary(
         self,
+        kind: str,
+        rows: Sequence[Mapping[str, Any]],
         *,
         seed: int,
-        rows: list[dict[str, Any]],
         device: str = "cpu",
-        settings: dict[str, Any] | None = None,
-        details: dict[str, Any] | None = None,
+        threat: Threat | None = None,
+        data: DataUsed | None = None,
+        settings: Mapping[str, Any] | None = None,
+        details: Mapping[str, Any] | None = None,
         earlier_seconds: float = 0.0,
     ) -> Summary:
         """``earlier_seconds``: what an interrupted run had already spent, added to this one's time."""
         return Summary(
+            kind=kind,
             command=self._command,
             seed=seed,
             device=device_name(device),
@@ -46,9 +52,11 @@ class Stopwatch:
             versions=versions(),
             commit=commit(),
             seconds=round(earlier_seconds + self.seconds, 2),
-            settings=to_plain(settings or {}),
-            rows=to_plain(rows),
-            details=to_plain(details or {}),
+            threat=threat,
+            data=data,
+            settings=to_plain(dict(settings or {})),
+            rows=to_plain(list(rows)),
+            details=to_plain(dict(details or {})),
         )
 
 

@@ -11,6 +11,7 @@ from pydantic_core import to_jsonable_python
 
 from heirloom.runtime.errors import InputError
 from heirloom.runtime.files import read_json, write_text
+from heirloom.threat import Threat
 
 
 class _Strict(BaseModel):
@@ -58,14 +59,28 @@ class Mean(_Strict):
         return f"{self.value:.4g} ± {self.sd:.2g}"
 
 
+class DataUsed(_Strict):
+    """The images behind a result: the source's name, how many were used, and a digest of pixels and labels."""
+
+    name: str
+    train: int = Field(ge=0)
+    test: int = Field(ge=0)
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.train} training, {self.test} test images"
+
+
 class Summary(_Strict):
     """What a command measured, and everything that is needed to measure it again.
 
-    ``rows`` are the figures: mappings of names to numbers, texts, :class:`Proportion` or :class:`Mean`. A
-    paper's figure stands beside ours under ``"paper"``. ``details`` holds what a page draws besides
-    (curves, images as data URIs, audits); ``commit`` is None outside a git checkout.
+    ``kind`` says which page draws it (see ``heirloom.report.pages``); ``threat`` and ``data`` are None where there
+    is no attack or no image. ``rows`` are the figures: mappings of names to numbers, texts, :class:`Proportion`
+    or :class:`Mean`; a paper's figure stands beside ours under ``"paper"``. ``details`` holds what a page draws
+    besides (curves, images as data URIs, audits); ``commit`` is None outside a git checkout.
     """
 
+    kind: str
     command: str
     seed: int
     device: str
@@ -73,6 +88,8 @@ class Summary(_Strict):
     versions: dict[str, str]
     commit: str | None
     seconds: float = Field(ge=0)
+    threat: Threat | None = None
+    data: DataUsed | None = None
     settings: dict[str, Any] = {}
     rows: list[dict[str, Any]]
     details: dict[str, Any] = {}

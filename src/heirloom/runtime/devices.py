@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from heirloom.runtime.choices import MixedPrecision
 from heirloom.runtime.errors import InputError
-
-MixedPrecision = Literal["no", "fp16", "bf16"]
 
 
 def make_accelerator(device: str, mixed_precision: MixedPrecision = "no") -> Any:

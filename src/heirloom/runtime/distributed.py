@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 from torch import distributed
 
 Item = TypeVar("Item")
+LONGEST_STAGE = timedelta(days=7)  # that one process may work while the others wait
 
 
 def join() -> None:
     """Join the process group that ``torchrun`` has laid out; nothing happens in a single process.
 
-    gloo serves CPU and GPU alike: what is exchanged are verdicts and the images that fooled the model, after
-    each attack, never gradients.
+    What is exchanged on the CPU are verdicts and the images that fooled the model; gradients go by the GPU's own
+    library where there is one.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
-        distributed.init_process_group("gloo")
+    if launched() > 1 and not distributed.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        distributed.init_process_group(backend, timeout=LONGEST_STAGE)
+
+
+def launched() -> int:
+    """The processes that ``torchrun`` started, joined or not yet."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def leave() -> None:

@@ -29,6 +29,12 @@ def write_bytes(path: Path, content: bytes) -> None:
         aside.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process was still writing under ``folder``."""
+    for path in folder.rglob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
 def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
@@ -44,7 +50,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise InputError(str(path), "a JSON file", "no such file") from None
     except (OSError, ValueError) as error:
-        raise InputError(str(path), "a readable JSON file", str(error)) from None
+        raise InputError(str(path), "a JSON file", str(error)) from None
 
 
 def write_tensors(
@@ -63,4 +69,4 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     except FileNotFoundError:
         raise InputError(str(path), "a safetensors file", "no such file") from None
     except (OSError, SafetensorError) as error:
-        raise InputError(str(path), "a readable safetensors file", str(error)) from None
+        raise InputError(str(path), "a safetensors file", str(error)) from None

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from heirloom.runtime.choices import Norm
 from heirloom.runtime.errors import InputError, require
 from heirloom.threat.geometry import Geometry
 from heirloom.threat.l1 import L1
 from heirloom.threat.l2 import L2
 from heirloom.threat.linf import Linf
 
-Norm = Literal["Linf", "L2", "L1"]
 NORMS: tuple[str, ...] = get_args(Norm)
 GEOMETRIES: dict[Norm, Geometry] = {"Linf": Linf(), "L2": L2(), "L1": L1()}
 

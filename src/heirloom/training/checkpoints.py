@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heirloom.runtime.errors import InputError
 from heirloom.runtime.files import read_tensors, write_tensors
+from heirloom.runtime.identity import check_same
 
 
 @dataclass
@@ -26,27 +25,25 @@ class TrainingState:
     sums: dict[str, float] = field(default_factory=dict)
 
 
-def identity_of(model: nn.Module, settings: object, examples: int) -> str:
-    """A digest of what a run must share with a checkpoint to resume it."""
-    shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
-    return hashlib.sha256(repr((settings, shapes, examples)).encode()).hexdigest()
+def shapes_of(model: nn.Module) -> dict[str, list[int]]:
+    """The shapes of a model's state, one of the facts that a run must share with a checkpoint to resume it."""
+    return {name: list(value.shape) for name, value in model.state_dict().items()}
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, optimizer: Any, state: TrainingState, identity: str
+    path: Path, model: nn.Module, optimizer: Any, state: TrainingState, facts: dict[str, Any]
 ) -> None:
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slots.items()}
-    write_tensors(path, tensors, {"state": json.dumps(asdict(state)), "identity": identity})
+    write_tensors(path, tensors, {"state": json.dumps(asdict(state)), "facts": json.dumps(facts)})
 
 
 def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: str
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]
 ) -> TrainingState:
     tensors, metadata = read_tensors(path)
-    if metadata.get("identity") != identity:
-        raise InputError("resume", f"of the run that wrote {path}", "other settings, model or data")
+    check_same(json.loads(metadata.get("facts", "null")), facts, path)
     weights = {
         name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")
     }

@@ -8,8 +8,8 @@ that was not: a checkpoint needs no random state.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.data.labelled import LabelledImages, to_unit_range
-from heirloom.runtime.devices import MixedPrecision, make_accelerator
+from heirloom.results.schema import to_plain
+from heirloom.runtime.choices import MixedPrecision
+from heirloom.runtime.devices import make_accelerator
 from heirloom.runtime.errors import TrainingError, require
+from heirloom.runtime.identity import deciding
 from heirloom.runtime.randomness import generator_of, shared_generator_of
-from heirloom.training.checkpoints import TrainingState, identity_of, load_checkpoint, save_checkpoint
+from heirloom.training.checkpoints import TrainingState, load_checkpoint, save_checkpoint, shapes_of
 from heirloom.training.schedules import Schedule, warmup_cosine
 
 DIVERGED = 1000.0  # times the first step's loss
@@ -84,7 +87,7 @@ def train(
     after_epoch: Callable[[nn.Module, int], dict[str, float]] | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
-    identity: object = None,
+    facts: Mapping[str, Any] | None = None,
     report: Report | None = None,
 ) -> History:
     """Train ``model`` in place.
@@ -96,8 +99,8 @@ def train(
         after_epoch: figures to add to that epoch's entry in the history (validation losses, say).
         checkpoint: a safetensors file, written every ``settings.checkpoint_seconds`` and at the end.
         resume: go on from ``checkpoint`` if it is there.
-        identity: whatever decides the numbers besides ``settings``, the model's shapes and the number of
-            images (the objective's settings, say): a checkpoint of another identity is refused.
+        facts: whatever decides the numbers besides ``settings``, the model's shapes and the images (the
+            objective's settings, say): a checkpoint of a run with others is refused, and they are named.
         report: called after each step with (steps done, steps in all, losses).
 
     Returns:
@@ -112,9 +115,12 @@ def train(
     model.to(accelerator.device).train()
     optimizer = (make_optimizer or adamw(settings))([p for p in model.parameters() if p.requires_grad])
     state = TrainingState()
-    digest = identity_of(model, (_deciding(settings), identity), len(data))
+    known: dict[str, Any] = {}
+    if checkpoint is not None:
+        own = {"training": deciding(settings), "data": data.facts(), "model": shapes_of(model)}
+        known = to_plain({**own, **dict(facts or {})})
     if resume and checkpoint is not None and checkpoint.exists():
-        state = load_checkpoint(checkpoint, model, optimizer, digest)
+        state = load_checkpoint(checkpoint, model, optimizer, known)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     loop = _Loop(
         accelerator, wrapped, optimizer, data, step, settings, schedule or warmup_cosine(settings.warmup)
@@ -138,7 +144,7 @@ def train(
         if checkpoint is not None and (is_last or time.perf_counter() - saved > settings.checkpoint_seconds):
             state.seconds = spent_before + time.perf_counter() - started
             if accelerator.is_main_process:
-                save_checkpoint(checkpoint, model, optimizer, state, digest)
+                save_checkpoint(checkpoint, model, optimizer, state, known)
             saved = time.perf_counter()
     model.eval()
     return state.history
@@ -252,9 +258,3 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The module inside DistributedDataParallel: attacks differentiate it without waking the reducer."""
     inner = getattr(model, "module", model)
     return inner if isinstance(inner, nn.Module) else model
-
-
-def _deciding(settings: TrainingSettings) -> dict[str, Any]:
-    """The settings that decide the numbers."""
-    found = {k: v for k, v in asdict(settings).items() if k not in ("device", "checkpoint_seconds")}
-    return {k: v for k, v in found.items() if k != "steps" or v is not None}

@@ -55,9 +55,7 @@ def measure(run: Path, out: Path, *, seed: int = 0, epochs: int = 150, limit: in
         *transferred(saved["cropd"], saved["identity"], images, seed),
         *random_masks(saved["identity"], images, seed, epochs),
     ]
-    summary = stopwatch.summary(
-        seed=seed, device="cpu", rows=rows, settings={"threat": str(THREAT), "data": data.name}
-    )
+    summary = stopwatch.summary("benchmark", rows, seed=seed, threat=THREAT, data=images.used())
     summary.write(out / "summary.json")
     return summary
 

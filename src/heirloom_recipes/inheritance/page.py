@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from heirloom.report.figures import data_uri, new_axes
 from heirloom.report.page import Figure, Part, Section, Table, Text, page
 from heirloom.results.schema import Difference, Proportion, Summary
-from heirloom.runtime.files import write_text
 
 
-def inheritance_page(summary: Summary, path: Path) -> None:
-    """Write ours beside the paper's, the orderings with their verdicts, and what was left out."""
+def inheritance_page(summary: Summary) -> str:
+    """The page as HTML: ours beside the paper's, the orderings with their verdicts, and what was left out."""
     orderings = summary.details["orderings"]
     holding = sum(o["verdict"] == "holds" for o in orderings)
     against = sum(o["verdict"] == "reversed" for o in orderings)
@@ -26,7 +24,7 @@ def inheritance_page(summary: Summary, path: Path) -> None:
         parts.append(Text("Not covered at this scale: " + "; ".join(missing) + "."))
     sections = [Section("Accuracy", parts), Section("Orderings", [orderings_table(summary)])]
     title = f"Robustness inheritance, {summary.details['table']} at scale {summary.settings['scale']}"
-    write_text(path, page(title, lead, sections, summary))
+    return page(title, lead, sections, summary)
 
 
 def rows_table(summary: Summary) -> Table:
@@ -38,7 +36,7 @@ def rows_table(summary: Summary) -> Table:
         rows.append([row_name(row), ours[0], paper[0], ours[1], paper[1]])
     caption = (
         f"Accuracy in % on CIFAR-10's test images [95 % interval over images]; robust: worst case over "
-        f"{summary.settings['attacks']}, {summary.settings['threat']}."
+        f"{summary.settings['attacks']}, {summary.threat}."
     )
     return Table(caption, ["pre-training / downstream", "clean", "paper", "robust", "paper"], rows)
 

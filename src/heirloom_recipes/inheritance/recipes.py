@@ -11,10 +11,7 @@ from typing import Any
 
 from heirloom.analysis.filters import purity, purity_difference
 from heirloom.inspection.filters import filter_details, plain
-from heirloom.inspection.page import inspect_page
-from heirloom.results.provenance import Stopwatch
 from heirloom.results.schema import Summary
-from heirloom_recipes.inheritance.page import inheritance_page
 from heirloom_recipes.inheritance.paper import EncoderKey
 from heirloom_recipes.inheritance.run import encoder_filters, reproduce_table
 from heirloom_recipes.inheritance.scales import Scale
@@ -28,15 +25,11 @@ FILTER_PAIRS = (  # Figures 5 to 10 on CIFAR-10: clean and adversarial pre-train
 
 def table(name: str, scale: str, out: Path, **options: Any) -> Summary:
     """``table-1``, ``table-2``, ``table-4`` or ``table-5``."""
-    summary = reproduce_table(name, scale, out, **options)
-    summary.write(out / f"{name}.json")
-    inheritance_page(summary, out / f"{name}.html")
-    return summary
+    return reproduce_table(name, scale, out, **options)
 
 
-def filters(scale: str, out: Path, *, stopwatch: Stopwatch | None = None, **options: Any) -> Summary:
+def filters(scale: str, out: Path, **options: Any) -> Summary:
     """Figures 5 to 10: drawings, and the measures of clean and adversarial filters with their difference."""
-    stopwatch = stopwatch or Stopwatch()
     method = options.pop("method", None)
     pairs = [pair for pair in FILTER_PAIRS if method in (None, pair[0].method)]
     keys = [key for pair in pairs for key in pair]
@@ -50,17 +43,16 @@ def filters(scale: str, out: Path, *, stopwatch: Stopwatch | None = None, **opti
     details = filter_details(
         [(name, folder) for name, (folder, _) in found.items()], {name: w for name, (_, w) in found.items()}
     )
-    summary = stopwatch.summary(
+    return runner.run.finish(
+        "inspection",
+        rows,
         seed=options.get("seed", 0),
         device=options.get("device", "cpu"),
-        rows=rows,
-        details={"kind": "inspect", "filters": details},
+        details={"filters": details},
         settings=_settings(runner.scale),
-        earlier_seconds=max(0.0, runner.seconds(keys=keys) - stopwatch.seconds),
+        into="filters",
+        seconds=max(runner.seconds(keys=keys), runner.run.seconds),
     )
-    summary.write(out / "filters.json")
-    inspect_page(summary, out / "filters.html")
-    return summary
 
 
 def _settings(scale: Scale) -> dict[str, Any]:

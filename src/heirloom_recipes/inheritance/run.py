@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,17 @@ import torch
 from heirloom.analysis.filters import first_layer
 from heirloom.data.images import load_images
 from heirloom.data.labelled import ImageSource
-from heirloom.evaluation.columns import Progress, verdicts, words
+from heirloom.evaluation.columns import verdicts, words
 from heirloom.heads.probe import Heads, probe, with_head
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.pretraining.phases import pretrain, take_over_clean_phase
 from heirloom.pretraining.settings import PretrainSettings
-from heirloom.results.provenance import Stopwatch
-from heirloom.results.schema import Summary, to_plain
+from heirloom.results.schema import Summary
 from heirloom.results.statistics import proportion
-from heirloom.runtime.errors import InputError, require
+from heirloom.runs import Progress, Run
+from heirloom.runtime.errors import require
 from heirloom.runtime.files import read_json, read_tensors, write_json, write_tensors
+from heirloom.runtime.identity import deciding
 from heirloom.threat import Threat
 from heirloom_recipes.inheritance.orderings import check_orderings, shown
 from heirloom_recipes.inheritance.paper import TABLES, EncoderKey, PaperRow
@@ -60,7 +61,7 @@ class Runner:
         self.sources = {**scale.sources, **sources}
         self.progress, self.loaded = progress, dict[str, ImageSource]()
         self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
-        self._open()
+        self.run = Run(work, self._facts(), resume=True)
 
     def covers(self, row: PaperRow) -> bool:
         """Whether this scale (or ``--data``) has the pre-training data of ``row``."""
@@ -114,7 +115,9 @@ class Runner:
             )
             with self._timed(path.with_suffix(".seconds.json")):
                 model = with_head(frozen, self._head(row, encoder, frozen))
-                found = verdicts(model, data, THREAT, self.scale.attacks, self.device, told, self.seed)
+                found = verdicts(
+                    model, data, THREAT, self.scale.attacks, seed=self.seed, device=self.device, told=told
+                )
             write_tensors(path, {**found.correct, "robust": list(found.correct.values())[-1].clone()})
         return read_tensors(path)[0]
 
@@ -171,21 +174,9 @@ class Runner:
             before = read_json(path)["seconds"] if path.exists() else 0.0
             write_json(path, {"seconds": round(before + time.perf_counter() - started, 2)})
 
-    def _open(self) -> None:
-        """Refuse a folder of other settings: its encoders would be taken for this run's."""
-        marker = self.work / "scale.json"
-        facts = to_plain({"scale": asdict(self.scale), "sources": self.sources, "seed": self.seed})
-        for name in ("supervised", "contrastive"):
-            for free in ("device", "checkpoint_seconds"):
-                del facts["scale"][name]["training"][free]
-        del facts["scale"]["probe"]["adversarial"]["device"]
-        if marker.exists() and read_json(marker) != facts:
-            raise InputError(
-                "out",
-                "a new folder or one of the same scale, data and seed",
-                f"{self.work}, which holds others",
-            )
-        write_json(marker, facts)
+    def _facts(self) -> dict[str, Any]:
+        """A folder of other settings is refused: its encoders would be taken for this run's."""
+        return {"scale": deciding(self.scale), "sources": self.sources, "seed": self.seed}
 
 
 def reproduce_table(
@@ -199,9 +190,8 @@ def reproduce_table(
     progress: Progress | None = None,
     minutes: float | None = None,
     method: str | None = None,
-    stopwatch: Stopwatch | None = None,
 ) -> Summary:
-    """Run one table at one scale; ``out`` gets ``<table>.json`` beside the shared work.
+    """Run one table at one scale; ``out/<table>`` gets summary.json and report.html; the work is shared.
 
     Args:
         method: ``supervised`` or ``contrastive``: leave out the rows pre-trained otherwise.
@@ -209,19 +199,26 @@ def reproduce_table(
     Raises:
         OutOfTimeError: after ``minutes``; the same call again goes on.
     """
-    stopwatch = stopwatch or Stopwatch()
     runner = _runner(scale_name, sources, out, seed, device, progress, minutes)
     rows = tuple(row for row in TABLES[table] if runner.covers(row) and method in (None, row.encoder.method))
     missing = [shown(row) for row in TABLES[table] if row not in rows]
     found = {row.name: runner.row(row) for row in rows}
     orderings = check_orderings(rows, found)
-    return stopwatch.summary(
+    return runner.run.finish(
+        "inheritance",
+        [_figures(row, found[row.name]) for row in rows],
         seed=seed,
         device=device,
-        rows=[_figures(row, found[row.name]) for row in rows],
+        threat=THREAT,
+        data=runner.data("cifar10").used(),
         settings=_shown_settings(runner, table),
-        details={"kind": "inheritance", "table": table, "orderings": orderings, "not covered": missing},
-        earlier_seconds=max(0.0, runner.seconds(rows) - stopwatch.seconds),
+        details={
+            "table": table,
+            "orderings": orderings,
+            "not covered": missing,
+        },
+        into=table,
+        seconds=max(runner.seconds(rows), runner.run.seconds),
     )
 
 
@@ -276,9 +273,8 @@ def _shown_settings(runner: Runner, table: str) -> dict[str, Any]:
     return {
         "table": table,
         "scale": scale.name,
-        "threat": str(THREAT),
         "attacks": ", ".join(scale.attacks),
-        "data": ", ".join(f"{name} = {runner.sources[name]}" for name in runner.loaded),
+        "pre-training data": ", ".join(f"{name} = {runner.sources[name]}" for name in runner.loaded),
         "limit": scale.limit,
         "limit_test": scale.limit_test,
         "networks": str(scale.networks),

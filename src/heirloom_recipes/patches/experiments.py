@@ -80,8 +80,9 @@ def summarise(
 ) -> Summary:
     """One summary: every row names its experiment, details are kept by experiment."""
     return stopwatch.summary(
+        "patches",
+        [row for found in findings for row in found.rows],
         seed=seed,
-        rows=[row for found in findings for row in found.rows],
         settings=settings,
         details={found.experiment: found.details for found in findings},
     )

@@ -99,7 +99,7 @@ def run_labs(
         }
     settings = {"experiments": ", ".join(names)}
     settings |= {name: str(value) for name, value in asdict(sizes.figure).items() if "figure-4" in names}
-    return watch.summary(seed=seed, rows=rows, settings=settings, details=details)
+    return watch.summary("sparse-coding", rows, seed=seed, settings=settings, details=details)
 
 
 def _figure_4(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -13,7 +13,7 @@ from heirloom.attacks.engine.region import Region
 from heirloom.attacks.engine.step_rules import MomentumSteps, SparseSteps, State, StepRule
 from heirloom.attacks.engine.targets import Success
 from heirloom.attacks.losses import Loss
-from heirloom.threat import Norm
+from heirloom.runtime.choices import Norm
 
 STEPS: dict[Norm, StepRule] = {"Linf": MomentumSteps(), "L2": MomentumSteps(), "L1": SparseSteps()}
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.gradient import predict
 from heirloom.attacks.engine.hyperplane import project_hyperplane
-from heirloom.threat import GEOMETRIES, Norm
+from heirloom.runtime.choices import Norm
+from heirloom.threat import GEOMETRIES
 
 BIAS_MAX, OVERSHOOT = 0.1, 1.05  # alpha_max and eta of the paper, section 4
 

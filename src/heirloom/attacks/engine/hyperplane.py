@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from heirloom.threat import Norm
+from heirloom.runtime.choices import Norm
 
 
 def project_hyperplane(point: Tensor, weight: Tensor, bound: Tensor, norm: Norm) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from heirloom.attacks.engine.bumps import bump_of, spatial_norm
 from heirloom.attacks.engine.region import Region
+from heirloom.runtime.choices import Norm
 from heirloom.runtime.randomness import integers, uniform
-from heirloom.threat import Norm
 
 Generator = torch.Generator | None
 

@@ -14,7 +14,6 @@ from heirloom.evaluation.adaptive.attack import STEPS, Draws, Setting, adaptive,
 from heirloom.evaluation.adaptive.sources import judged, sources
 from heirloom.evaluation.audit import Finding, failed
 from heirloom.evaluation.chunks import seeded
-from heirloom.evaluation.store import Store, digest, model_digest
 from heirloom.evaluation.verdicts import Evaluation
 from heirloom.models.encoder import module_from_factory
 from heirloom.runtime import distributed
@@ -22,7 +21,7 @@ from heirloom.runtime.errors import reject
 from heirloom.runtime.randomness import seed_of
 
 if TYPE_CHECKING:
-    from heirloom.evaluation.job import Settings
+    from heirloom.evaluation.job import EvaluationSettings
 
 DRAWS = 20
 RANDOM = {"randomness", "eval-mode"}
@@ -32,17 +31,19 @@ Progress = Callable[[str, int, int, str], None]
 def further(
     model: nn.Module,
     data: tuple[Tensor, Tensor],
-    settings: Settings,
+    settings: EvaluationSettings,
     findings: Sequence[Finding],
     evaluation: Evaluation,
-    out: Path,
+    *,
+    folder: Path,
     surrogate: nn.Module | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """``{"row": further columns, "adaptive": ..., "draws": ...}`` for the result; what was not asked for is absent.
 
-    ``row["adaptive"]`` is the share of right answers on the worst images that the evaluation and the adaptive attack
-    found: over images for a deterministic model, over images and ``settings.draws`` fresh draws for a random one.
+    ``folder`` keeps what the adaptive attack found, to go on after an interruption. ``row["adaptive"]`` is the share
+    of right answers on the worst images that the evaluation and the adaptive attack found: over images for a
+    deterministic model, over images and ``settings.draws`` fresh draws for a random one.
     """
     found = {finding.check for finding in failed(findings)}
     place = distributed.local_device(settings.device)
@@ -59,7 +60,6 @@ def further(
         few = data[0][:32].to(place)
         parts = [_part(text) for text in settings.bpda]
         chosen = sources(model, found, few, random=random, surrogate=surrogate, bpda=parts)
-        folder = _opened(out / "verdicts" / "adaptive", model, data, settings, [s.name for s in chosen])
         report = (lambda name, done, total: progress(name, done, total, "")) if progress else None
         setting = replace(setting, sources=chosen)
         size = settings.batch_size
@@ -86,18 +86,6 @@ def _scored(setting: Setting, data: tuple[Tensor, Tensor], x_adv: Tensor, draws:
     """Over fresh draws, other ones than those by which ``x_adv`` was chosen."""
     with seeded(torch.device(setting.device), seed_of(setting.seed, "scores")):
         return drawn(setting.model, x_adv.to(setting.device), data[1].to(setting.device), draws)
-
-
-def _opened(folder: Path, model: nn.Module, data: Any, settings: Settings, names: list[str]) -> Path:
-    """``folder``, emptied by nobody: batches of another model, threat or choice of sources are refused."""
-    facts: dict[str, Any] = {
-        "model": model_digest(model),
-        "data": digest(*data),
-        "threat": str(settings.threat),
-    }
-    facts |= {"eps": str(settings.threat.eps), "seed": settings.seed, "batch_size": settings.batch_size}
-    Store(folder).open(facts | {"sources": names}, resume=(folder / "identity.json").exists())
-    return folder
 
 
 def _part(text: str) -> tuple[str, Any]:

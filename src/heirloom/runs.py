@@ -1,0 +1,120 @@
+"""One run of a command that measures: its folder, what identifies it, its finished stages, its result.
+
+The folder holds ``work/run.json`` (the facts), ``work/stages/`` (what is finished), whatever else is in progress
+under ``work/``, and at the end ``summary.json`` and ``report.html``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from heirloom.report.pages import draw
+from heirloom.results.provenance import Stopwatch
+from heirloom.results.schema import DataUsed, Summary, to_plain
+from heirloom.runtime import distributed
+from heirloom.runtime.files import read_json, remove_leftovers, write_json
+from heirloom.runtime.identity import open_marker
+from heirloom.threat import Threat
+
+WORK, MARKER, STAGES = "work", "run.json", "stages"
+Progress = Callable[[str, int, int, str], None]  # (stage, done, in all, a few words)
+
+
+def silent(stage: str, done: int, total: int, words: str) -> None:
+    """A progress that tells nobody."""
+
+
+class Run:
+    """A run in ``folder``, new or gone on with.
+
+    Args:
+        folder: of everything that the run writes.
+        facts: digests and values of all that decides its numbers: weights and how they are read, pixels and
+            labels, threat, settings, seed. What decides none (device, batch size of a pass, names) stays out.
+        resume: go on with the run in ``folder``, if it is the same one. A new folder is no error.
+        command: as the result shows it; None: what the user typed.
+
+    Raises:
+        InputError: ``folder`` holds a run and ``resume`` is off, or one whose facts differ; they are named.
+    """
+
+    def __init__(
+        self, folder: Path, facts: Mapping[str, Any], *, resume: bool = False, command: str | None = None
+    ) -> None:
+        self.folder, self.facts, self._watch = folder, to_plain(dict(facts)), Stopwatch(command)
+        self._earlier = 0.0
+        distributed.join()
+        if distributed.rank() == 0:
+            stored = open_marker(self.path(MARKER), self.facts, resume=resume, place=folder)
+            self._earlier = float(stored.get("seconds", 0.0))
+            remove_leftovers(self.path())
+        distributed.wait()
+
+    @property
+    def seconds(self) -> float:
+        """Spent so far, before an interruption too."""
+        return self._earlier + self._watch.seconds
+
+    def path(self, *parts: str) -> Path:
+        """A place for work in progress: checkpoints, verdicts."""
+        return self.folder.joinpath(WORK, *parts)
+
+    def stage(self, name: str, make: Callable[[], Any]) -> Any:
+        """What ``make`` returned, as JSON gives it back; made once, then read.
+
+        Under ``torchrun`` every process makes it, and what the first one made is taken.
+        """
+        stored = self.path(STAGES, f"{name}.json")
+        if stored.exists():
+            return read_json(stored)
+        made = make()
+        if distributed.rank() == 0:
+            write_json(stored, to_plain(made))
+            write_json(self.path(MARKER), {"facts": self.facts, "seconds": round(self.seconds, 2)})
+        distributed.wait()
+        return read_json(stored)
+
+    def result(self, into: str = "") -> Summary | None:
+        """What :meth:`finish` wrote earlier, None where the run is not finished."""
+        path = self.folder / into / "summary.json"
+        return Summary.read(path) if path.exists() else None
+
+    def finish(
+        self,
+        kind: str,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        seed: int,
+        device: str = "cpu",
+        threat: Threat | None = None,
+        data: DataUsed | None = None,
+        settings: Mapping[str, Any] | None = None,
+        details: Mapping[str, Any] | None = None,
+        into: str = "",
+        seconds: float | None = None,
+    ) -> Summary:
+        """Write summary.json and report.html, and return the summary.
+
+        Args:
+            kind: which page draws it, a key of ``heirloom.report.pages.PAGES``.
+            into: a folder of its own inside the run's, where several results share one run.
+            seconds: what the result took, where it is not what the run took.
+        """
+        summary = self._watch.summary(
+            kind,
+            rows,
+            seed=seed,
+            device=device,
+            threat=threat,
+            data=data,
+            settings=settings,
+            details=details,
+            earlier_seconds=self._earlier if seconds is None else seconds - self._watch.seconds,
+        )
+        if distributed.rank() == 0:
+            summary.write(self.folder / into / "summary.json")
+            draw(summary, self.folder / into)
+        distributed.wait()
+        return summary

@@ -1,0 +1,40 @@
+"""The words that settings choose from, each list once: the library checks them, the command line shows them.
+
+This file imports nothing heavy, so that ``heirloom --help`` stays fast.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Norm = Literal["Linf", "L2", "L1"]
+Pooling = Literal["auto", "cls", "mean", "pooler", "logits", "image-text"]
+Normalisation = Literal["auto", "none", "half", "imagenet"]
+Architecture = Literal[
+    "mlp", "conv", "vit-small32", "vit-large224", "student-painter", "jpeg", "bit-depth", "median"
+]
+DefenceMethod = Literal[
+    "auto",
+    "identity",
+    "jpeg",
+    "bit-depth",
+    "median",
+    "vanilla",
+    "noise",
+    "arae",
+    "cropd",
+    "adversarial-reconstruction",
+    "stability",
+    "feature-stability",
+    "distil",
+]
+PretrainMethod = Literal["supervised", "trades", "contrastive"]
+Optimiser = Literal["sgd", "lars"]
+RateSchedule = Literal["divided", "cosine"]
+MixedPrecision = Literal["no", "fp16", "bf16"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+def listed(choices: object) -> str:
+    """``Linf, L2, L1``: a list as help and errors show it."""
+    return ", ".join(get_args(choices))
