@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from heirloom.runtime.after_import import call_after_import
+
 _HOME = {
     "DefenceSettings": "heirloom.defence.train_preprocessor",
     "DefendSettings": "heirloom.defence.job",
@@ -42,3 +44,11 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return list(__all__)
+
+
+def _register() -> None:
+    import_module("heirloom.defence.hub_model").register()
+
+
+# transformers.pipeline and AutoModelForImageClassification load a saved defence, without importing them here
+call_after_import("transformers.models.auto.modeling_auto", _register)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -45,9 +46,16 @@ def test_a_saved_model_gives_identical_logits(
     assert again.predict(x)[0].tolist() == model(x).argmax(1).tolist()
     again.save_pretrained(tmp_path / "twice")  # saving what was loaded
     assert torch.equal(DefendedModel.from_pretrained(tmp_path / "twice")(x), model(x))
-    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", "README.md", "encoder"}
-    card = (folder / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name: heirloom")
+    files = {
+        "config.json",
+        "model.safetensors",
+        "README.md",
+        "encoder",
+        "preprocessor_config.json",
+        "heirloom_hub.py",
+    }
+    assert {p.name for p in folder.iterdir()} == files
+    assert ModelCard.load(folder / "README.md").data.library_name == "heirloom"
     assert callable(model.push_to_hub)
 
 

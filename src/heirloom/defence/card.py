@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from heirloom.models.encoder import EncoderSettings
 from heirloom.report.tables import accuracy_table
 from heirloom.threat import Threat
+
+OWN_LICENCE = "apache-2.0"
 
 
 def model_card(config: dict[str, Any], summary: dict[str, Any] | None) -> str:
     """README.md of the folder, from its config.json and, where it was measured, its summary.json."""
     defence, encoder = config["defence"], config["encoder"]
-    base = (
-        ""
-        if ":" in encoder["source"] or encoder["source"] == "encoder"
-        else f"base_model: {encoder['source']}\n"
-    )
-    header = (
-        "---\nlibrary_name: heirloom\nlicense: apache-2.0\npipeline_tag: image-classification\n"
-        f"{base}tags:\n- adversarial-robustness\n- image-classification\n---\n"
-    )
     revision = f" at revision {encoder['revision']}" if encoder["revision"] else ""
     channels, height, width = config["image_shape"]
     lines = [
@@ -51,7 +48,55 @@ def model_card(config: dict[str, Any], summary: dict[str, Any] | None) -> str:
         "defence is empirical: no certificate stands behind it.",
         "",
     ]
-    return header + "\n".join(lines)
+    header = _data(config, summary).to_yaml()
+    return f"---\n{header}\n---\n" + "\n".join(lines)
+
+
+def licence_of(settings: EncoderSettings) -> str:
+    """The licence that a folder stands under: its own, or that of the foundation model copied into it."""
+    if not settings.is_local:
+        return OWN_LICENCE  # the foundation model is named, not copied
+    note = Path(settings.source) / "README.md"
+    try:
+        found = ModelCard.load(note).data.license if note.is_file() else None
+    except Exception:  # a header that is no YAML says nothing of a licence
+        found = None
+    return str(found) if isinstance(found, str) else "other"
+
+
+def _data(config: dict[str, Any], summary: dict[str, Any] | None) -> ModelCardData:
+    source = config["encoder"]["source"]
+    is_named = ":" not in source and source != "encoder"
+    results = _results(config, summary) if summary is not None else []
+    return ModelCardData(
+        library_name="heirloom",
+        license=config["licence"],
+        pipeline_tag="image-classification",
+        base_model=source if is_named else None,
+        tags=["adversarial-robustness", "image-classification"],
+        model_name=f"{source} defended by {config['defence']['method']}" if results else None,
+        eval_results=results or None,
+    )
+
+
+def _results(config: dict[str, Any], summary: dict[str, Any]) -> list[EvalResult]:
+    """The figures of the defence that was saved, one a column of the table."""
+    method = config["defence"]["method"]
+    row: dict[str, Any] = next((row for row in summary["rows"] if row.get("defence") == method), {})
+    name = str((summary["data"] or {"name": "unknown"})["name"])
+    threat = _threat(summary)
+    return [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type=name.rpartition("/")[2] or name,
+            dataset_name=name,
+            metric_type="accuracy",
+            metric_name="accuracy" if column == "clean" else f"robust accuracy, {column}, {threat}",
+            metric_value=round(float(value["value"]), 6),
+        )
+        for column, value in row.items()
+        if isinstance(value, dict) and {"value", "low", "high", "n"} <= set(value)
+    ]
 
 
 def _threat(summary: dict[str, Any]) -> str:

@@ -17,14 +17,32 @@ from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from torch import Tensor, nn
 
 from heirloom.data.pictures import Picture, read_pictures
-from heirloom.defence.card import model_card
+from heirloom.defence.card import licence_of, model_card
 from heirloom.models.defended import Defended, describe_head, rebuild_head
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.models.preprocessor import Preprocessor, rebuild_preprocessor
 from heirloom.runtime.errors import InputError, require
-from heirloom.runtime.files import read_json, read_tensors, write_json, write_tensors
+from heirloom.runtime.files import read_json, read_tensors, write_bytes, write_json, write_tensors, write_text
 
 CONFIG, WEIGHTS, LOCAL_ENCODER = "config.json", "model.safetensors", "encoder"
+PROCESSOR, CODE_FILE = "preprocessor_config.json", "heirloom_hub.py"
+AUTO_MAP = {
+    "AutoConfig": "heirloom_hub.HeirloomConfig",
+    "AutoModelForImageClassification": "heirloom_hub.HeirloomForImageClassification",
+}
+CODE = '''"""What Transformers runs with trust_remote_code=True: heirloom's own classes; heirloom must be installed."""
+
+from heirloom.defence.hub_model import HeirloomConfig as _Config
+from heirloom.defence.hub_model import HeirloomForImageClassification as _Model
+
+
+class HeirloomConfig(_Config):
+    pass
+
+
+class HeirloomForImageClassification(_Model):
+    config_class = HeirloomConfig
+'''
 FORMAT = 2
 
 
@@ -86,12 +104,14 @@ class DefendedModel(
         return {
             "library_name": "heirloom",
             "format": FORMAT,
+            **_for_transformers(self.classes),
             "image_shape": list(self.image_shape),
             "classes": list(self.classes),
             "preprocessor": described,
             "encoder": {**asdict(stored), "fingerprint": self.encoder.fingerprint()},
             "head": describe_head(self.head),
             "digests": {name: digest(getattr(self, name).state_dict()) for name in ("preprocessor", "head")},
+            "licence": licence_of(settings),
             "defence": self.defence,
         }
 
@@ -102,6 +122,9 @@ class DefendedModel(
         assert isinstance(self.encoder, FrozenEncoder)
         if self.encoder.settings.is_local:
             self.encoder.save(save_directory / LOCAL_ENCODER)
+            note = Path(self.encoder.settings.source) / "README.md"
+            if note.is_file():  # its card names its licence
+                write_bytes(save_directory / LOCAL_ENCODER / "README.md", note.read_bytes())
         self.save_own(save_directory)
         (save_directory / "README.md").unlink(missing_ok=True)  # the card follows the figures
 
@@ -111,6 +134,8 @@ class DefendedModel(
         tensors |= {f"head.{k}": v for k, v in self.head.state_dict().items()}
         write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
         write_json(folder / CONFIG, self.config())
+        write_json(folder / PROCESSOR, _image_processor(self.image_shape))
+        write_text(folder / CODE_FILE, CODE)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> DefendedModel:
@@ -173,6 +198,36 @@ class DefendedModel(
             defence=config["defence"],
         )
         return model.eval()
+
+
+def _for_transformers(classes: tuple[str, ...]) -> dict[str, Any]:
+    """What Transformers reads of config.json."""
+    return {
+        "model_type": "heirloom",
+        "architectures": ["HeirloomForImageClassification"],
+        "auto_map": AUTO_MAP,
+        "id2label": {str(number): name for number, name in enumerate(classes)},
+        "label2id": {name: number for number, name in enumerate(classes)},
+    }
+
+
+def _image_processor(shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Shorter side resized (bicubic), centre cropped, [0, 1]: as ``predict`` reads pictures."""
+    height, width = shape[1:]
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": min(height, width)},
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": {"height": height, "width": width},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": False,
+        "image_mean": [0.0, 0.0, 0.0],
+        "image_std": [1.0, 1.0, 1.0],
+    }
 
 
 def digest(state: dict[str, Tensor]) -> str:
