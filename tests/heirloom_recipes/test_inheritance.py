@@ -113,7 +113,7 @@ def test_smoke_tables_share_their_work_and_stop_in_time(tmp_path: Path) -> None:
     assert not trained
     assert again.rows == first.rows
     assert again.seconds >= 0.5 * first.seconds  # what was spent before counts
-    with pytest.raises(InputError, match="resume must be of the run in .*, got another .*seed"):
+    with pytest.raises(InputError, match=r"resume must be of the run in .*, got another .*seed"):
         reproduce_table("table-4", "smoke", tmp_path, seed=1)
     with pytest.raises(InputError, match="data must be NAME=SOURCE"):
         reproduce_table("table-4", "smoke", tmp_path, sources={"imagenet": "x"})
