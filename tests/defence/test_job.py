@@ -19,7 +19,9 @@ from heirloom.defence.saved import DefendedModel
 from heirloom.defence.train_preprocessor import DefenceSettings, DistilSettings
 from heirloom.heads.linear import HeadSettings
 from heirloom.models.encoder import EncoderSettings, load_encoder
+from heirloom.networks.backbones import BackboneSettings, build_backbone, save_backbone
 from heirloom.report.pages import draw
+from heirloom.runtime.files import write_tensors
 from heirloom.training.loop import TrainingSettings
 
 THREAT = Threat("Linf", 0.15)
@@ -80,12 +82,21 @@ def test_the_whole_job(small: ImageSource, foundation: Path, tmp_path: Path) -> 
 
 
 def test_distil_stands_beside_its_student_and_leaves_it_as_an_encoder(
-    small: ImageSource, foundation: Path, tmp_path: Path
+    small: ImageSource, tmp_path: Path
 ) -> None:
-    encoder, settings = load_encoder(EncoderSettings(str(foundation))), _settings(compare=("identity",))
+    made = build_backbone(BackboneSettings("resnet8", 1, 8))  # as `heirloom pretrain` leaves it
+    save_backbone(tmp_path / "made" / "encoder", made)
+    write_tensors(tmp_path / "made" / "head.safetensors", torch.nn.Linear(64, 10).state_dict())
+    encoder = load_encoder(EncoderSettings(str(tmp_path / "made" / "encoder")))
+    settings = _settings(compare=("identity",))
     chosen = replace(settings.defence, method="distil", distil=DistilSettings(width=4))
     model, summary = defend(encoder, small, replace(settings, defence=chosen, audit_examples=0), tmp_path)
-    assert [row["defence"] for row in summary.rows] == ["identity", "student alone", "distil"]
+    assert [row["defence"] for row in summary.rows] == [
+        "identity",
+        "student alone",
+        "original head",
+        "distil",
+    ]
     # trained for two epochs it earns nothing, and the result says so
     said = " ".join(found["warning"] for found in summary.details["remarks"])
     assert "does not beat the control 'student alone'" in said

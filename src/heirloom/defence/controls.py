@@ -41,7 +41,7 @@ def student_alone(
     return Defended(nn.Identity(), student.cpu(), head.cpu()).eval()
 
 
-def own_head(encoder: FrozenEncoder) -> nn.Linear | None:
+def pretrained_head(encoder: FrozenEncoder) -> nn.Linear | None:
     """The linear classifier that ``heirloom pretrain`` saved beside the encoder, None where there is none."""
     place = Path(encoder.settings.source).parent / "head.safetensors"
     if not encoder.settings.is_local or not place.is_file():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence.choose import Trials, choose
-from heirloom.defence.controls import STAND_IN, own_head, save_stand_in, student_alone, student_of
+from heirloom.defence.controls import STAND_IN, pretrained_head, save_stand_in, student_alone, student_of
 from heirloom.defence.remarks import packed, remarks, unpacked
 from heirloom.defence.saved import DefendedModel
 from heirloom.defence.settings import AUTO, DefendSettings
@@ -152,7 +152,7 @@ class _Job:
 
     def controls(self, model: DefendedModel) -> list[dict[str, Any]]:
         """Rows and verdicts of what ``distil`` must stand beside, none for other methods."""
-        student, own = student_of(model.preprocessor), own_head(self.encoder)
+        student, own = student_of(model.preprocessor), pretrained_head(self.encoder)
         if student is None:
             return []
         beside: dict[str, nn.Module] = {
