@@ -23,11 +23,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/audit/adaptive"))
     parser.add_argument("--against", type=Path, default=Path("results/audit/summary.json"))
     parser.add_argument("--examples", type=int, default=100)
+    parser.add_argument(
+        "--only", help="names by commas: measured, and put beside the rows that OUT has already"
+    )
     arguments = parser.parse_args()
     stopwatch, rows = Stopwatch(), []
+    kept = {}
+    if arguments.only and (arguments.out / "summary.json").exists():
+        kept = {row["defence"]: row for row in Summary.read(arguments.out / "summary.json").rows}
     known = {row["defence"]: row for row in Summary.read(arguments.against).rows}
     for planted in broken.DEFENCES:
-        if planted.name in known:
+        if planted.name in kept and planted.name not in arguments.only.split(","):
+            rows.append(kept[planted.name])
+        elif planted.name in known and planted.name in (arguments.only or planted.name).split(","):
             rows.append(one(planted.name, arguments.examples, known[planted.name]["adaptive"]))
             print(rows[-1], flush=True)
     furthest = max(rows, key=lambda row: row["adaptive"]["value"] - row["by_hand"])

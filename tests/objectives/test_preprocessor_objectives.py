@@ -35,7 +35,7 @@ def _batch(**changes: Any) -> Batch:
         "x": x, "forward": forward, "embed": lambda images: images, "reconstruct": half,
         "seen": lambda images: 3 * half(images), "seen_of": lambda images: 3 * images,
         "features": lambda images: 3 * images, "attack": attack, "noisy": lambda: x, "weight": 0.0,
-        "temperature": 0.5,
+        "temperature": 0.5, "gaussian": lambda: x + 0.1,
     }  # fmt: skip
     return Batch(**{**made, **changes})
 

@@ -10,6 +10,7 @@ import sys
 import typer
 
 from heirloom.cli import common
+from heirloom.cli.certify import certify
 from heirloom.cli.defend import defend
 from heirloom.cli.demo import demo
 from heirloom.cli.evaluate import evaluate
@@ -31,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(common.top_level)
-for command in (demo, defend, evaluate, predict, report, pretrain, probe, inspect, reproduce):
+for command in (demo, defend, evaluate, certify, predict, report, pretrain, probe, inspect, reproduce):
     app.command()(command)
 app.add_typer(theory_app, name="theory")
 

@@ -31,6 +31,9 @@ def defend(
     radius: Annotated[
         float | None, typer.Option(help="Of the training attack, in eps [default: the method's].")
     ] = None,
+    sigma: Annotated[
+        float, typer.Option(help="denoise: standard deviation of the noise, in pixel units.")
+    ] = 0.25,
     attack_steps: Annotated[int, typer.Option(help="Steps of the training attack.")] = 1,
     student: Annotated[str, typer.Option(help="distil: resnet10 or resnet18.")] = "resnet10",
     student_width: Annotated[int, typer.Option(help="distil: channels of a ResNet-10's first stage.")] = 32,
@@ -117,6 +120,7 @@ def defend(
             architecture=chosen,
             weight=weight,
             radius=radius,
+            sigma=sigma,
             attack_steps=attack_steps,
             distil=DistilSettings(student=student, width=student_width, count=prototypes),
             minutes=minutes,

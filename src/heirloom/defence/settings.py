@@ -64,6 +64,7 @@ class DefenceSettings:
         weight: lambda of CRoPD, gamma of ARAE, ...; radius: of the training attack, in eps. None: the objective's.
         attack_steps: of the training attack: one of 1.25 radius, or several of half a radius.
         temperature: tau of the contrastive loss.
+        sigma: standard deviation of the Gaussian noise of ``denoise``, in pixel units.
         augmentation: of those objectives that augment (Table 5; never ARAE). None: none.
         training: epochs, batch size, learning rate, seed, device, precision.
         minutes: train for about so long in place of ``training.epochs``: speed is measured on the first steps,
@@ -77,6 +78,7 @@ class DefenceSettings:
     radius: float | None = None
     attack_steps: int = 1
     temperature: float = 0.5
+    sigma: float = 0.25
     augmentation: Augmentation | None = None
     distil: DistilSettings = field(default_factory=DistilSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
@@ -89,6 +91,7 @@ class DefenceSettings:
         require(self.weight is None or self.weight >= 0, "weight", "at least 0", self.weight)
         require(self.radius is None or self.radius > 0, "radius", "above 0, in eps", self.radius)
         require(self.attack_steps >= 1, "attack_steps", "at least 1", self.attack_steps)
+        require(self.sigma > 0, "sigma", "above 0, in pixel units", self.sigma)
         require(self.temperature > 0, "temperature", "above 0", self.temperature)
         require(self.minutes is None or self.minutes > 0, "minutes", "above 0", self.minutes)
         require(self.steps is None or all(s >= 1 for s in self.steps), "steps", "at least 1 each", self.steps)
@@ -113,6 +116,8 @@ class DefenceSettings:
         deciding = {**asdict(self), "weight": self.chosen_weight, "radius": self.chosen_radius}
         if self.method != "distil":
             del deciding["distil"]
+        if not self.method.startswith("denoise"):
+            del deciding["sigma"]
         return {k: v for k, v in deciding.items() if k not in ("training", "minutes", "steps")}
 
 

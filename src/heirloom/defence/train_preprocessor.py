@@ -24,6 +24,7 @@ from heirloom.networks.transforms import TRANSFORMS
 from heirloom.objectives.objective import Batch
 from heirloom.runtime.choices import Architecture
 from heirloom.runtime.errors import InputError, require
+from heirloom.runtime.randomness import normal
 from heirloom.threat import Threat
 from heirloom.training.loop import History, Losses, Step, TrainingSettings, train, unwrapped
 
@@ -193,6 +194,7 @@ def _batch(
         noisy=lambda: wide.random_start(x, generator),
         weight=settings.chosen_weight,
         temperature=settings.temperature,
+        gaussian=lambda: x + settings.sigma * normal(tuple(x.shape), generator, x.device),
     )
 
 

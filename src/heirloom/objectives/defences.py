@@ -6,6 +6,8 @@ from heirloom.objectives import (
     adversarial_reconstruction,
     arae,
     cropd,
+    denoise,
+    denoise_stability,
     distil,
     feature_stability,
     noise,
@@ -19,6 +21,8 @@ DEFENCES: dict[str, Objective] = {
     for module in (
         vanilla,
         noise,
+        denoise,
+        denoise_stability,
         arae,
         cropd,
         adversarial_reconstruction,

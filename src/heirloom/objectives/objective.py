@@ -31,7 +31,7 @@ class Batch:
         features: the frozen model's features of images, without gradient.
         attack: ``attack(function, reference, each)``: images within ``radius`` eps of ``x`` on which
             ``each(function(x'), reference)`` is higher: one step of 1.25 radius from a random start.
-        noisy: uniform noise of ``radius`` eps on ``x``.
+        noisy: uniform noise of ``radius`` eps on ``x``. gaussian: Gaussian noise of standard deviation sigma on it.
         weight, temperature: the objective's, or the user's.
     """
 
@@ -46,6 +46,7 @@ class Batch:
     noisy: Callable[[], Tensor]
     weight: float
     temperature: float
+    gaussian: Callable[[], Tensor]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ PAGES: dict[str, str] = {
     "defence": "heirloom.defence.page:defence_page",
     "evaluation": "heirloom.evaluation.page:evaluation_page",
     "pretraining": "heirloom.pretraining.page:pretrain_page",
+    "certification": "heirloom.evaluation.certify_job:certify_page",
     "probe": "heirloom.heads.page:probe_page",
     "inspection": "heirloom.inspection.page:inspect_page",
     "inheritance": "heirloom_recipes.inheritance.page:inheritance_page",

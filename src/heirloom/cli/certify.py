@@ -1,0 +1,75 @@
+"""``heirloom certify``: a radius that no attack can cross, for the smoothed model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def certify(
+    saved: Annotated[
+        str | None, typer.Argument(help="Folder (or hub id) of a defence that heirloom saved.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Instead: package.module:factory of any model of [0, 1] pixels.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Images: hub id, folder, .npz file, or digits. Default: the defence's.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the figures. Default: certified/ in the defence's.")
+    ] = None,
+    sigma: Annotated[float, typer.Option(help="Standard deviation of the noise, in pixel units.")] = 0.25,
+    n: Annotated[int, typer.Option(help="Draws for each image.")] = 1000,
+    n0: Annotated[int, typer.Option(help="Draws that choose the class.")] = 100,
+    alpha: Annotated[float, typer.Option(help="Probability that a certificate is wrong.")] = 0.001,
+    limit: Annotated[int | None, typer.Option(help="At most so many test images, drawn at random.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Noisy images at once.")] = 256,
+    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
+    resume: Annotated[bool, typer.Option(help="Go on with the interrupted run in OUT.")] = False,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side that images are resized and cropped to.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option(help="Let code that the saved defence names run.")
+    ] = False,
+) -> None:
+    """Certify the smoothed model in L2 (randomised smoothing), for a saved defence or any model."""
+    from heirloom.cli.output import print_table
+    from heirloom.cli.progress import stage_progress
+    from heirloom.cli.targets import resolve_target
+    from heirloom.data.images import load_images
+    from heirloom.evaluation.certify import CertifySettings
+    from heirloom.evaluation.certify_job import WHAT, certify_job
+    from heirloom.report.tables import accuracy_table
+    from heirloom.runtime.devices import torch_device
+    from heirloom.runtime.errors import reject
+
+    device = str(torch_device(device))
+    settings = CertifySettings(sigma, n, n0, alpha, seed, batch_size, device)
+    target = resolve_target(saved, model, trust_remote_code=trust_remote_code)
+    source = data or target.data or reject("data", "given with --model", "nothing")
+    place = out or (Path(saved) / "certified" if saved and Path(saved).is_dir() else None)
+    place = place or reject("out", "given with --model", "nothing")
+    taken = (place / "certificates" / "identity.json").exists()
+    require(
+        resume or not taken, "out", "a new folder, or --resume be given", f"{place}, which holds certificates"
+    )
+    images = load_images(source, image_size=image_size or target.image_size, limit_test=limit, seed=seed).test
+    with stage_progress() as progress:
+        summary = certify_job(
+            target.model,
+            target.name,
+            (images.images, images.labels),
+            settings,
+            place,
+            source=source,
+            resume=resume,
+            report=lambda done, total: progress("certify", done, total, ""),
+        )
+    columns, rows = accuracy_table(summary.rows, "model")
+    print_table(f"Certified accuracy in % [95 % interval], L2, sigma {sigma:g}, n {n}", columns, rows)
+    print(f"{WHAT}\n{place / 'summary.json'}\n{place / 'report.html'}")
