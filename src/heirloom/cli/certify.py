@@ -54,10 +54,6 @@ def certify(
     source = data or target.data or reject("data", "given with --model", "nothing")
     place = out or (Path(saved) / "certified" if saved and Path(saved).is_dir() else None)
     place = place or reject("out", "given with --model", "nothing")
-    taken = (place / "certificates" / "identity.json").exists()
-    require(
-        resume or not taken, "out", "a new folder, or --resume be given", f"{place}, which holds certificates"
-    )
     images = load_images(source, image_size=image_size or target.image_size, limit_test=limit, seed=seed).test
     with stage_progress() as progress:
         summary = certify_job(

@@ -84,9 +84,7 @@ def certify_page(summary: Summary) -> str:
     )
     lead = f"The smoothed classifier is right on {first} % of {first.n} images. {WHAT}"
     parts: list[Part] = [Table(caption, columns, cells), _curve(summary), Text(_reach(summary))]
-    write_text(
-        path, page(f"Certified accuracy of {row['model']}", lead, [Section("Certified", parts)], summary)
-    )
+    return page(f"Certified accuracy of {row['model']}", lead, [Section("Certified", parts)], summary)
 
 
 def _reach(summary: Summary) -> str:

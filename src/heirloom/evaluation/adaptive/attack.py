@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ class Setting:
 
     Attributes:
         model: the model that is judged; ``sources``: what is differentiated in its place.
+        together: the model looks at the whole batch, so that what is found counts for all of it or not at all.
         random: choose between images by :data:`CHOOSING` draws rather than one.
     """
 
@@ -71,8 +72,8 @@ class Setting:
     threat: Threat
     seed: int = 0
     random: bool = False
+    together: bool = False
     device: str | torch.device = "cpu"
-    names: tuple[str, ...] = field(default=())
 
 
 def adaptive(
@@ -112,8 +113,8 @@ def _attacked(setting: Setting, x: Tensor, y: Tensor, known: Tensor, first: int)
         score = torch.minimum(_score(setting, x, y), _score(setting, best, y))
         for source in [*setting.sources, None]:
             for loss in (margin, cross_entropy) if source else (margin,):
-                alive = (score > 0).nonzero().flatten()
-                if not len(alive):
+                alive = ((score > 0) | setting.together).nonzero().flatten()
+                if not bool((score > 0).any()):
                     return best
                 generator = generator_of(
                     setting.seed, source and source.name, loss.__name__, first, device=x.device
@@ -123,8 +124,11 @@ def _attacked(setting: Setting, x: Tensor, y: Tensor, known: Tensor, first: int)
                 whole = best.clone()
                 whole[alive] = tried
                 scored = _score(setting, whole, y)  # the whole batch: some models look at all of it
-                better = scored < score
-                best[better], score[better] = whole[better], scored[better]
+                better = (
+                    scored < score if not setting.together else (scored.mean() < score.mean()).expand(len(x))
+                )
+                best[better] = whole[better]
+                score[better] = scored[better]
     return best
 
 

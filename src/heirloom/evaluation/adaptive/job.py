@@ -54,7 +54,8 @@ def further(
         result["single_draw"] = list(evaluation.correct)
     if not settings.adaptive and not (random and settings.draws):
         return result
-    setting = Setting(judged(model, found), (), settings.threat, settings.seed, random, place)
+    together = "eval-mode" in found and not random
+    setting = Setting(judged(model, found), (), settings.threat, settings.seed, random, together, place)
     x_adv = evaluation.x_adv
     if settings.adaptive:
         few = data[0][:32].to(place)
