@@ -38,7 +38,7 @@ def test_towards_the_bounded_least_squares_solution() -> None:
     found = feature_targeted(
         encoder, x, target, threat, steps=200, generator=torch.Generator().manual_seed(0)
     )
-    lower, upper = threat.box(x)
+    lower, upper = (x - threat.eps).clamp_min(0), (x + threat.eps).clamp_max(1)
     for i in range(len(x)):
         box = (lower[i].flatten().double().numpy(), upper[i].flatten().double().numpy())
         best = lsq_linear(weight.double().numpy(), target[i].double().numpy(), box)

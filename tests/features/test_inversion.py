@@ -77,7 +77,10 @@ def test_wrong_inputs_are_one_sentence() -> None:
     for call, said in (
         (lambda: invert(g, g(x), x, steps=0), "steps must be at least 1"),
         (lambda: invert(g, g(x), x, step_size=0), "step_size must be a number above 0"),
-        (lambda: invert(g, g(x), x, step_rule="newton"), "step_rule must be decaying, constant, adaptive"),  # type: ignore
+        (
+            lambda: invert(g, g(x), x, step_rule="newton"),
+            "step_rule must be one of decaying, constant, adaptive",
+        ),  # type: ignore
         (lambda: invert(g, g(x)[:2], x), "target must be one row for each of 4 starts"),
         (lambda: invert(g, Broken()(x), x), "target must be finite"),
         (lambda: invert(Broken(), g(x), x), "encoder must be one of finite features"),

@@ -14,6 +14,7 @@ from heirloom.cli.certify import certify
 from heirloom.cli.defend import defend
 from heirloom.cli.demo import demo
 from heirloom.cli.evaluate import evaluate
+from heirloom.cli.features import features_app
 from heirloom.cli.inspect import inspect
 from heirloom.cli.predict import predict
 from heirloom.cli.pretrain import pretrain
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.callback()(common.top_level)
 for command in (demo, defend, evaluate, certify, predict, report, pretrain, probe, inspect, reproduce):
     app.command()(command)
+app.add_typer(features_app, name="features")
 app.add_typer(theory_app, name="theory")
 
 

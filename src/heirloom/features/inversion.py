@@ -8,18 +8,17 @@ L2 length. Li and Li, arXiv 2410.08503, Section 6.2, use the same problem.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.engine.gradient import input_gradient, predict
 from heirloom.attacks.losses import squared_distance
+from heirloom.runtime.choices import StepRule, listed
 from heirloom.runtime.errors import require
 from heirloom.threat import norms
 
-StepRule = Literal["decaying", "constant", "adaptive"]
-STEP_RULES: tuple[str, ...] = ("decaying", "constant", "adaptive")
 SHRINK, GROW = 0.5, 1.25
 
 
@@ -65,7 +64,7 @@ def invert(
     require(steps >= 1, "steps", "at least 1", steps)
     step_size = 0.03 * start[0].numel() ** 0.5 if step_size is None else step_size
     require(0 < step_size < float("inf"), "step_size", "a number above 0", step_size)
-    require(step_rule in STEP_RULES, "step_rule", ", ".join(STEP_RULES), step_rule)
+    require(step_rule in get_args(StepRule), "step_rule", f"one of {listed(StepRule)}", step_rule)
     require(len(target) == len(start), "target", f"one row for each of {len(start)} starts", len(target))
     require(bool(torch.isfinite(target).all()), "target", "finite features", "NaN or infinite ones")
     best = start.detach().float().clone()

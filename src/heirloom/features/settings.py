@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
-from heirloom.features.inversion import STEP_RULES, StepRule
+from heirloom.runtime.choices import FeatureStart, FeatureVariant, StepRule, listed
 from heirloom.runtime.errors import require
-
-Variant = Literal["inverted", "random-target", "next-target"]
-Start = Literal["other", "other-class", "next-class", "noise", "grey"]
-VARIANTS: tuple[str, ...] = get_args(Variant)
-STARTS: tuple[str, ...] = get_args(Start)
 
 
 @dataclass(frozen=True)
@@ -33,8 +28,8 @@ class BuildSettings:
         seed: of the starts, targets and random starts.
     """
 
-    variant: Variant = "inverted"
-    start: Start = "other"
+    variant: FeatureVariant = "inverted"
+    start: FeatureStart = "other"
     steps: int = 1000
     step_size: float | None = None
     step_rule: StepRule = "decaying"
@@ -43,12 +38,16 @@ class BuildSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        require(self.variant in VARIANTS, "variant", f"one of {', '.join(VARIANTS)}", self.variant)
-        require(self.start in STARTS, "start", f"one of {', '.join(STARTS)}", self.start)
+        for name, allowed in (("variant", FeatureVariant), ("start", FeatureStart), ("step_rule", StepRule)):
+            require(
+                getattr(self, name) in get_args(allowed),
+                name,
+                f"one of {listed(allowed)}",
+                getattr(self, name),
+            )
         require(self.steps >= 1, "steps", "at least 1", self.steps)
         size = self.step_size
         require(size is None or 0 < size < float("inf"), "step_size", "a number above 0", size)
-        require(self.step_rule in STEP_RULES, "step_rule", ", ".join(STEP_RULES), self.step_rule)
         require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
 
     @property

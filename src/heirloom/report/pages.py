@@ -18,6 +18,8 @@ PAGES: dict[str, str] = {
     "certification": "heirloom.evaluation.certify_job:certify_page",
     "probe": "heirloom.heads.page:probe_page",
     "inspection": "heirloom.inspection.page:inspect_page",
+    "features": "heirloom.features.page:features_page",
+    "features-recipe": "heirloom_recipes.features.page:recipe_page",
     "inheritance": "heirloom_recipes.inheritance.page:inheritance_page",
     "sparse-coding": "heirloom_recipes.sparse_coding.page:sparse_coding_page",
     "patches": "heirloom_recipes.patches.experiments:patches_page",

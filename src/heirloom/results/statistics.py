@@ -7,6 +7,9 @@ training run or another attack seed would land.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.special import betaincinv
@@ -77,3 +80,18 @@ def mean(values: Tensor | list[float]) -> Mean:
     require(tensor.ndim == 1 and len(tensor) > 0, "values", "at least one number", tuple(tensor.shape))
     sd = float(tensor.std()) if len(tensor) > 1 else 0.0
     return Mean(value=float(tensor.mean()), sd=sd, n=len(tensor))
+
+
+def student(values: Tensor | Sequence[float], least: float = -np.inf, most: float = np.inf) -> dict[str, Any]:
+    """Mean of n >= 2 repeats (seeds, say) with its 95 % Student interval: ``{"value", "low", "high", "n"}``.
+
+    ``least``, ``most``: where the quantity cannot go (0 and 1 for a share), nor does the interval. It takes the
+    repeats for draws from a normal distribution, and says nothing about examples.
+    """
+    from scipy.stats import t
+
+    array = np.asarray(values, dtype=np.float64)
+    require(array.ndim == 1 and len(array) >= 2, "values", "at least two numbers", array.shape)
+    value, n = float(array.mean()), len(array)
+    half = float(t.ppf((1 + LEVEL) / 2, n - 1) * array.std(ddof=1) / n**0.5)
+    return {"value": value, "low": max(least, value - half), "high": min(most, value + half), "n": n}

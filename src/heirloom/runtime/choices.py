@@ -34,6 +34,10 @@ RateSchedule = Literal["divided", "cosine"]
 MixedPrecision = Literal["no", "fp16", "bf16"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
+FeatureVariant = Literal["inverted", "random-target", "next-target"]
+FeatureStart = Literal["other", "other-class", "next-class", "noise", "grey"]
+StepRule = Literal["decaying", "constant", "adaptive"]
+
 
 def listed(choices: object) -> str:
     """``Linf, L2, L1``: a list as help and errors show it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from heirloom.inspection.page import measures
 from heirloom.report.figures import data_uri, new_axes
 from heirloom.report.page import Figure, Part, Section, Table, Text, page
 from heirloom.results.schema import Difference, Proportion, Summary
@@ -25,6 +26,16 @@ def inheritance_page(summary: Summary) -> str:
     sections = [Section("Accuracy", parts), Section("Orderings", [orderings_table(summary)])]
     title = f"Robustness inheritance, {summary.details['table']} at scale {summary.settings['scale']}"
     return page(title, lead, sections, summary)
+
+
+def printed(summary: Summary) -> list[Table]:
+    """What the terminal shows of a table."""
+    return [rows_table(summary), orderings_table(summary)]
+
+
+def printed_filters(summary: Summary) -> list[Table]:
+    """What the terminal shows of the filters."""
+    return [measures(summary.rows)]
 
 
 def rows_table(summary: Summary) -> Table:

@@ -30,15 +30,12 @@ from heirloom.runtime.errors import require
 from heirloom.runtime.files import read_json, read_tensors, write_json, write_tensors
 from heirloom.runtime.identity import deciding
 from heirloom.threat import Threat
+from heirloom_recipes.catalogue import OutOfTimeError
 from heirloom_recipes.inheritance.orderings import check_orderings, shown
 from heirloom_recipes.inheritance.paper import TABLES, EncoderKey, PaperRow
 from heirloom_recipes.inheritance.scales import HUB_IDS, Scale, scale_settings
 
 THREAT = Threat("Linf", 8 / 255)
-
-
-class OutOfTimeError(Exception):
-    """The time given by ``minutes`` is over; what is done is kept."""
 
 
 class Runner:

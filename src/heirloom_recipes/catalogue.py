@@ -1,0 +1,109 @@
+"""All recipes of ``heirloom reproduce``, by name; nothing is imported before it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+class OutOfTimeError(Exception):
+    """The time given by ``minutes`` is over; what is done is kept."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One table or figure of a paper.
+
+    Attributes:
+        name: ``inheritance/table-1``, say: the paper, then its table or figure. what: in a few words.
+        makes: ``module:function``, called ``(scale, out, sources=, seed=, device=, progress=, minutes=, **options)``
+            with the name after the slash first where ``takes_name``; returns a Summary and writes its page.
+        tables: ``module:function``, Summary -> the tables that the terminal prints.
+        options: what it takes of the command line besides, ``method`` say.
+    """
+
+    name: str
+    what: str
+    makes: str
+    tables: str
+    takes_name: bool = False
+    options: tuple[str, ...] = ()
+
+    def make(self, *arguments: Any, **options: Any) -> Any:
+        first = (self.name.partition("/")[2],) if self.takes_name else ()
+        return _load(self.makes)(*first, *arguments, **options)
+
+    def printed(self, summary: Any) -> list[Any]:
+        return list(_load(self.tables)(summary))
+
+
+def _load(place: str) -> Callable[..., Any]:
+    module, _, function = place.partition(":")
+    return getattr(import_module(f"heirloom_recipes.{module}"), function)
+
+
+def _inheritance(name: str, what: str) -> Recipe:
+    return Recipe(
+        f"inheritance/{name}",
+        what,
+        "inheritance.recipes:table",
+        "inheritance.page:printed",
+        True,
+        ("method",),
+    )
+
+
+RECIPES = (
+    _inheritance("table-1", "CIFAR-10, heads on clean and adversarial encoders"),
+    _inheritance("table-2", "the same with encoders of three data sets"),
+    _inheritance("table-4", "the 7x7 input layer"),
+    _inheritance("table-5", "augmentation and adversarial training in contrastive learning"),
+    Recipe(
+        "inheritance/filters",
+        "Figures 5 to 10: first-layer filters",
+        "inheritance.recipes:filters",
+        "inheritance.page:printed_filters",
+        False,
+        ("method",),
+    ),
+    Recipe(
+        "features/table-1",
+        "Table 1, Figures 4 and 5: what standard and adversarial training learn",
+        "features.table_1:table_1",
+        "features.page:printed",
+    ),
+    Recipe(
+        "features/table-2",
+        "Table 2: NRF-PGD and RF-PGD on separately trained judges",
+        "features.table_2:table_2",
+        "features.page:printed",
+    ),
+    Recipe(
+        "features/transfer",
+        "does NRF-PGD transfer between architectures better than PGD?",
+        "features.transfer:transfer",
+        "features.page:printed",
+    ),
+    Recipe(
+        "features/planted",
+        "planted robust and non-robust features, drawn as pixels: are they recovered?",
+        "features.planted:planted",
+        "features.page:printed",
+    ),
+)
+
+
+def recipe_names() -> list[str]:
+    return [recipe.name for recipe in RECIPES]
+
+
+def recipe_of(name: str) -> Recipe:
+    """The recipe called ``name``; :class:`heirloom.InputError` where there is none."""
+    from heirloom.runtime.errors import reject
+
+    for recipe in RECIPES:
+        if recipe.name == name:
+            return recipe
+    reject("recipe", f"one of {', '.join(recipe_names())}", name)

@@ -1,0 +1,144 @@
+"""What the tables share, each made once and kept in one folder: networks of every kind and seed, and the representative
+data sets made from their representations.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heirloom.data.images import load_images
+from heirloom.data.labelled import ImageSource, LabelledImages
+from heirloom.evaluation.columns import words
+from heirloom.features.job import build_split
+from heirloom.features.pairing import Pairing, pair
+from heirloom.features.steps import Built
+from heirloom.heads.probe import with_head
+from heirloom.models.defended import Defended
+from heirloom.models.encoder import EncoderSettings, load_encoder
+from heirloom.pretraining.phases import pretrain
+from heirloom.pretraining.settings import PretrainSettings
+from heirloom.runs import Progress, Run, silent
+from heirloom.runtime.errors import require
+from heirloom.runtime.files import read_tensors
+from heirloom.runtime.identity import check_same, deciding
+from heirloom.threat import Threat
+from heirloom_recipes.catalogue import OutOfTimeError
+from heirloom_recipes.features.scales import HUB_IDS, THREATS, Scale
+
+KINDS = {"standard": "non-robust", "adversarial": "robust"}  # what the representations of such networks hold
+
+
+class Laboratory:
+    """Networks and data sets of one scale, data and seed under ``folder``."""
+
+    def __init__(
+        self,
+        scale: Scale,
+        folder: Path,
+        *,
+        sources: dict[str, str],
+        seed: int,
+        device: str,
+        progress: Progress = silent,
+        minutes: float | None = None,
+    ) -> None:
+        unknown = sorted(set(sources) - set(HUB_IDS))
+        require(not unknown, "data", f"NAME=SOURCE with a name of {', '.join(HUB_IDS)}", ", ".join(unknown))
+        self.scale, self.seed, self.device, self.progress = scale, seed, device, progress
+        self.sources = {**scale.sources, **sources}
+        self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        self.loaded: dict[str, ImageSource] = {}
+        self.run = Run(folder, self._facts(), resume=True)
+
+    @property
+    def seeds(self) -> list[int]:
+        return list(range(self.seed, self.seed + self.scale.seeds))
+
+    def reference(self, seed: int) -> int:
+        """The seed of the networks whose representations judge, or attack, those of ``seed``: the next one."""
+        return self.seeds[(self.seeds.index(seed) + 1) % len(self.seeds)]
+
+    def data(self, name: str) -> ImageSource:
+        if name not in self.loaded:
+            scale = self.scale
+            self.loaded[name] = load_images(
+                self.sources[name], limit=scale.limit, limit_test=scale.limit_test, seed=self.seed
+            )
+            facts = self.loaded[name].facts()
+            check_same(self.run.stage(f"data-{name}", lambda: facts), facts, self.run.folder)
+        return self.loaded[name]
+
+    def threat(self, data: str) -> Threat:
+        return THREATS[data]
+
+    def network(self, data: str, training: str, seed: int, network: str | None = None) -> Path:
+        """The folder of the run that trained it (``encoder/``, ``head.safetensors``, ``kept/``)."""
+        settings = self._settings(data, training, seed, network)
+        name = f"{data}-{training}-{settings.network}-{seed}"
+        folder = self.run.path("networks", name)
+
+        def made() -> dict[str, Any]:
+            images, threat = self.data(data).train, self.threat(data)
+            pretrain(
+                images,
+                threat,
+                settings,
+                folder,
+                resume=True,
+                report=lambda phase, done, total, losses: self.tell(name, done, total, words(losses)),
+            )
+            return {"network": name}
+
+        self.run.stage(f"network-{name}", made)
+        return folder
+
+    def classifier(self, folder: Path) -> Defended:
+        """Encoder and head of a training run or a kept epoch, ready to be judged."""
+        encoder = load_encoder(EncoderSettings(str(folder / "encoder")))
+        tensors = read_tensors(folder / "head.safetensors")[0]
+        head = torch.nn.utils.skip_init(torch.nn.Linear, *reversed(tensors["weight"].shape))
+        head.load_state_dict(tensors)
+        return with_head(encoder, head.requires_grad_(False)).to(self.device)
+
+    def representative(self, data: str, training: str, seed: int) -> tuple[Pairing, Built, LabelledImages]:
+        """Test images under the representations of the network ``training``, ``seed``: the pairing, what was built, and
+        the images that went in. Both kinds of a seed have the same originals and starts."""
+        images = self.data(data).test
+        images = images.select(torch.arange(min(self.scale.built, len(images))))
+        settings = replace(self.scale.build, seed=seed)
+        pairing = pair(images.labels, settings, "test")
+        name = f"{data}-{training}-{seed}"
+        work = self.run.path("sets", name)
+        folder = self.network(data, training, seed)
+        encoder = load_encoder(EncoderSettings(str(folder / "encoder"))).to(self.device)
+        told: Progress = lambda stage, done, total, text: self.tell(f"{name}: inverted", done, total, text)  # noqa: E731
+        return pairing, build_split(encoder, images, pairing, settings, None, "test", work, told), images
+
+    def tell(self, stage: str, done: int, total: int, text: str) -> None:
+        self.progress(stage, done, total, text)
+        if self.deadline is not None and time.monotonic() > self.deadline and done < total:
+            raise OutOfTimeError
+
+    def _settings(self, data: str, training: str, seed: int, network: str | None) -> PretrainSettings:
+        trainings = self.scale.training[data]
+        chosen = trainings.standard if training == "standard" else trainings.adversarial
+        return replace(
+            chosen,
+            network=network or chosen.network,
+            training=replace(chosen.training, seed=seed, device=self.device),
+        )
+
+    def _facts(self) -> dict[str, Any]:
+        """A folder of other settings is refused: its networks would be taken for this run's."""
+        return {"scale": deciding(self.scale), "sources": self.sources, "seed": self.seed}
+
+
+def images_of(data: LabelledImages, label: int, most: int) -> Tensor:
+    """At most ``most`` indices of images of the class ``label``, in order."""
+    return (data.labels == label).nonzero().flatten()[:most]
