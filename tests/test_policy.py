@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,33 +19,17 @@ from heirloom.models.defended import Defended
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.models.preprocessor import build_preprocessor
 from heirloom.networks.resnet import resnet8
+from heirloom_recipes.record import MACHINE_PATH
 
 SOURCE = Path(heirloom.__file__).parent
 FROZEN = Path(__file__).with_name("frozen_interface.json")
-# a module may import from its own level and from those above it
-LEVELS: list[set[str]] = [
-    {"runtime"},
-    {"threat"},
-    {"results"},
-    {"objectives", "networks"},
-    {"data"},
-    {"models"},
-    {"attacks"},
-    {"analysis"},
-    {"report"},
-    {"runs"},
-    {"evaluation"},
-    {"theory"},
-    {"training"},
-    {"heads"},
-    {"inspection"},
-    {"pretraining"},
-    {"features"},
-    {"defence"},
-    {"heirloom_recipes"},
-    {"cli", "__main__", "__init__"},
-]
-LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
+ARCHITECTURE = SOURCE.parents[1] / "docs" / "architecture.md"
+ROWS = re.findall(r"^\| `(\w+)` \| (.+) \| .+ \|$", ARCHITECTURE.read_text(), flags=re.M)
+# a module may import from its own room and from those above it on the page
+LEVEL = {room: number for number, (room, _) in enumerate(ROWS)} | {
+    "__main__": len(ROWS),
+    "__init__": len(ROWS),
+}
 FILES = sorted([*SOURCE.rglob("*.py"), *(SOURCE.parent / "heirloom_recipes").rglob("*.py")])
 
 
@@ -69,7 +54,7 @@ def _own_imports(tree: ast.AST) -> Iterator[str]:
 def test_imports_go_one_way(path: Path) -> None:
     module = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
     room = _room(module)
-    assert room in LEVEL, f"{module} has no level: add it to LEVELS"
+    assert room in LEVEL, f"{module} has no row in docs/architecture.md"
     for imported in _own_imports(ast.parse(path.read_text())):
         other = _room(imported)
         other = _home(imported) if other not in LEVEL else other
@@ -78,6 +63,19 @@ def test_imports_go_one_way(path: Path) -> None:
 
 def _home(imported: str) -> str:
     return _room(heirloom._HOME[imported.rpartition(".")[2]])
+
+
+def test_the_page_shows_every_room_and_no_other() -> None:
+    rooms = {path.name for path in SOURCE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    loose = {path.stem for path in SOURCE.glob("*.py")} - {"__init__", "__main__"}
+    assert {room for room, _ in ROWS} == rooms | loose | {"heirloom_recipes"}
+
+
+@pytest.mark.parametrize(("room", "sentence"), ROWS)
+def test_a_rooms_sentence_is_the_one_on_the_page(room: str, sentence: str) -> None:
+    folder = SOURCE.parent / room if room == "heirloom_recipes" else SOURCE / room
+    path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+    assert (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0] == sentence
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE.parent)))
@@ -123,6 +121,25 @@ def _interface() -> dict[str, list[str]]:
 def test_public_names_and_command_line_options_are_frozen() -> None:
     """A name that users rely on neither goes nor comes by accident: ``python -m tests.test_policy`` on purpose."""
     assert _interface() == json.loads(FROZEN.read_text())
+
+
+@pytest.mark.parametrize("folder", ["results", "docs"])
+def test_records_carry_no_path_of_a_machine(folder: str) -> None:
+    for path in (SOURCE.parents[1] / folder).rglob("*"):
+        if path.suffix in (".json", ".md", ".log", ".txt"):
+            found = MACHINE_PATH.search(path.read_text())
+            assert found is None, f"{path}: {found and found[0]}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE.parent)))
+def test_the_library_names_arguments_and_not_options(path: Path) -> None:
+    """``batch_size``, never ``--batch-size``: only the command line knows how it spells them."""
+    if "cli" in path.parts:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("require", "reject", "InputError"):
+            words = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            assert not any(re.search(r"(^|\s)--[a-z]", word) for word in words), f"line {node.lineno}"
 
 
 def test_public_names_are_there() -> None:

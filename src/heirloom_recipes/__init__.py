@@ -1,0 +1,1 @@
+"""The papers' tables and figures: a function each, with its settings and its page."""

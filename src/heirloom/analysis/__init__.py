@@ -1,0 +1,1 @@
+"""Tensors in, numbers out: what is measured of weights, filters and features."""

@@ -1,0 +1,1 @@
+"""Labelled images from any source, read, labelled, augmented."""

@@ -1,0 +1,1 @@
+"""Architectures only: no weights are loaded and nothing is trained here."""

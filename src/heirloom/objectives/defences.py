@@ -1,33 +1,14 @@
-"""The objectives that ``--method`` chooses from, by name."""
+"""The objectives that ``--method`` chooses from, by name: each in the file of its name."""
 
 from __future__ import annotations
 
-from heirloom.objectives import (
-    adversarial_reconstruction,
-    arae,
-    cropd,
-    denoise,
-    denoise_stability,
-    distil,
-    feature_stability,
-    noise,
-    stability,
-    vanilla,
-)
+from importlib import import_module
+from typing import get_args
+
 from heirloom.objectives.objective import Objective
+from heirloom.runtime.choices import ObjectiveName
 
 DEFENCES: dict[str, Objective] = {
-    module.OBJECTIVE.name: module.OBJECTIVE
-    for module in (
-        vanilla,
-        noise,
-        denoise,
-        denoise_stability,
-        arae,
-        cropd,
-        adversarial_reconstruction,
-        stability,
-        feature_stability,
-        distil,
-    )
+    name: import_module(f"heirloom.objectives.{name.replace('-', '_')}").OBJECTIVE
+    for name in get_args(ObjectiveName)
 }

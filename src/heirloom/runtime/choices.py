@@ -10,17 +10,14 @@ from typing import Literal, get_args
 Norm = Literal["Linf", "L2", "L1"]
 Pooling = Literal["auto", "cls", "mean", "pooler", "logits", "image-text"]
 Normalisation = Literal["auto", "none", "half", "imagenet"]
-Architecture = Literal[
-    "mlp", "conv", "vit-small32", "vit-large224", "student-painter", "jpeg", "bit-depth", "median"
-]
-DefenceMethod = Literal[
-    "auto",
-    "identity",
-    "jpeg",
-    "bit-depth",
-    "median",
+Transform = Literal["jpeg", "bit-depth", "median"]
+Architecture = Literal["mlp", "conv", "vit-small32", "vit-large224", "student-painter", Transform]
+# one objective a file: heirloom/objectives/<name with underscores>.py
+ObjectiveName = Literal[
     "vanilla",
     "noise",
+    "denoise",
+    "denoise-stability",
     "arae",
     "cropd",
     "adversarial-reconstruction",
@@ -28,6 +25,7 @@ DefenceMethod = Literal[
     "feature-stability",
     "distil",
 ]
+DefenceMethod = Literal["auto", "identity", Transform, ObjectiveName]
 PretrainMethod = Literal["supervised", "trades", "contrastive"]
 Optimiser = Literal["sgd", "lars"]
 RateSchedule = Literal["divided", "cosine"]
