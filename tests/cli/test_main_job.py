@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from heirloom import Summary
 from heirloom.cli import app, common
+from heirloom.defence.saved import DefendedModel
 from heirloom.threat import Threat
 
 
@@ -66,3 +68,34 @@ def test_defend_predict_report(foundation: Path, tmp_path: Path, capsys: pytest.
     # again, with --resume: at once, from what is saved
     assert common.run(app, [*words, "--resume"]) == 0
     assert Summary.read(out / "summary.json").rows == summary.rows
+
+
+def test_a_classifiers_own_head_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.models.zoo import ZOO, Animal, build
+
+    names = {number: f"digit {number}" for number in range(12)}
+    known = ZOO["vit classifier"]
+    animal = Animal(**{**vars(known), "settings": {**known.settings, "id2label": names}})
+    build(animal, tmp_path / "hub")
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 3)):
+        for digit in (7, 3):
+            place = tmp_path / "data" / split / f"Digit-{digit}"
+            place.mkdir(parents=True)
+            for number in range(count):
+                pixels = draw.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / f"{number}.png")
+    shared = ["--data", str(tmp_path / "data"), "--attacks", "pgd-2", "--eps", "1/255"]
+    arguments = ["defend", "--model", str(tmp_path / "hub"), "--out", str(tmp_path / "out"), "--head", "own"]
+    code = common.run(
+        app, [*arguments, *shared, "--epochs", "1", "--validation", "0.34", "--audit-examples", "0"]
+    )
+    assert code == 0, capsys.readouterr().err
+    model = DefendedModel.from_pretrained(tmp_path / "out")
+    assert model.classes == ("Digit-3", "Digit-7")
+    assert model.head.columns.tolist() == [3, 7]
+    arguments = ["evaluate", "--model", str(tmp_path / "hub"), "--out", str(tmp_path / "eval"), "--no-audit"]
+    assert common.run(app, [*arguments, *shared]) == 0, capsys.readouterr().err
+    rows = Summary.read(tmp_path / "out" / "summary.json").rows
+    measured = Summary.read(tmp_path / "eval" / "summary.json").rows[0]
+    assert measured["clean"] == rows[0]["clean"]  # "identity" in front of the same classifier

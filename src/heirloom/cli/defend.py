@@ -56,6 +56,16 @@ def defend(
     ] = None,
     augment: Annotated[bool, typer.Option(help="The paper's augmentation (Table 5).")] = False,
     head_epochs: Annotated[int, typer.Option(help="Epochs of the linear head.")] = 150,
+    head: Annotated[
+        choices.HeadKind, typer.Option(help="Trained, the model's own classifier, or class names as texts.")
+    ] = "linear",
+    classes: Annotated[Path | None, typer.Option(help="own, zero-shot: class names, one a line.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="zero-shot: text of a class [default: a photo of a {}].")
+    ] = None,
+    text_embeddings: Annotated[
+        Path | None, typer.Option(help="zero-shot: safetensors file with text_embeddings (classes, D).")
+    ] = None,
     robust_head: Annotated[bool, typer.Option(help="Train the head on adversarial examples too.")] = False,
     attacks: options.Attacks = "pgd-10,pgd-20,strong",
     limit: options.Limit = None,
@@ -87,13 +97,14 @@ def defend(
     from heirloom.defence.settings import DefenceSettings, DefendSettings, DistilSettings
     from heirloom.defence.train_preprocessor import architecture_for, learning_rate_for
     from heirloom.heads.linear import HeadSettings
+    from heirloom.heads.ready import pooling_for, ready_head
     from heirloom.models.encoder import EncoderSettings, load_encoder
     from heirloom.runtime.devices import torch_device
     from heirloom.training.loop import TrainingSettings
 
     device = str(torch_device(device))
     threat = options.threat_of(norm, eps)
-    reading = EncoderSettings(model, revision, pooling, normalisation)
+    reading = EncoderSettings(model, revision, pooling_for(head, pooling), normalisation)
     images = load_images(
         data,
         image_size=image_size,
@@ -138,8 +149,11 @@ def defend(
         audit_examples=audit_examples,
     )
     encoder = load_encoder(reading, trust_remote_code=trust_remote_code)
+    kept = ready_head(
+        head, encoder, images.train, classes=classes, template=template, text_embeddings=text_embeddings
+    )
     with stage_progress() as progress:
-        _, summary = defend_job(encoder, images, settings, out, resume=resume, progress=progress)
+        _, summary = defend_job(encoder, images, settings, out, head=kept, resume=resume, progress=progress)
     print_summary(summary, out)
     for found in summary.details["remarks"]:
         typer.echo(f"warning: {found['warning']}", err=True)

@@ -131,7 +131,7 @@ def evaluate(
     distributed.join()
     with _progress(distributed.rank() == 0) as progress:
         summary, findings = evaluate_job(
-            in_dtype(target.model, dtype_named(dtype)),
+            in_dtype(target.on(images.classes), dtype_named(dtype)),
             (images.images, images.labels),
             settings,
             place,

@@ -1,4 +1,4 @@
-"""What ``heirloom evaluate`` measures: a saved defence or any ``package.module:factory``."""
+"""What ``heirloom evaluate`` measures: a saved defence, a ``package.module:factory``, a Transformers classifier."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heirloom.runtime.errors import InputError, require
+from heirloom.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,6 +23,18 @@ class Target:
     image_size: int | None = None
     data: str | None = None
     threat: Threat | None = None
+    names: tuple[str, ...] | None = None
+
+    def on(self, classes: tuple[str, ...]) -> nn.Module:
+        """The model's logits of ``classes``: found by name where the model knows names of its own."""
+        if self.names is None:
+            return self.model
+        from torch import nn
+
+        from heirloom.heads.own import own_head
+        from heirloom.models.defended import Defended
+
+        return Defended(nn.Identity(), self.model, own_head(self.names, classes))
 
 
 def resolve_target(saved: str | None, factory: str | None, *, trust_remote_code: bool = False) -> Target:
@@ -30,7 +42,8 @@ def resolve_target(saved: str | None, factory: str | None, *, trust_remote_code:
 
     Args:
         saved: a folder that ``heirloom defend`` wrote, or such a folder's id on the hub.
-        factory: ``package.module:factory``, called without arguments.
+        factory: ``package.module:factory``, called without arguments; or a hub id or folder of Transformers, read
+            as an ``AutoModelForImageClassification``.
     """
     if (saved is None) == (factory is None):
         got = "neither" if saved is None else "both"
@@ -38,10 +51,22 @@ def resolve_target(saved: str | None, factory: str | None, *, trust_remote_code:
     if factory is not None:
         from heirloom.models.encoder import module_from_factory
 
-        require(":" in factory, "model", "a package.module:factory", factory)
-        return Target(module_from_factory(factory), factory)
+        if ":" in factory:
+            return Target(module_from_factory(factory), factory)
+        return _classifier(factory, trust_remote_code)
     assert saved is not None
     return _saved(saved, trust_remote_code)
+
+
+def _classifier(source: str, trust_remote_code: bool) -> Target:
+    """A classifier of Transformers with the names behind its logits."""
+    from heirloom.models.encoder import EncoderSettings, load_encoder
+
+    encoder = load_encoder(EncoderSettings(source, pooling="logits"), trust_remote_code=trust_remote_code)
+    told = getattr(encoder.backbone.config, "id2label", None) or {}
+    names = tuple(str(name) for _, name in sorted(told.items(), key=lambda item: int(item[0])))
+    size = encoder.processing.size
+    return Target(encoder, source, size[0] if size and size[0] == size[1] else None, names=names)
 
 
 def _saved(place: str, trust_remote_code: bool) -> Target:

@@ -23,12 +23,13 @@ from heirloom.evaluation.details import examples, per_class
 from heirloom.evaluation.security_curve import security_curve
 from heirloom.evaluation.verdicts import Evaluation, evaluate
 from heirloom.heads.linear import extract_features, train_adversarial_head, train_head
-from heirloom.models.defended import Defended
+from heirloom.models.defended import Defended, check_whole
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.models.preprocessor import parameter_count
 from heirloom.results.schema import Summary
 from heirloom.runs import Progress, Run, silent
 from heirloom.runtime.choices import DefenceMethod
+from heirloom.runtime.errors import require
 from heirloom.runtime.identity import deciding, module_facts
 
 SHOWN_IMAGES = 6
@@ -41,10 +42,14 @@ def defend(
     settings: DefendSettings,
     out: Path,
     *,
+    head: nn.Module | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> tuple[DefendedModel, Summary]:
     """Train, measure, save.
+
+    ``head`` is kept as it is (:mod:`heirloom.heads.ready`): nothing but preprocessors is trained then, and no label
+    is read but for the figures.
 
     ``out`` becomes a hub-style folder (config.json, model.safetensors, README.md) with summary.json, report.html
     and the work in progress under ``work/``. With ``resume``, finished stages are read from there and the
@@ -55,15 +60,16 @@ def defend(
     """
     training = settings.defence.training
     train, validation = data.train.split(settings.validation, seed=training.seed)
-    _check_before_anything_is_written(encoder, train, settings)
-    run = Run(out, run_facts(encoder, data, settings), resume=resume)
+    _check_before_anything_is_written(encoder, train, settings, head)
+    facts = run_facts(encoder, data, settings)
+    run = Run(out, {**facts, "head": module_facts(head)} if head else facts, resume=resume)
     told, seen = progress or silent, dict[str, Any]()
     if settings.defence.method == AUTO:
         trials = Trials(encoder, train, validation, settings.threat, settings.head, settings.eval_batch_size)
         chosen, seen["trials"] = choose(trials, settings.defence, run.path("trials"), told)
         settings = replace(settings, defence=chosen)
     method = settings.defence.method
-    job = _Job(encoder, (train, validation, data.test), settings, run, told)
+    job = _Job(encoder, (train, validation, data.test), settings, run, told, head)
     measured = [run.stage(f"measured-{name}", partial(job.measured, name)) for name in settings.methods]
     model = job.model(method)
     beside = run.stage("controls", lambda: job.controls(model))
@@ -118,7 +124,9 @@ class _Job:
         settings: DefendSettings,
         run: Run,
         progress: Progress,
+        head: nn.Module | None = None,
     ) -> None:
+        self.kept = head
         self.encoder, self.settings, self.run, self.progress = encoder, settings, run, progress
         self.train, self.validation, self.test = images
         self.device, self.seed = settings.defence.training.device, settings.defence.training.seed
@@ -213,7 +221,9 @@ class _Job:
         model.save_own(self.run.path(method))
         return model, history
 
-    def _head(self, preprocessor: nn.Module, method: str) -> nn.Linear:
+    def _head(self, preprocessor: nn.Module, method: str) -> nn.Module:
+        if self.kept is not None:
+            return self.kept
         whole = Defended(preprocessor, self.encoder, nn.Identity()).to(self.device)
         size = self.settings.eval_batch_size
         features, held_out = (
@@ -264,13 +274,15 @@ class _Job:
 
 
 def _check_before_anything_is_written(
-    encoder: FrozenEncoder, train: LabelledImages, settings: DefendSettings
+    encoder: FrozenEncoder, train: LabelledImages, settings: DefendSettings, head: nn.Module | None
 ) -> None:
     """Names, sizes and the foundation model's output, in a second rather than after an hour."""
     for method in settings.methods:
         fresh_preprocessor(train, replace(settings.defence, method=method), encoder)
-    with torch.no_grad():
-        encoder(train.select(torch.arange(1)).images)
+    require(head is None or not settings.robust_head, "robust_head", "off for a head that is kept", True)
+    first = train.select(torch.arange(min(2, len(train)))).images.to(settings.defence.training.device)
+    whole = Defended(nn.Identity(), encoder, head or nn.Identity()).to(first.device)
+    check_whole(whole, first, len(train.classes) if head is not None else None)
 
 
 def _shown_settings(settings: DefendSettings, encoder: FrozenEncoder, validation: int) -> dict[str, Any]:

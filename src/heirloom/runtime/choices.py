@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 Norm = Literal["Linf", "L2", "L1"]
 Pooling = Literal["auto", "cls", "mean", "pooler", "logits", "image-text"]
+HeadKind = Literal["linear", "own", "zero-shot"]
 Normalisation = Literal["auto", "none", "half", "imagenet"]
 Transform = Literal["jpeg", "bit-depth", "median"]
 Architecture = Literal["mlp", "conv", "vit-small32", "vit-large224", "student-painter", Transform]
