@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from heirloom.cli.theory_cropd import cropd_bound
 from heirloom.cli.theory_patches import patches_app
 from heirloom.cli.theory_sparse_coding import sparse_coding_app
 
@@ -21,3 +22,4 @@ def theory() -> None:
 
 theory_app.add_typer(sparse_coding_app, name="sparse-coding")
 theory_app.add_typer(patches_app, name="patches")
+theory_app.command("cropd-bound")(cropd_bound)
