@@ -124,6 +124,12 @@ def inherit(
     seeds: Seeds = 5,
     steps: Steps = None,
     builds: Annotated[int, typer.Option(help="Built networks for each share of pure nodes.")] = 10,
+    pretrain_eps: Annotated[
+        str, typer.Option(help="Radii of pre-training, by commas; empty: train none.")
+    ] = "0,0.05,0.1,0.15,0.2,0.3,0.5",
+    shares: Annotated[
+        str, typer.Option(help="Shares of pure nodes, by commas; empty: build none.")
+    ] = "0,0.1,0.25,0.5,0.75,0.9,1",
     points: Points = 500,
     restarts: Restarts = 1,
     tiny: Tiny = False,
@@ -133,12 +139,13 @@ def inherit(
     from heirloom_recipes.sparse_coding.experiments import Sizes
     from heirloom_recipes.sparse_coding.experiments import tiny as tiny_sizes
 
-    sizes = (
-        tiny_sizes()
-        if tiny
-        else Sizes(inherit_seeds=seeds, steps=steps, builds=builds, effort=Effort(points, restarts))
-    )
-    run(["inherit"], sizes, seed, out)
+    lists: dict[str, Any] = {
+        "pretrain_eps": numbers(pretrain_eps, "pretrain_eps"),
+        "shares": numbers(shares, "shares"),
+    }
+    effort = Effort(points, restarts)
+    sizes = Sizes(inherit_seeds=seeds, steps=steps, builds=builds, effort=effort, **lists)
+    run(["inherit"], tiny_sizes() if tiny else sizes, seed, out)
 
 
 @sparse_coding_app.command()
@@ -171,6 +178,16 @@ def levels(text: str) -> tuple[int, ...]:
     parts = text.split(",")
     require(all(part.strip().isdigit() for part in parts), "m", "whole numbers such as 1,2,5,10", text)
     return tuple(sorted({int(part) for part in parts}))
+
+
+def numbers(text: str, argument: str) -> tuple[float, ...]:
+    """``"0,0.3"`` as numbers; empty text as none."""
+    from heirloom.runtime.errors import reject
+
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        reject(argument, "numbers such as 0,0.3", text)
 
 
 def run(names: Sequence[str], sizes: Sizes, seed: int, out: Path) -> None:

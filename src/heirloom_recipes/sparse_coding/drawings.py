@@ -135,7 +135,8 @@ def _all_curves(cases: dict[str, Any]) -> Part:
 def inherit_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[Part]:
     figure, (left, right) = new_axes(2, figsize=(9.5, 3.8))
     trained = [row for row in rows if row.get("networks") == "trained" and "pretrain" in row]
-    gaps = [name for name in trained[0] if name.startswith("gap_") and name.count("_") == 1]
+    first = next(row for row in rows if "pretrain" in row)
+    gaps = [name for name in first if name.startswith("gap_") and name.count("_") == 1]
     eps = [float(name[4:]) for name in gaps]
     c_b = details.get("c_b")
     for number, row in enumerate(trained):
@@ -169,7 +170,7 @@ def _over_the_gate(rows: list[dict[str, Any]], c_b: float) -> Part:
     figure, axes = new_axes(2, figsize=(9.5, 3.8))
     for place, kind in zip(axes, ("trained", "built"), strict=True):
         chosen = [row for row in rows if row.get("networks") == kind and "pretrain" in row]
-        ends = [chosen[0], chosen[-1] if kind == "built" else chosen[-2]]
+        ends = [row for row in (chosen[:1] + chosen[-1:]) if row["pretrain"][:5] != "clean"]
         for number, row in enumerate(ends):
             labels = [name.split("_")[1] for name in row if name.endswith("_gate_aware")]
             for suffix, style in (("_gate_aware", "o-"), ("_bound", "^:"), ("", "x--")):
@@ -191,7 +192,8 @@ def _over_the_gate(rows: list[dict[str, Any]], c_b: float) -> Part:
         place.set(
             xscale="log", yscale="log", xlabel="eps / c_b", ylabel="gap over that of the open map", title=kind
         )
-        place.legend(fontsize=6)
+        if chosen:
+            place.legend(fontsize=6)
     caption = (
         "The gap over eps / c_b, as a share of the gap of the same head with every gate open. Dotted: "
         "eps = c_b, where an attack of that radius can open any gate; Lemma F.4 needs eps far below it."
@@ -202,6 +204,8 @@ def _over_the_gate(rows: list[dict[str, Any]], c_b: float) -> Part:
 def inherit_sentence(rows: list[dict[str, Any]]) -> str:
     """The gap of the purest and the least pure built networks, FGM and PGD, and what half of it takes."""
     built = [row for row in rows if row["networks"] == "built" and "pretrain" in row]
+    if not built:
+        return "No networks were built."
     last = [name for name in built[0] if name.startswith("gap_") and name.count("_") == 1][-1]
     attacks = ((last, "FGM"), (f"{last}_pgd", "PGD-20"), (f"{last}_gate_aware", "Gate-aware"))
     said = []

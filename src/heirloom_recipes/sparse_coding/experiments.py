@@ -15,7 +15,7 @@ from heirloom.theory.sparse_coding.model import SparseCoding
 from heirloom.theory.sparse_coding.settings import SparseTraining
 from heirloom_recipes.sparse_coding.cases import CASES, Case
 from heirloom_recipes.sparse_coding.figure_4 import Figure4Setting, figure_4, variants
-from heirloom_recipes.sparse_coding.inherit import inherit
+from heirloom_recipes.sparse_coding.inherit import PRETRAIN_EPS, SHARES, inherit
 from heirloom_recipes.sparse_coding.lemma import lemma
 from heirloom_recipes.sparse_coding.purify import purify
 from heirloom_recipes.sparse_coding.theorem import theorem
@@ -39,6 +39,8 @@ class Sizes:
     seeds: int = 3
     inherit_seeds: int = 5
     builds: int = 10
+    pretrain_eps: tuple[float, ...] = PRETRAIN_EPS
+    shares: tuple[float, ...] = SHARES
     inputs: int = 300
     theorem: TheoremSetting = field(default_factory=TheoremSetting)
     steps: int | None = None
@@ -146,6 +148,8 @@ def _inherit(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str
         setting,
         range(seed, seed + sizes.inherit_seeds),
         sizes.builds,
+        epsilons=sizes.pretrain_eps,
+        shares=sizes.shares,
         size=sizes.task,
         effort=sizes.effort,
         progress=lambda step, of, loss: progress("inherit", step, of, f"loss {loss:.3f}"),

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from heirloom.results.statistics import mean
+from heirloom.runtime.errors import require
 from heirloom.runtime.randomness import seed_of
 from heirloom.theory.sparse_coding.built import mixture
 from heirloom.theory.sparse_coding.downstream import (
@@ -83,6 +84,8 @@ class Inherit:
         """Spearman's rank correlation of the gaps at the largest eps with each measure, over all networks."""
         rows = []
         for kind, groups in (("trained", self.trained), ("built", self.built)):
+            if not groups:
+                continue
             label = f"gap_{ATTACK_EPS[-1]:g}"
             names = [label, f"{label}_pgd", f"{label}_gate_aware"]
             gaps = {name: torch.cat([group.task.gaps[name] for group in groups]) for name in names}
@@ -107,19 +110,40 @@ def inherit(
     builds: int = 10,
     *,
     epsilons: Sequence[float] = PRETRAIN_EPS,
+    shares: Sequence[float] = SHARES,
     size: tuple[int, int] = SIZE,
     effort: Effort | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Inherit:
-    """Pre-train at each eps with every seed, build networks with each share of pure nodes, train all heads."""
+    """Pre-train at each eps with every seed, build networks with each share of pure nodes, train all heads.
+
+    With more than two ``epsilons`` the largest is also trained after a third of the steps clean.
+    """
+    require(
+        bool(epsilons) or bool(shares), "shares", "at least one where nothing is pre-trained", list(shares)
+    )
+    require(all(0 <= share <= 1 for share in shares), "shares", "in [0, 1]", list(shares))
     judged = (attacks(effort or Effort()), size)
-    runs = train(setting, epsilons, seeds, progress)
-    later = train(replace(setting, clean_steps=setting.steps // 3), [max(epsilons)], seeds, progress)
-    trained = [_trained(f"eps {eps:g}", eps, runs, (runs.eps - eps).abs() < 1e-6, judged) for eps in epsilons]
-    name = f"clean first, then eps {max(epsilons):g}"
-    trained.append(_trained(name, max(epsilons), later, torch.ones(len(seeds), dtype=torch.bool), judged))
+    trained = _pretrained(setting, epsilons, seeds, judged, progress) if epsilons else []
     building = range(seeds[0], seeds[0] + builds)
-    return Inherit(trained, [_built(setting, share, building, judged) for share in SHARES])
+    return Inherit(trained, [_built(setting, share, building, judged) for share in shares])
+
+
+def _pretrained(
+    setting: SparseTraining,
+    epsilons: Sequence[float],
+    seeds: Sequence[int],
+    judged: Judged,
+    progress: Callable[[int, int, float], None] | None,
+) -> list[Group]:
+    runs = train(setting, epsilons, seeds, progress)
+    groups = [_trained(f"eps {eps:g}", eps, runs, (runs.eps - eps).abs() < 1e-6, judged) for eps in epsilons]
+    if len(epsilons) > 2:
+        last = max(epsilons)
+        later = train(replace(setting, clean_steps=setting.steps // 3), [last], seeds, progress)
+        every = torch.ones(len(seeds), dtype=torch.bool)
+        groups.append(_trained(f"clean first, then eps {last:g}", last, later, every, judged))
+    return groups
 
 
 def _trained(name: str, eps: float, runs: Trained, which: Tensor, judged: Judged) -> Group:

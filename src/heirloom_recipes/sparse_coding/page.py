@@ -67,12 +67,15 @@ def lead(summary: Summary) -> str:
         )
     heads = [row for row in rows_of(summary, "inherit") if row["networks"] == "trained" and "pretrain" in row]
     if heads:
-        name = [name for name in heads[0] if name.startswith("gap_")][-1]
-        least = min(heads, key=lambda row: float(row[name]["value"]))
-        said.append(
-            f"A clean-trained head loses {heads[0][name]['value']:.2f} to PGD on clean pre-training and "
-            f"{least[name]['value']:.2f} on the best pre-training, {least['pretrain']}."
-        )
+        pgd = next(name for name in heads[0] if name.endswith("_pgd"))
+        attacks = {"PGD": pgd, "an attack that sees closed gates": f"{pgd.removesuffix('_pgd')}_gate_aware"}
+        for attack, name in attacks.items():
+            shown = [(row[name]["value"], row["pretrain"]) for row in heads if name in row]
+            if shown:
+                said.append(
+                    f"To {attack}, a clean-trained head loses {shown[0][0]:.2f} on clean pre-training and "
+                    f"{min(shown)[0]:.2f} on the best pre-training, {min(shown)[1]}."
+                )
     checked = rows_of(summary, "lemma")
     if checked:
         broken = sum(row["violations"] for row in checked)
