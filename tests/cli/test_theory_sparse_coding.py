@@ -39,6 +39,10 @@ def test_all_experiments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert page == sparse_coding_page(summary)  # drawn from the JSON alone
     assert not re.search(r"(src|href)=\"http", page)
     assert page.count("<figure>") >= 7
+    (tmp_path / "report.html").unlink()
+    with pytest.raises(SystemExit):
+        main(["report", str(tmp_path)])
+    assert (tmp_path / "report.html").read_text() == page
     assert str(tmp_path) not in page.replace(summary.command, "")
 
 
@@ -65,6 +69,45 @@ def test_one_experiment_with_its_options(tmp_path: Path, capsys: pytest.CaptureF
     rows = json.loads((tmp_path / "summary.json").read_text())["rows"]
     assert [(row["variant"], row["m"]) for row in rows] == [("chosen", 1), ("chosen", 2)]
     assert "Contrastive losses" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (("--eps", "0.2"), "sizes.figure.eps"),
+        (("--seed", "1"), "seed"),
+        (("--b-scale", "0.2"), "sizes.figure.b_scale"),
+        (("--nodes", "400"), "sizes.figure.nodes"),
+    ],
+)
+def test_another_run_is_refused_by_name_and_the_same_one_goes_on(
+    change: tuple[str, ...], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = (
+        "figure-4",
+        "--d",
+        "40",
+        "--k",
+        "3",
+        "--nodes",
+        "200",
+        "--samples",
+        "20",
+        "--repeats",
+        "2",
+        "--m",
+        "1",
+    )
+    small = (*small, "--variant-repeats", "0", "--out", str(tmp_path))
+    assert run(*small) == 0
+    first = json.loads((tmp_path / "summary.json").read_text())
+    assert run(*small) == 2  # a folder that holds a run is not written over
+    assert run(*small, *change, "--resume") == 2
+    assert f"another {named}" in capsys.readouterr().err
+    (tmp_path / "summary.json").unlink()
+    assert run(*small, "--resume") == 0
+    again = json.loads((tmp_path / "summary.json").read_text())
+    assert (again["rows"], again["details"]) == (first["rows"], first["details"])
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,16 @@ def test_growth_predicts_standard_training_and_says_where_it_does_not(tmp_path: 
     assert (tmp_path / "report.html").read_text() == patches_page(summary)
 
 
+def test_another_run_of_minima_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["theory", "patches", "minima", "--out", str(tmp_path)]
+    assert run(app, command) == 0
+    first = Summary.read(tmp_path / "summary.json")
+    assert run(app, [*command, "--eps", "0.5", "--resume"]) == 2
+    assert "another settings.eps" in capsys.readouterr().err
+    assert run(app, [*command, "--resume"]) == 0
+    assert Summary.read(tmp_path / "summary.json").rows == first.rows
+
+
 def test_minima_from_the_command_line(tmp_path: Path) -> None:
     assert run(app, ["theory", "patches", "minima", "--out", str(tmp_path)]) == 0
     drawn = (tmp_path / "report.html").read_text()

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from heirloom.cli.options import ResultFolder as Out
+from heirloom.cli.options import Resume, files_written
+
 if TYPE_CHECKING:
-    from heirloom.results.provenance import Stopwatch
+    from collections.abc import Callable
+
+    from heirloom_recipes.patches.phases import PhaseRun
     from heirloom_recipes.patches.result import ExperimentResult
 
-Out = Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")]
 Seed = Annotated[int, typer.Option(min=0, help="The first seed.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Networks, each with its own seed.")]
 
@@ -24,15 +28,18 @@ patches_app = typer.Typer(
 
 
 @patches_app.callback()
-def patches(context: typer.Context, out: Out = Path("runs/patches"), seed: Seed = 0) -> None:
+def patches(
+    context: typer.Context, out: Out = Path("runs/patches"), seed: Seed = 0, resume: Resume = False
+) -> None:
     """Patch data: how robust and non-robust features are learned. Without a command: all experiments."""
+    from functools import cache
+
     import torch
 
     # networks this small lose more to the threads' waiting for each other than they gain
     torch.set_num_threads(1)
     if context.invoked_subcommand is not None:
         return
-    from heirloom.results.provenance import Stopwatch
     from heirloom.theory.patches.training import PatchTraining
     from heirloom_recipes.patches import experiments
     from heirloom_recipes.patches.figure3 import phase_experiment
@@ -42,26 +49,29 @@ def patches(context: typer.Context, out: Out = Path("runs/patches"), seed: Seed 
     from heirloom_recipes.patches.phases import EDGE_FILTERS, FILTERS, phase_runs
     from heirloom_recipes.patches.regime import regime_experiment
 
-    watch, note = Stopwatch(), _note
-    training = PatchTraining(filters=FILTERS)
-    runs = phase_runs(
-        _seeds(seed, 20), _seeds(seed, 3), training=training, edge_filters=EDGE_FILTERS, note=note
-    )
-    findings = [
-        phase_experiment(runs),
-        growth_experiment(_seeds(seed, 20)),
-        minima_experiment(),
-        perturbation_experiment([run for run in runs if run.data == "noisy"]),
-        experiments.attacks(_seeds(seed, 4), note),
-        regime_experiment(2, first_seed=seed, note=note),
-    ]
-    _finish(findings, watch, out, seed, {"experiments": "all"})
+    training, note = PatchTraining(filters=FILTERS), _note
+
+    @cache
+    def runs() -> list[PhaseRun]:
+        noisy = _seeds(seed, 3)
+        return phase_runs(_seeds(seed, 20), noisy, training=training, edge_filters=EDGE_FILTERS, note=note)
+
+    make = {
+        "phases": lambda: phase_experiment(runs()),
+        "growth": lambda: growth_experiment(_seeds(seed, 20)),
+        "minima": minima_experiment,
+        "perturbation": lambda: perturbation_experiment([run for run in runs() if run.data == "noisy"]),
+        "attacks": lambda: experiments.attacks(_seeds(seed, 4), note),
+        "regime": lambda: regime_experiment(2, first_seed=seed, note=note),
+    }
+    _run(make, {"experiments": "all"}, seed, out, resume)
 
 
 @patches_app.command()
 def phases(
     out: Out = Path("runs/patches/phases"),
     seed: Seed = 0,
+    resume: Resume = False,
     seeds: Seeds = 20,
     noisy_seeds: Annotated[int, typer.Option(min=0, help="Networks on noisy data; 0 leaves them out.")] = 3,
     edge_filters: Annotated[
@@ -77,83 +87,84 @@ def phases(
     filters: Annotated[int, typer.Option(help="Filters a class.")] = 60,
 ) -> None:
     """Figure 3: standard and adversarial training, three ascent objectives, the phases seed by seed."""
-    from heirloom.results.provenance import Stopwatch
     from heirloom.theory.patches.model import PatchDistribution
     from heirloom.theory.patches.training import PatchTraining
     from heirloom_recipes.patches import experiments
 
-    watch = Stopwatch()
     distribution = PatchDistribution(patches=patches, robust_patches=robust_patches, alpha=alpha, beta=beta)
     training = PatchTraining(eps=eps, rho=rho, ascent_step=ascent_step, filters=filters)
     edge = 0 if edge_filters == filters else edge_filters
-    found = experiments.phases(
-        _seeds(seed, seeds), _seeds(seed, noisy_seeds), training, distribution, _note, edge
-    )
     settings = {"seeds": seeds, "noisy seeds": noisy_seeds, "eps": eps, "alpha": alpha, "beta": beta}
     settings |= {"patches": patches, "robust patches": robust_patches, "rho": rho, "ascent step": ascent_step}
     settings |= {"filters": filters, "edge filters": edge}
-    _finish([found], watch, out, seed, settings)
+    make = {
+        "phases": lambda: experiments.phases(
+            _seeds(seed, seeds), _seeds(seed, noisy_seeds), training, distribution, _note, edge
+        )
+    }
+    _run(make, settings, seed, out, resume)
 
 
 @patches_app.command()
 def growth(
     out: Out = Path("runs/patches/growth"),
     seed: Seed = 0,
+    resume: Resume = False,
     seeds: Seeds = 20,
     filters: Annotated[int, typer.Option(min=1, help="Filters a class.")] = 60,
 ) -> None:
     """Lemmas 5.1, 5.2 and B.2: increments and takeover times, predicted and simulated."""
-    from heirloom.results.provenance import Stopwatch
     from heirloom_recipes.patches.growth import growth_experiment
 
-    watch = Stopwatch()
-    found = growth_experiment(_seeds(seed, seeds), filters=filters)
-    _finish([found], watch, out, seed, {"seeds": seeds, "filters": filters})
+    make = {"growth": lambda: growth_experiment(_seeds(seed, seeds), filters=filters)}
+    _run(make, {"seeds": seeds, "filters": filters}, seed, out, resume)
 
 
 @patches_app.command()
 def minima(
     out: Out = Path("runs/patches/minima"),
+    resume: Resume = False,
     eps: Annotated[float, typer.Option(help="Linf radius on every patch.")] = 0.52,
 ) -> None:
     """Propositions 3.1 and 3.2: non-robust and robust global minima, by enumeration and closed form."""
-    from heirloom.results.provenance import Stopwatch
+    from heirloom.theory.patches.training import PatchTraining
     from heirloom_recipes.patches.minima import minima_experiment
 
-    watch = Stopwatch()
-    _finish([minima_experiment(eps=eps)], watch, out, 0, {"eps": eps})
+    PatchTraining(eps=eps)  # a wrong eps is told before a folder is made
+    _run({"minima": lambda: minima_experiment(eps=eps)}, {"eps": eps}, 0, out, resume)
 
 
 @patches_app.command()
-def perturbation(out: Out = Path("runs/patches/perturbation"), seed: Seed = 0, seeds: Seeds = 3) -> None:
+def perturbation(
+    out: Out = Path("runs/patches/perturbation"), seed: Seed = 0, resume: Resume = False, seeds: Seeds = 3
+) -> None:
     """Theorem 4.3's perturbation, which knows no model, and feature-learning accuracy."""
-    from heirloom.results.provenance import Stopwatch
     from heirloom_recipes.patches import experiments
 
-    watch = Stopwatch()
-    found = experiments.perturbation(_seeds(seed, seeds), _note)
-    _finish([found], watch, out, seed, {"seeds": seeds})
+    make = {"perturbation": lambda: experiments.perturbation(_seeds(seed, seeds), _note)}
+    _run(make, {"seeds": seeds}, seed, out, resume)
 
 
 @patches_app.command()
-def attacks(out: Out = Path("runs/patches/attacks"), seed: Seed = 0, seeds: Seeds = 4) -> None:
+def attacks(
+    out: Out = Path("runs/patches/attacks"), seed: Seed = 0, resume: Resume = False, seeds: Seeds = 4
+) -> None:
     """What weaker attacks would have reported, beside the truth by enumeration."""
-    from heirloom.results.provenance import Stopwatch
     from heirloom_recipes.patches import experiments
 
-    watch = Stopwatch()
-    _finish([experiments.attacks(_seeds(seed, seeds), _note)], watch, out, seed, {"seeds": seeds})
+    make = {"attacks": lambda: experiments.attacks(_seeds(seed, seeds), _note)}
+    _run(make, {"seeds": seeds}, seed, out, resume)
 
 
 @patches_app.command()
-def regime(out: Out = Path("runs/patches/regime"), seed: Seed = 0, seeds: Seeds = 2) -> None:
+def regime(
+    out: Out = Path("runs/patches/regime"), seed: Seed = 0, resume: Resume = False, seeds: Seeds = 2
+) -> None:
     """Where robust training can succeed: the derived inequality over simulated phase diagrams."""
-    from heirloom.results.provenance import Stopwatch
     from heirloom_recipes.patches.regime import regime_experiment
 
-    watch = Stopwatch()
-    found = regime_experiment(seeds, first_seed=seed, note=_note)
-    _finish([found], watch, out, seed, {"seeds a cell": seeds})
+    make = {"regime": lambda: regime_experiment(seeds, first_seed=seed, note=_note)}
+    _run(make, {"seeds a cell": seeds}, seed, out, resume)
 
 
 def _seeds(first: int, count: int) -> list[int]:
@@ -164,17 +175,20 @@ def _note(stage: str) -> None:
     print(f"heirloom: {stage}", file=sys.stderr)
 
 
-def _finish(
-    findings: list[ExperimentResult], watch: Stopwatch, out: Path, seed: int, settings: dict[str, Any]
+def _run(
+    make: dict[str, Callable[[], ExperimentResult]],
+    settings: dict[str, Any],
+    seed: int,
+    out: Path,
+    resume: bool,
 ) -> None:
-    """Print every table, write summary.json and report.html."""
+    """Run, print every table, say where the JSON and the page lie."""
     from heirloom.cli.output import print_table
-    from heirloom_recipes.patches.experiments import summarise, write
+    from heirloom_recipes.patches.experiments import run_experiments
 
-    summary = summarise(findings, watch, seed, settings)
-    for found in findings:
-        for shown in found.details["tables"]:
+    summary = run_experiments(make, settings, seed, out, resume=resume)
+    for details in summary.details.values():
+        for shown in details["tables"]:
             print_table(shown["caption"], shown["columns"], shown["rows"])
             print()
-    write(summary, out)
-    print(f"{out / 'summary.json'}\n{out / 'report.html'}")
+    files_written(out)

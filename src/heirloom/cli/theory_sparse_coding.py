@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from heirloom.cli.options import ResultFolder as Out
+from heirloom.cli.options import Resume, Seed, files_written
+
 if TYPE_CHECKING:
     from heirloom_recipes.sparse_coding.experiments import Sizes
 
-Out = Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
 Tiny = Annotated[bool, typer.Option(help="Small sizes: shows in seconds that it runs; figures mean nothing.")]
 Seeds = Annotated[int, typer.Option(help="Training runs per eps.")]
 Points = Annotated[int, typer.Option(help="Test points that the gate-aware attack sees.")]
@@ -29,13 +30,15 @@ sparse_coding_app = typer.Typer(
 
 
 @sparse_coding_app.callback(invoke_without_command=True)
-def everything(context: typer.Context, out: Out = HOME, seed: Seed = 0, tiny: Tiny = False) -> None:
+def everything(
+    context: typer.Context, out: Out = HOME, seed: Seed = 0, resume: Resume = False, tiny: Tiny = False
+) -> None:
     """Sparse coding: purification, simulated and trained. Without a command: all (about half an hour)."""
     if context.invoked_subcommand is None:
         from heirloom_recipes.sparse_coding.experiments import LABS, Sizes
         from heirloom_recipes.sparse_coding.experiments import tiny as tiny_sizes
 
-        run(LABS, tiny_sizes() if tiny else Sizes(), seed, out)
+        run(LABS, tiny_sizes() if tiny else Sizes(), seed, out, resume)
     elif context.get_parameter_source("out").name == "COMMANDLINE":  # type: ignore[union-attr]
         raise typer.BadParameter("give --out after the experiment's name", param_hint="--out")
 
@@ -44,6 +47,7 @@ def everything(context: typer.Context, out: Out = HOME, seed: Seed = 0, tiny: Ti
 def figure_4(
     out: Out = HOME / "figure-4",
     seed: Seed = 0,
+    resume: Resume = False,
     repeats: Annotated[int, typer.Option(help="Repeats of each level.")] = 30,
     d: Annotated[int, typer.Option("--d", help="Features.")] = 1000,
     k: Annotated[float, typer.Option("--k", help="Expected active features.")] = 10,
@@ -86,13 +90,14 @@ def figure_4(
     }
     sizes |= {"b_scale": b_scale, "theta": theta, **({} if tau is None else {"tau": tau})}
     setting = Figure4Setting(**sizes, ms=levels(m), eps=eps, frozen_gates=frozen_gates, **choices)
-    run(["figure-4"], tiny_sizes() if tiny else Sizes(setting, variant_repeats), seed, out)
+    run(["figure-4"], tiny_sizes() if tiny else Sizes(setting, variant_repeats), seed, out, resume)
 
 
 @sparse_coding_app.command()
 def purify(
     out: Out = HOME / "purify",
     seed: Seed = 0,
+    resume: Resume = False,
     seeds: Seeds = 3,
     steps: Steps = None,
     cases: Annotated[
@@ -107,20 +112,15 @@ def purify(
     from heirloom_recipes.sparse_coding.experiments import Sizes
     from heirloom_recipes.sparse_coding.experiments import tiny as tiny_sizes
 
-    run(
-        ["purify"],
-        tiny_sizes()
-        if tiny
-        else Sizes(seeds=seeds, steps=steps, cases=cases, effort=Effort(points, restarts)),
-        seed,
-        out,
-    )
+    sizes = Sizes(seeds=seeds, steps=steps, cases=cases, effort=Effort(points, restarts))
+    run(["purify"], tiny_sizes() if tiny else sizes, seed, out, resume)
 
 
 @sparse_coding_app.command()
 def inherit(
     out: Out = HOME / "inherit",
     seed: Seed = 0,
+    resume: Resume = False,
     seeds: Seeds = 5,
     steps: Steps = None,
     builds: Annotated[int, typer.Option(help="Built networks for each share of pure nodes.")] = 10,
@@ -145,13 +145,14 @@ def inherit(
     }
     effort = Effort(points, restarts)
     sizes = Sizes(inherit_seeds=seeds, steps=steps, builds=builds, effort=effort, **lists)
-    run(["inherit"], tiny_sizes() if tiny else sizes, seed, out)
+    run(["inherit"], tiny_sizes() if tiny else sizes, seed, out, resume)
 
 
 @sparse_coding_app.command()
 def lemma(
     out: Out = HOME / "lemma",
     seed: Seed = 0,
+    resume: Resume = False,
     inputs: Annotated[int, typer.Option(help="Draws of x on each network.")] = 300,
     tiny: Tiny = False,
 ) -> None:
@@ -159,16 +160,16 @@ def lemma(
     from heirloom_recipes.sparse_coding.experiments import Sizes
     from heirloom_recipes.sparse_coding.experiments import tiny as tiny_sizes
 
-    run(["lemma"], tiny_sizes() if tiny else Sizes(inputs=inputs), seed, out)
+    run(["lemma"], tiny_sizes() if tiny else Sizes(inputs=inputs), seed, out, resume)
 
 
 @sparse_coding_app.command()
-def theorem(out: Out = HOME / "theorem", seed: Seed = 0, tiny: Tiny = False) -> None:
+def theorem(out: Out = HOME / "theorem", seed: Seed = 0, resume: Resume = False, tiny: Tiny = False) -> None:
     """Statement by statement: equation (2), Lemmas F.3, F.4, 5.1, Theorems 5.2, A.1, A.2 and more, measured."""
     from heirloom_recipes.sparse_coding.experiments import Sizes
     from heirloom_recipes.sparse_coding.experiments import tiny as tiny_sizes
 
-    run(["theorem"], tiny_sizes() if tiny else Sizes(), seed, out)
+    run(["theorem"], tiny_sizes() if tiny else Sizes(), seed, out, resume)
 
 
 def levels(text: str) -> tuple[int, ...]:
@@ -190,21 +191,18 @@ def numbers(text: str, argument: str) -> tuple[float, ...]:
         reject(argument, "numbers such as 0,0.3", text)
 
 
-def run(names: Sequence[str], sizes: Sizes, seed: int, out: Path) -> None:
-    """Run, print the tables, write the JSON and the page."""
+def run(names: Sequence[str], sizes: Sizes, seed: int, out: Path, resume: bool) -> None:
+    """Run, print the tables, say where the JSON and the page lie."""
     from heirloom.cli.output import print_table
     from heirloom.cli.progress import stage_progress
-    from heirloom.runtime.files import write_text
     from heirloom_recipes.sparse_coding.experiments import run_labs
-    from heirloom_recipes.sparse_coding.page import lead, sparse_coding_page
+    from heirloom_recipes.sparse_coding.page import lead
     from heirloom_recipes.sparse_coding.tables import tables
 
     with stage_progress() as progress:
-        summary = run_labs(names, sizes, seed, progress=progress)
-    summary.write(out / "summary.json")
-    write_text(out / "report.html", sparse_coding_page(summary))
+        summary = run_labs(names, sizes, seed, out, resume=resume, progress=progress)
     for found in tables(summary.rows).values():
         for title, columns, cells in found:
             print_table(title, columns, cells)
     print(lead(summary))
-    print(f"{out / 'summary.json'}\n{out / 'report.html'}")
+    files_written(out)

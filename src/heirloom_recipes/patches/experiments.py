@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from heirloom.report import page
-from heirloom.results.provenance import Stopwatch
 from heirloom.results.schema import Summary
-from heirloom.runtime.files import write_text
+from heirloom.runs import Run
 from heirloom.theory.patches.model import PatchDistribution
 from heirloom.theory.patches.training import PatchTraining
 from heirloom_recipes.patches.attack_table import attack_experiment, attack_section
@@ -75,16 +74,35 @@ def attacks(seeds: list[int], note: Note) -> ExperimentResult:
     return attack_experiment(seeds)
 
 
-def summarise(
-    findings: list[ExperimentResult], stopwatch: Stopwatch, seed: int, settings: dict[str, Any]
+def run_experiments(
+    make: Mapping[str, Callable[[], ExperimentResult]],
+    settings: Mapping[str, Any],
+    seed: int,
+    out: Path,
+    *,
+    resume: bool = False,
 ) -> Summary:
-    """One summary: every row names its experiment, details are kept by experiment."""
-    return stopwatch.summary(
+    """Run the experiments of ``make``, by name, into ``out``; ``settings`` are all that decides their numbers.
+
+    Every row names its experiment, details are kept by experiment. Finished experiments are kept; ``resume``
+    goes on after them.
+    """
+    run = Run(out, {"experiments": list(make), "settings": dict(settings), "seed": seed}, resume=resume)
+
+    def stage(name: str) -> Any:
+        def made() -> dict[str, Any]:
+            found = make[name]()
+            return {"rows": found.rows, "details": found.details}
+
+        return run.stage(name, made)
+
+    found = {name: stage(name) for name in make}
+    return run.finish(
         "patches",
-        [row for found in findings for row in found.rows],
+        [row for part in found.values() for row in part["rows"]],
         seed=seed,
         settings=settings,
-        details={found.experiment: found.details for found in findings},
+        details={name: part["details"] for name, part in found.items()},
     )
 
 
@@ -92,10 +110,3 @@ def patches_page(summary: Summary) -> str:
     """The page, drawn from the summary alone."""
     sections = [draw(summary.details[name]) for name, draw in SECTIONS.items() if name in summary.details]
     return page(TITLE, LEAD, sections, summary)
-
-
-def write(summary: Summary, out: Path) -> None:
-    """``out``/summary.json and ``out``/report.html, once the page is drawn."""
-    drawn = patches_page(summary)
-    summary.write(out / "summary.json")
-    write_text(out / "report.html", drawn)

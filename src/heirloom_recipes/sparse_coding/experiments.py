@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from heirloom.results.provenance import Stopwatch
 from heirloom.results.schema import Summary
+from heirloom.runs import Progress, Run, silent
 from heirloom.runtime.errors import require
 from heirloom.theory.sparse_coding.downstream import SIZE, Effort
 from heirloom.theory.sparse_coding.model import SparseCoding
@@ -21,7 +23,7 @@ from heirloom_recipes.sparse_coding.purify import purify
 from heirloom_recipes.sparse_coding.theorem import theorem
 from heirloom_recipes.sparse_coding.theorem_setting import TheoremSetting
 
-Progress = Callable[[str, int, int, str], None]
+Found = tuple[list[dict[str, Any]], dict[str, Any]]  # rows, and what the page draws
 LABS = ("figure-4", "purify", "inherit", "lemma", "theorem")
 
 
@@ -76,35 +78,42 @@ def run_labs(
     names: Sequence[str],
     sizes: Sizes,
     seed: int,
+    out: Path,
     *,
-    command: str | None = None,
-    progress: Progress | None = None,
+    resume: bool = False,
+    progress: Progress = silent,
 ) -> Summary:
-    """Run the experiments ``names``; every row says its ``lab``, and ``details`` has an entry per lab.
+    """Run the experiments ``names`` into ``out``; every row says its ``lab``, and ``details`` has an entry per lab.
 
-    Args:
-        progress: called with (experiment, done, in all, words).
+    Finished experiments (of ``purify``, finished trainings) are kept; ``resume`` goes on after them.
     """
-    watch = Stopwatch(command) if command else Stopwatch()
-    rows: list[dict[str, Any]] = []
-    details: dict[str, Any] = {}
     for name in names:
         require(name in LABS, "experiment", f"one of {', '.join(LABS)}", name)
-        before, processor = watch.seconds, time.process_time()
-        found, drawn = _RUN[name](sizes, seed, progress or (lambda *_: None))
-        rows += found
-        details[name] = drawn | {
-            "seconds": round(watch.seconds - before, 2),
-            "processor_seconds": round(
-                time.process_time() - processor, 2
-            ),  # of all threads: steady under load
-        }
+    facts = {"experiments": list(names), "sizes": asdict(sizes), "seed": seed}
+    run = Run(out, facts, resume=resume)
+    found = {name: run.stage(name, partial(_lab, name, sizes, seed, progress, run)) for name in names}
     settings = {"experiments": ", ".join(names)}
     settings |= {name: str(value) for name, value in asdict(sizes.figure).items() if "figure-4" in names}
-    return watch.summary("sparse-coding", rows, seed=seed, settings=settings, details=details)
+    return run.finish(
+        "sparse-coding",
+        [row for part in found.values() for row in part["rows"]],
+        seed=seed,
+        settings=settings,
+        details={name: part["details"] for name, part in found.items()},
+    )
 
 
-def _figure_4(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _lab(name: str, sizes: Sizes, seed: int, progress: Progress, run: Run) -> dict[str, Any]:
+    started, processor = time.perf_counter(), time.process_time()
+    rows, drawn = _RUN[name](sizes, seed, progress, run)
+    spent = {
+        "seconds": round(time.perf_counter() - started, 2),
+        "processor_seconds": round(time.process_time() - processor, 2),  # of all threads: steady under load
+    }
+    return {"rows": rows, "details": drawn | spent}
+
+
+def _figure_4(sizes: Sizes, seed: int, progress: Progress, run: Run) -> Found:
     setting = sizes.figure
     main = "fitted" if setting.is_fitted else "chosen"
     found = figure_4(setting, seed, variant=main, progress=lambda n, of: progress("figure-4", n, of, ""))
@@ -121,28 +130,38 @@ def _figure_4(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[st
     return rows, {"slopes": found.slopes()}
 
 
-def _purify(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _purify(sizes: Sizes, seed: int, progress: Progress, run: Run) -> Found:
     rows: list[dict[str, Any]] = []
     drawings: dict[str, Any] = {}
-    for case in sizes.chosen():
-        setting = case.setting if sizes.steps is None else _shorter(case.setting, sizes.steps)
-        done = purify(
-            replace(case, setting=setting, trial=case.trial if sizes.steps is None else {}),
-            range(seed, seed + sizes.seeds),
-            lambda step, of, loss, name=case.name: progress(name, step, of, f"loss {loss:.3f}"),  # type: ignore[misc]
-            size=sizes.task,
-            effort=sizes.effort,
+    for number, case in enumerate(sizes.chosen()):
+        kept = run.stage(
+            f"purify-{CASES.index(case)}", partial(_case, case, sizes, seed, progress, number == 0)
         )
-        rows += done.rows()
-        drawings[case.name] = done.drawing(matrices=not drawings) | {"seconds": round(done.seconds, 1)}
+        rows += kept["rows"]
+        drawings[case.name] = kept["drawing"]
     return rows, {"cases": drawings}
+
+
+def _case(case: Case, sizes: Sizes, seed: int, progress: Progress, matrices: bool) -> dict[str, Any]:
+    setting = case.setting if sizes.steps is None else _shorter(case.setting, sizes.steps)
+    done = purify(
+        replace(case, setting=setting, trial=case.trial if sizes.steps is None else {}),
+        range(seed, seed + sizes.seeds),
+        lambda step, of, loss: progress(case.name, step, of, f"loss {loss:.3f}"),
+        size=sizes.task,
+        effort=sizes.effort,
+    )
+    return {
+        "rows": done.rows(),
+        "drawing": done.drawing(matrices=matrices) | {"seconds": round(done.seconds, 1)},
+    }
 
 
 def _shorter(setting: SparseTraining, steps: int) -> SparseTraining:
     return replace(setting, steps=steps, clean_steps=setting.clean_steps * steps // setting.steps)
 
 
-def _inherit(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _inherit(sizes: Sizes, seed: int, progress: Progress, run: Run) -> Found:
     setting = SparseTraining() if sizes.steps is None else _shorter(SparseTraining(), sizes.steps)
     found = inherit(
         setting,
@@ -157,14 +176,14 @@ def _inherit(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str
     return found.rows(), {"points": found.points(), "c_b": setting.c_b}
 
 
-def _lemma(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _lemma(sizes: Sizes, seed: int, progress: Progress, run: Run) -> Found:
     progress("lemma", 0, 1, "")
     found = lemma(sizes.figure, sizes.inputs, seed)
     progress("lemma", 1, 1, "")
     return found.rows(), {"slopes": found.slopes()}
 
 
-def _theorem(sizes: Sizes, seed: int, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _theorem(sizes: Sizes, seed: int, progress: Progress, run: Run) -> Found:
     progress("theorem", 0, 1, "")
     rows = theorem(sizes.theorem, seed)
     progress("theorem", 1, 1, "")

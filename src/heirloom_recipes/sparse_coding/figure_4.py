@@ -24,7 +24,7 @@ from heirloom.results.schema import Mean
 from heirloom.results.statistics import mean
 from heirloom.runtime.errors import require
 from heirloom.runtime.randomness import seed_of
-from heirloom.theory.sparse_coding.built import Kind, built_network
+from heirloom.theory.sparse_coding.built import KINDS, Kind, built_network
 from heirloom.theory.sparse_coding.built_losses import SparseNetwork, gate_aware_increments
 from heirloom.theory.sparse_coding.model import Noise, SparseCoding
 
@@ -82,6 +82,10 @@ class Figure4Setting:
         require(self.repeats >= 1, "repeats", "at least 1", self.repeats)
         require(self.samples >= 2, "samples", "at least 2", self.samples)
         require(self.gate in ("fitted", "printed"), "gate", "fitted or printed", self.gate)
+        require(self.kind in KINDS, "kind", f"one of {', '.join(KINDS)}", self.kind)
+        SparseCoding(self.d, self.k, self.zeta, self.noise)  # checks them
+        for m in self.ms:
+            require(self.nodes * m % self.d == 0, "H m", f"a multiple of d = {self.d}", self.nodes * m)
 
     @property
     def is_fitted(self) -> bool:
