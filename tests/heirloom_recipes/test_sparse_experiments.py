@@ -24,10 +24,15 @@ def one_eps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_inherit_rows(one_eps: None) -> None:
-    found = inherit(SMALL, (0, 1), 2, epsilons=(0.0, 0.2), size=(300, 100), effort=Effort(10, 0))
+    found = inherit(SMALL, (0, 1), 2, epsilons=(0.0, 0.1, 0.2), size=(300, 100), effort=Effort(10, 0))
     rows = found.rows()
     trained = [row for row in rows if row["networks"] == "trained" and "pretrain" in row]
-    assert [row["pretrain"] for row in trained] == ["eps 0", "eps 0.2", "clean first, then eps 0.2"]
+    assert [row["pretrain"] for row in trained] == [
+        "eps 0",
+        "eps 0.1",
+        "eps 0.2",
+        "clean first, then eps 0.2",
+    ]
     assert all(row["gap_0.3"]["n"] == 2 for row in trained)
     assert all(row["gap_0.3_gate_aware"]["value"] <= row["gap_0.3_bound"]["value"] for row in trained)
     built_rows = [row for row in rows if row["networks"] == "built" and "pretrain" in row]
