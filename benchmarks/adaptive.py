@@ -31,52 +31,39 @@ def main() -> None:
     kept = {}
     if arguments.only and (arguments.out / "summary.json").exists():
         kept = {row["defence"]: row for row in Summary.read(arguments.out / "summary.json").rows}
-    known = {row["defence"]: row for row in Summary.read(arguments.against).rows}
+    known = {row["defence"]: row["adaptive"] for row in Summary.read(arguments.against).rows}
+    wanted = arguments.only.split(",") if arguments.only else [planted.name for planted in broken.DEFENCES]
     for planted in broken.DEFENCES:
-        if planted.name in kept and planted.name not in arguments.only.split(","):
-            rows.append(kept[planted.name])
-        elif planted.name in known and planted.name in (arguments.only or planted.name).split(","):
-            rows.append(one(planted.name, arguments.examples, known[planted.name]["adaptive"]))
+        if planted.name in wanted:
+            rows.append(one(planted, arguments.examples, known.get(planted.name)))
             print(rows[-1], flush=True)
-    furthest = max(rows, key=lambda row: row["adaptive"]["value"] - row["by_hand"])
-    details = {"furthest_above": furthest["defence"]}
+        elif planted.name in kept:
+            rows.append(kept[planted.name])
     settings = {"data": "digits", "examples": arguments.examples, "threat": str(broken.THREAT)}
-    stopwatch.summary(seed=0, rows=rows, settings=settings, details=details).write(
-        arguments.out / "summary.json"
-    )
+    stopwatch.summary("adaptive", rows, seed=0, settings=settings).write(arguments.out / "summary.json")
 
 
-def one(name: str, examples: int, by_hand: float) -> dict[str, Any]:
+def one(planted: broken.Planted, examples: int, by_hand: float | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        status = common.run(
-            app,
-            [
-                "evaluate",
-                "--model",
-                f"heirloom.evaluation.broken:{name}",
-                "--data",
-                "digits",
-                "--eps",
-                str(broken.THREAT.eps),
-                "--limit",
-                str(examples),
-                "--attacks",
-                "pgd-20",
-                "--adaptive",
-                "--out",
-                folder,
-            ],
-        )
-        assert status == 0, name
-        row = Summary.read(Path(folder) / "summary.json").rows[0]
-    points = round(100 * (row["adaptive"]["value"] - by_hand), 1)
-    return {
-        "defence": name,
-        "pgd-20": row["pgd-20"],
-        "adaptive": row["adaptive"],
-        "by_hand": by_hand,
-        "points": points,
+        status = common.run(app, command(planted.name, examples, folder))
+        assert status == 0, planted.name
+        found = Summary.read(Path(folder) / "summary.json")
+    row = {name: found.rows[0][name] for name in ("clean", "pgd-20", "adaptive")}
+    row = {
+        "defence": planted.name,
+        "planted": planted.check,
+        **row,
+        "audit": found.details["audit"]["failed"],
     }
+    row |= {"sources": found.details["adaptive"]["sources"], "seconds": found.seconds, "commit": found.commit}
+    if by_hand is None:
+        return row
+    return row | {"by_hand": by_hand, "points": round(100 * (row["adaptive"]["value"] - by_hand), 1)}
+
+
+def command(name: str, examples: int, folder: str) -> list[str]:
+    words = f"evaluate --model heirloom.evaluation.broken:{name} --data digits --eps {broken.THREAT.eps} "
+    return [*f"{words} --limit {examples} --attacks pgd-20 --adaptive --out".split(), folder]
 
 
 if __name__ == "__main__":

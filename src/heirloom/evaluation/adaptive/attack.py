@@ -123,13 +123,24 @@ def _attacked(setting: Setting, x: Tensor, y: Tensor, known: Tensor, first: int)
                 tried, _ = repair(tried, x[alive], setting.threat, "adaptive")
                 whole = best.clone()
                 whole[alive] = tried
-                scored = _score(setting, whole, y)  # the whole batch: some models look at all of it
-                better = (
-                    scored < score if not setting.together else (scored.mean() < score.mean()).expand(len(x))
-                )
-                best[better] = whole[better]
-                score[better] = scored[better]
+                best, score = _better(setting, (best, score), whole, y)
     return best
+
+
+def _better(
+    setting: Setting, known: tuple[Tensor, Tensor], whole: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(images, scores): of each image the one that fools more often; for a model that looks at the whole batch, the
+    new batch, the old one or their mixture, whichever is right least often.
+    """
+    best, score = known
+    scored = _score(setting, whole, y)
+    better = (scored < score)[:, None, None, None]
+    mixed = torch.where(better, whole, best)
+    if not setting.together:
+        return mixed, torch.minimum(score, scored)
+    tried = [(best, score), (whole, scored), (mixed, _score(setting, mixed, y))]
+    return min(tried, key=lambda pair: float(pair[1].mean()))
 
 
 def _one(setting: Setting, source: Source | None, x: Tensor, y: Tensor, loss: Any, generator: Any) -> Tensor:
