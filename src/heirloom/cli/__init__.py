@@ -16,6 +16,7 @@ from heirloom.cli.demo import demo
 from heirloom.cli.evaluate import evaluate
 from heirloom.cli.features import features_app
 from heirloom.cli.inspect import inspect
+from heirloom.cli.leaderboard import leaderboard
 from heirloom.cli.predict import predict
 from heirloom.cli.pretrain import pretrain
 from heirloom.cli.probe import probe
@@ -33,7 +34,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(common.top_level)
-for command in (demo, defend, evaluate, certify, predict, report, pretrain, probe, inspect, reproduce):
+for command in (
+    demo,
+    defend,
+    evaluate,
+    certify,
+    leaderboard,
+    predict,
+    report,
+    pretrain,
+    probe,
+    inspect,
+    reproduce,
+):
     app.command()(command)
 app.add_typer(features_app, name="features")
 app.add_typer(theory_app, name="theory")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from heirloom.evaluation.behaviour import model_facts
 from heirloom.evaluation.certify import (
     CertifySettings,
     Report,
@@ -20,7 +21,7 @@ from heirloom.report.page import Figure, Part, Section, Table, Text, page
 from heirloom.report.tables import accuracy_table
 from heirloom.results.schema import DataUsed, Proportion, Summary
 from heirloom.runs import Run
-from heirloom.runtime.identity import deciding, digest, module_facts
+from heirloom.runtime.identity import deciding, digest
 
 RADII = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 WHAT = (
@@ -42,7 +43,10 @@ def certify_job(
     report: Report | None = None,
 ) -> Summary:
     """Certify and write ``out``: work/certificates.json, summary.json, report.html."""
-    facts = {"model": module_facts(model), "data": {"pixels": digest(data[0]), "labels": digest(data[1])}}
+    facts = {
+        "model": model_facts(model, data[0]),
+        "data": {"pixels": digest(data[0]), "labels": digest(data[1])},
+    }
     run = Run(out, facts | {"settings": deciding(settings)}, resume=resume)
     found = certify(model, data, settings, kept=run.path("certificates.json"), report=report)
     reach = largest_radius(settings)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from heirloom.attacks.named import attack_list
 from heirloom.evaluation.adaptive.job import further
 from heirloom.evaluation.audit import Finding, audit, audit_details, fresh_copy
+from heirloom.evaluation.behaviour import model_facts
 from heirloom.evaluation.comparison import (
     VERDICTS,
     check_comparable,
@@ -163,7 +164,7 @@ def run_facts(
     for free in ("name", "data"):  # what things are called decides nothing
         del chosen[free]
     return {
-        "model": module_facts(model),
+        "model": model_facts(model, data[0]),
         "surrogate": None if surrogate is None else module_facts(surrogate),
         "data": {"pixels": digest(data[0]), "labels": digest(data[1])},
         "threat": threat,

@@ -13,13 +13,14 @@ from heirloom.attacks.engine.folding import folded
 from heirloom.attacks.engine.low_precision import low_precision
 from heirloom.attacks.losses import check_labels
 from heirloom.attacks.named import Attack, Run, attack_list
+from heirloom.evaluation.behaviour import model_facts
 from heirloom.evaluation.chunks import Bench, ChunkResult, margins_of, run_halving, seeded
 from heirloom.evaluation.store import Store
 from heirloom.results.schema import Proportion
 from heirloom.results.statistics import proportion
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import require
-from heirloom.runtime.identity import digest, module_facts
+from heirloom.runtime.identity import digest
 from heirloom.threat import Threat, check_images
 
 Report = Callable[[str, int, int, float], None]
@@ -105,7 +106,7 @@ def evaluate(
         store = Store(folder)
         if distributed.rank() == 0 and folder is not None:
             facts = {
-                "model": module_facts(model),
+                "model": model_facts(model, images),
                 "data": {"pixels": digest(images), "labels": digest(labels)},
                 "threat": asdict(threat),
                 "attacks": names,

@@ -16,6 +16,7 @@ PAGES: dict[str, str] = {
     "evaluation": "heirloom.evaluation.page:evaluation_page",
     "pretraining": "heirloom.pretraining.page:pretrain_page",
     "certification": "heirloom.evaluation.certify_job:certify_page",
+    "leaderboard": "heirloom.evaluation.leaderboard:leaderboard_page",
     "probe": "heirloom.heads.page:probe_page",
     "inspection": "heirloom.inspection.page:inspect_page",
     "features": "heirloom.features.page:features_page",

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from heirloom.attacks.adaptive import BPDA, EOT
 from heirloom.evaluation.adaptive.rewriting import Rewritten
-from heirloom.evaluation.audit.copies import fresh_copy
+from heirloom.evaluation.copies import fresh_copy
 from heirloom.models.defended import Defended
 from heirloom.runtime.errors import reject
 

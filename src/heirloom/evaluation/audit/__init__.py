@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.evaluation.audit import consistency, forward, numbers, symptoms
-from heirloom.evaluation.audit.copies import fresh_copy
 from heirloom.evaluation.audit.findings import (
     CHECKS,
     MECHANISMS,
@@ -26,6 +25,7 @@ from heirloom.evaluation.audit.gradients import gradients
 from heirloom.evaluation.audit.probe import Probe
 from heirloom.evaluation.audit.sample import attack_output, sample_of, selection, too_few
 from heirloom.evaluation.chunks import seeded
+from heirloom.evaluation.copies import fresh_copy
 from heirloom.evaluation.verdicts import Evaluation
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import require

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.losses import Loss, margin
-from heirloom.evaluation.audit.copies import change, facts_of, fixed, logits
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.probe import RANDOM_ABOVE, Probe, beats
+from heirloom.evaluation.copies import change, facts_of, fixed, logits
 from heirloom.evaluation.verdicts import Evaluation
 
 SAME_SHAPE = RANDOM_ABOVE

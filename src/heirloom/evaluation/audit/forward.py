@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heirloom.evaluation.audit.copies import change, logits
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.probe import RANDOM_ABOVE, Probe
 from heirloom.evaluation.audit.watch import CHOOSING
+from heirloom.evaluation.copies import change, logits
 
 REPEATS = 12
 FEW = 0.1  # of all logits: so few different values are votes; a network's logits are all different

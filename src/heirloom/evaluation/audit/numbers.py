@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.gradient import predict
 from heirloom.attacks.losses import Loss, cross_entropy, margin
-from heirloom.evaluation.audit.copies import fixed
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.probe import Probe, beats
 from heirloom.evaluation.audit.watch import watched
+from heirloom.evaluation.copies import fixed
 
 
 def not_finite(probe: Probe) -> Finding:

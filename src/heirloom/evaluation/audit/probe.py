@@ -13,9 +13,9 @@ from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.fgsm import fgsm
 from heirloom.attacks.losses import Loss, cross_entropy, margin, misclassified
 from heirloom.attacks.pgd import pgd
-from heirloom.evaluation.audit.copies import change, fresh_copy, logits, own_generators
 from heirloom.evaluation.audit.watch import Trace, merged, watched
 from heirloom.evaluation.chunks import margins_of
+from heirloom.evaluation.copies import change, fresh_copy, logits, own_generators
 from heirloom.runtime.randomness import generator_of
 from heirloom.threat import Threat
 
