@@ -35,7 +35,10 @@ KINDS = {"standard": "non-robust", "adversarial": "robust"}  # what the represen
 
 
 class Laboratory:
-    """Networks and data sets of one scale, data and seed under ``folder``."""
+    """Networks and data sets of one scale, data and seed under ``folder``.
+
+    ``datasets``: the trainings of the sets that ``sources`` names, of all where it names none.
+    """
 
     def __init__(
         self,
@@ -52,6 +55,9 @@ class Laboratory:
         require(not unknown, "data", f"NAME=SOURCE with a name of {', '.join(HUB_IDS)}", ", ".join(unknown))
         self.scale, self.seed, self.device, self.progress = scale, seed, device, progress
         self.sources = {**scale.sources, **sources}
+        self.datasets = {
+            name: scale.training[name] for name in scale.training if name in sources or not sources
+        }
         self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
         self.loaded: dict[str, ImageSource] = {}
         self.run = Run(folder, self._facts(), resume=True)
@@ -135,8 +141,9 @@ class Laboratory:
         )
 
     def _facts(self) -> dict[str, Any]:
-        """A folder of other settings is refused: its networks would be taken for this run's."""
-        return {"scale": deciding(self.scale), "sources": self.sources, "seed": self.seed}
+        """A folder of other settings is refused: its networks would be taken for this run's. The images are checked
+        when they are read."""
+        return {"scale": deciding(self.scale), "seed": self.seed}
 
 
 def images_of(data: LabelledImages, label: int, most: int) -> Tensor:

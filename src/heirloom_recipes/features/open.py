@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from heirloom.results.schema import Summary
-from heirloom.runs import Progress, Run, silent
+from heirloom.runs import Progress, silent
 from heirloom_recipes.features.laboratory import Laboratory
 from heirloom_recipes.features.scales import scale_settings
 
@@ -38,29 +38,35 @@ def open_laboratory(
 
 
 def finish(
-    laboratory: Laboratory, table: str, rows: list[dict[str, Any]], details: dict[str, Any]
+    laboratory: Laboratory,
+    table: str,
+    rows: list[dict[str, Any]],
+    details: dict[str, Any],
+    other: dict[str, str] | None = None,
 ) -> Summary:
-    """Write ``out/<table>/summary.json`` and its page."""
+    """Write ``out/<table>/summary.json`` and its page; ``other``: settings that are not the laboratory's."""
     scale = laboratory.scale
-    run: Run = laboratory.run
     settings = {
         "table": table,
         "scale": scale.name,
         "seeds": len(laboratory.seeds),
         "data": ", ".join(f"{name} = {laboratory.sources[name]}" for name in laboratory.loaded),
         "training images": scale.limit,
-        "networks": ", ".join(f"{data}: {training.network}" for data, training in scale.training.items()),
-        "threats": ", ".join(f"{data}: {laboratory.threat(data)}" for data in scale.training),
+        "networks": ", ".join(
+            f"{data}: {training.network}" for data, training in laboratory.datasets.items()
+        ),
+        "threats": ", ".join(f"{data}: {laboratory.threat(data)}" for data in laboratory.datasets),
         "inversion": f"{scale.build.steps} {scale.build.step_rule} steps on {scale.built} test images",
         "robust accuracy": f"{scale.attack} on {scale.attacked} test images",
         "feature attacks": f"{scale.attack_steps} steps",
     }
-    return run.finish(
+    left_out = [data for data in scale.training if data not in laboratory.datasets]
+    return laboratory.run.finish(
         "features-recipe",
         rows,
         seed=laboratory.seed,
         device=laboratory.device,
-        settings=settings,
-        details=details,
+        settings=settings | (other or {}),
+        details={**details, "not covered": left_out},
         into=table,
     )

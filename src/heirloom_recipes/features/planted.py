@@ -29,7 +29,7 @@ from heirloom.results.statistics import student
 from heirloom.runtime.randomness import generator_of
 from heirloom.threat import Threat
 from heirloom_recipes.features.claims import case, claim, gaps
-from heirloom_recipes.features.drawn_patches import EPS, SIDE, draw, shown_strengths
+from heirloom_recipes.features.drawn_patches import EPS, PLANTED, SIDE, draw, shown_strengths
 from heirloom_recipes.features.laboratory import KINDS, Laboratory
 from heirloom_recipes.features.open import finish, open_laboratory
 
@@ -76,7 +76,15 @@ def planted(scale: str, out: Path, **options: Any) -> Summary:
         measures = {name: student([one[name] for one in seeds]) for name in seeds[0]}
         rows.append({"training": training, **measures})
     details = {"claims": _claims(found), "grids": [{"data": "patches", **_grid(laboratory)}]}
-    return finish(laboratory, "planted", rows, details)
+    other = {
+        "data": f"drawn patches: {PLANTED}",
+        "networks": "two convolutions on patches, mean, linear head",
+        "threats": str(THREAT),
+        "training images": f"{LENGTH[scale]} batches of {BATCH} fresh ones",
+        "robust accuracy": f"pgd-20 on {laboratory.scale.built} fresh images",
+        "feature attacks": "none",
+    }
+    return finish(laboratory, "planted", rows, details, other)
 
 
 def train_network(training: str, seed: int, steps: int) -> PatchNetwork:

@@ -37,7 +37,7 @@ def table_1(scale: str, out: Path, **options: Any) -> Summary:
     curves: list[dict[str, Any]] = []
     grids: list[dict[str, Any]] = []
     everything: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for data in laboratory.scale.training:
+    for data in laboratory.datasets:
         found = {
             training: [_measured(laboratory, data, training, seed) for seed in laboratory.seeds]
             for training in TRAININGS
@@ -157,7 +157,7 @@ def _grid(laboratory: Laboratory, data: str) -> dict[str, Any]:
 def _quality(laboratory: Laboratory) -> list[dict[str, Any]]:
     """Relative errors and distances of the sets, over seeds."""
     rows = []
-    for data in laboratory.scale.training:
+    for data in laboratory.datasets:
         for training, kind in KINDS.items():
             sets = [laboratory.representative(data, training, seed)[1] for seed in laboratory.seeds]
             row: dict[str, Any] = {"data": data, "features": kind}

@@ -34,7 +34,7 @@ def table_2(scale: str, out: Path, **options: Any) -> Summary:
     """Success by pair, attack and judge, with intervals over seeds, and the ordering that the paper claims."""
     laboratory = open_laboratory(scale, out, **options)
     found: Successes = {}
-    for data in laboratory.scale.training:
+    for data in laboratory.datasets:
         for seed in laboratory.seeds:
             for key, success in _of_seed(laboratory, data, seed).items():
                 pair, attack, judge = key.split("|")

@@ -40,7 +40,7 @@ def transfer(scale: str, out: Path, **options: Any) -> Summary:
     """Targeted success and error of every reference and judge, and who transfers better."""
     laboratory = open_laboratory(scale, out, **options)
     found: Found = {}
-    for data, training in laboratory.scale.training.items():
+    for data, training in laboratory.datasets.items():
         for seed in laboratory.seeds:
             for key, value in _of_seed(laboratory, data, (training.network, *training.others), seed).items():
                 reference, judge, attack, measure = key.split("|")
