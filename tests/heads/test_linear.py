@@ -8,7 +8,8 @@ from torch import nn
 from heirloom import InputError, Threat
 from heirloom.data.labelled import ImageSource
 from heirloom.evaluation.verdicts import evaluate
-from heirloom.heads.linear import HeadSettings, train_adversarial_head, train_head
+from heirloom.heads.adversarial import train_adversarial_head
+from heirloom.heads.linear import HeadSettings, train_head
 from heirloom.models.defended import Defended
 
 

@@ -154,5 +154,5 @@ def test_schedules() -> None:
 def test_settings_reject_what_cannot_train() -> None:
     with pytest.raises(InputError, match="epochs must be at least 1, got 0"):
         TrainingSettings(epochs=0)
-    with pytest.raises(InputError, match="device must be one of cpu"):
+    with pytest.raises(InputError, match="device must be one of auto, cpu"):
         train(_model(), _data(), _noisy_step, TrainingSettings(epochs=1, device="cuda:77"))

@@ -22,7 +22,8 @@ from heirloom.evaluation.columns import words
 from heirloom.evaluation.details import examples, per_class
 from heirloom.evaluation.security_curve import security_curve
 from heirloom.evaluation.verdicts import Evaluation, evaluate
-from heirloom.heads.linear import extract_features, train_adversarial_head, train_head
+from heirloom.heads.adversarial import train_adversarial_head
+from heirloom.heads.linear import extract_features, train_head
 from heirloom.models.defended import Defended, check_whole
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.models.preprocessor import parameter_count
@@ -245,10 +246,12 @@ class _Job:
                 self.settings.threat,
                 self.settings.head,
                 device=self.device,
+                checkpoint=self.run.path(method, "robust-head.safetensors"),
                 report=lambda done, total, losses: self.progress(
                     f"robust head {method}", done, total, words(losses)
                 ),
             )
+            head = whole.head
         return head.cpu()
 
     def _evaluated(self, model: nn.Module, method: str) -> Evaluation:

@@ -1,4 +1,4 @@
-"""Downstream heads: one linear layer behind frozen features, trained cleanly or adversarially."""
+"""A linear head on features computed once; :mod:`heirloom.heads.adversarial` goes on from it under attack."""
 
 from __future__ import annotations
 
@@ -11,15 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heirloom.attacks.losses import check_labels
-from heirloom.attacks.pgd import pgd
 from heirloom.data.labelled import LabelledImages, to_unit_range
-from heirloom.models.defended import Defended
 from heirloom.runtime.errors import require
 from heirloom.runtime.randomness import generator_of
-from heirloom.threat import Threat
 from heirloom.training.schedules import divided_at
-
-Report = Callable[[int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
@@ -96,52 +91,6 @@ def train_head(
     if best is not None:
         head.load_state_dict(best)
     return _folded(head, centre, scale)
-
-
-def train_adversarial_head(
-    model: Defended,
-    data: LabelledImages,
-    threat: Threat,
-    settings: HeadSettings | None = None,
-    *,
-    device: str = "cpu",
-    report: Report | None = None,
-) -> None:
-    """Go on training ``model.head`` in place on clean and PGD-10 examples in equal parts (Appendix A).
-
-    The attack runs through the whole model; only the head learns.
-    """
-    settings = settings or HeadSettings()
-    model = model.to(device).eval()
-    head = model.head.requires_grad_(True)
-    optimizer = torch.optim.AdamW(head.parameters(), weight_decay=settings.weight_decay)
-    batches = -(-len(data) // settings.batch_size)
-    for epoch in range(settings.epochs):
-        optimizer.param_groups[0]["lr"] = settings.rate(epoch)
-        order = torch.randperm(len(data), generator=generator_of(settings.seed, "adversarial head", epoch))
-        for number, batch in enumerate(order.split(settings.batch_size)):
-            x, y = to_unit_range(data.pixels[batch].to(device)), data.labels[batch].to(device)
-            generator = generator_of(settings.seed, "adversarial head", epoch, number, device=device)
-            x_adv = pgd(
-                model,
-                x,
-                y,
-                threat,
-                steps=settings.adversarial_steps,
-                step_size=settings.adversarial_step,
-                generator=generator,
-            )
-            with torch.no_grad():
-                features = model.features(torch.cat([x, x_adv]))
-            loss = functional.cross_entropy(head(features), y.repeat(2))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if report is not None:
-                report(
-                    epoch * batches + number + 1, settings.epochs * batches, {"loss": float(loss.detach())}
-                )
-    head.requires_grad_(False)
 
 
 def _fresh_head(features: int, classes: int, seed: int) -> nn.Linear:

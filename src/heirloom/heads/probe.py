@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from heirloom.data.augmentation import Augmentation
 from heirloom.data.labelled import LabelledImages
+from heirloom.heads.adversarial import HeadOnFeatures
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.models.defended import Defended
 from heirloom.runtime.errors import require
@@ -91,7 +91,7 @@ def probe(
     )
     if threat is None:
         return Heads(clean, None)
-    model = _Probe(encoder, clean, features)
+    model = HeadOnFeatures(encoder, clean, features)
     best_data = held_out.limit(settings.validation_images, seed)
     best = BestEpoch(folder / "best" / "head.safetensors", best_data, threat, resume=resume)
     training = settings.adversarial
@@ -121,36 +121,6 @@ def probe(
 def with_head(encoder: nn.Module, head: nn.Module) -> Defended:
     """The whole that is attacked: no preprocessor, the encoder, the head."""
     return Defended(nn.Identity(), encoder, head)
-
-
-class _Probe(nn.Module):
-    """A frozen encoder and a head on its centred and scaled features; only the head is in the state dict."""
-
-    centre: Tensor
-    scale: Tensor
-
-    def __init__(self, encoder: nn.Module, start: nn.Linear, features: Tensor) -> None:
-        super().__init__()
-        self._frozen: Any = (encoder,)  # a tuple hides it: checkpoints need not repeat what never changes
-        self.register_buffer("centre", features.mean(0))
-        # one scale for all features, as in heads.train_head, and for its reason
-        self.register_buffer("scale", features.var(0).mean().sqrt().clamp_min(1e-6))
-        self.head = nn.utils.skip_init(nn.Linear, start.in_features, start.out_features)
-        with torch.no_grad():
-            self.head.weight.copy_(start.weight * self.scale)
-            self.head.bias.copy_(start.bias + start.weight @ self.centre)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head((self._frozen[0](x) - self.centre) / self.scale)
-
-    @torch.no_grad()
-    def folded(self) -> nn.Linear:
-        """The same function as a head of the features as they are."""
-        model = self.cpu()
-        head = nn.utils.skip_init(nn.Linear, model.head.in_features, model.head.out_features)
-        head.weight.copy_(model.head.weight / model.scale)
-        head.bias.copy_(model.head.bias - head.weight @ model.centre)
-        return head.requires_grad_(False)
 
 
 def check_encoder(encoder: nn.Module, data: LabelledImages) -> int:

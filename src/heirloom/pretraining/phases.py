@@ -84,11 +84,8 @@ def pretrain(
     if settings.compile:
         trained.compile()
     _save_filters(folder, encoder, "initial", 0)
-    history = {}
-    for phase in _phases(settings):
-        history[phase] = _one_phase(
-            phase, trained, model, encoder, rest, held_out, threat, settings, folder, resume, report
-        )
+    work = _Work(model, trained, encoder, rest, held_out, threat, settings, folder, resume, report)
+    history = {phase: _one_phase(work, phase) for phase in _phases(settings)}
     model.cpu().eval()
     head = model.head if isinstance(model, Classifier) else None
     _save(folder, encoder, head, threat, settings)
@@ -118,47 +115,61 @@ def _phases(settings: PretrainSettings) -> list[str]:
     return [phase for phase, count in epochs.items() if count > 0]
 
 
-def _one_phase(
-    phase: str,
-    trained: nn.Module,
-    model: nn.Module,
-    encoder: Backbone,
-    data: LabelledImages,
-    held_out: LabelledImages,
-    threat: Threat,
-    settings: PretrainSettings,
-    folder: Path,
-    resume: bool,
-    report: Report | None,
-) -> History:
-    attacked = threat if phase == "adversarial" else None
-    epochs = settings.adversarial_epochs if attacked is not None else settings.clean_epochs
+@dataclass(frozen=True)
+class _Work:
+    """What both phases share; ``trained`` is ``model`` as it is trained (compiled, under autocast)."""
+
+    model: nn.Module
+    trained: nn.Module
+    encoder: Backbone
+    data: LabelledImages
+    held_out: LabelledImages
+    threat: Threat
+    settings: PretrainSettings
+    folder: Path
+    resume: bool
+    report: Report | None
+
+    @property
+    def head(self) -> Any:
+        """The classifier's, None where there is none."""
+        return self.model.head if isinstance(self.model, Classifier) else None
+
+
+def _one_phase(work: _Work, phase: str) -> History:
+    settings, folder = work.settings, work.folder
+    attacked = work.threat if phase == "adversarial" else None
+    epochs = _epochs(settings, phase)
     best = None
     if settings.method != "contrastive":
-        limited = held_out.limit(settings.validation_images, settings.training.seed)
-        best = BestEpoch(folder / "best" / f"{phase}.safetensors", limited, attacked, resume=resume)
+        limited = work.held_out.limit(settings.validation_images, settings.training.seed)
+        best = BestEpoch(folder / "best" / f"{phase}.safetensors", limited, attacked, resume=work.resume)
 
     def after_epoch(network: nn.Module, epoch: int) -> dict[str, float]:
-        _save_filters(folder, encoder, phase, epoch)
+        _save_filters(folder, work.encoder, phase, epoch)
         if epoch in settings.keep_epochs and distributed.rank() == 0:
-            keep_epoch(folder, phase, epoch, encoder, model.head if isinstance(model, Classifier) else None)
-        return best.measure(model, epoch) if best is not None else {}
+            keep_epoch(folder, phase, epoch, work.encoder, work.head)
+        return best.measure(work.model, epoch) if best is not None else {}
+
+    def report(done: int, total: int, losses: dict[str, float]) -> None:
+        if work.report is not None:
+            work.report(phase, done, total, losses)
 
     history = train(
-        trained,
-        data,
+        work.trained,
+        work.data,
         _step(settings, attacked),
         replace(settings.training, epochs=epochs),
         make_optimizer=_optimiser(settings),
         schedule=_schedule(settings, epochs),
         after_epoch=after_epoch,
         checkpoint=folder / "checkpoints" / f"{phase}.safetensors",
-        resume=resume,
-        facts=_facts(phase, settings, threat),
-        report=None if report is None else lambda *done: report(phase, *done),
+        resume=work.resume,
+        facts=_facts(phase, settings, work.threat),
+        report=report,
     )
     if best is not None:
-        best.restore(model)
+        best.restore(work.model)
     return history
 
 

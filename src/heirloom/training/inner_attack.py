@@ -40,12 +40,12 @@ class InnerAttack:
         self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, loss: Loss, generator: torch.Generator
     ) -> Tensor:
         """Adversarial images for the (unwrapped) ``model``, whose mode is what it was afterwards."""
-        step_size = threat.eps / 4 if self.step_size is None else self.step_size
+        step_size = self._chosen_step(threat)
         was_training = model.training
         model.train(self.attack_in_train_mode)
         try:
             if self.last_iterate:
-                return self._last(model, x, y, threat, loss, step_size, generator)
+                return self._last(model, x, y, threat, loss, generator)
             return pgd(
                 model,
                 x,
@@ -60,6 +60,9 @@ class InnerAttack:
         finally:
             model.train(was_training)
 
+    def _chosen_step(self, threat: Threat) -> float:
+        return threat.eps / 4 if self.step_size is None else self.step_size
+
     def _last(
         self,
         model: nn.Module,
@@ -67,11 +70,10 @@ class InnerAttack:
         y: Tensor,
         threat: Threat,
         loss: Loss,
-        step_size: float,
         generator: torch.Generator,
     ) -> Tensor:
         x_adv = threat.random_start(x, generator) if self.random_start else x
         for _ in range(self.steps):
             gradient, _, _ = input_gradient(model, x_adv, y, loss)
-            x_adv = threat.project(x_adv + step_size * threat.ascent_direction(gradient), x)
+            x_adv = threat.project(x_adv + self._chosen_step(threat) * threat.ascent_direction(gradient), x)
         return x_adv

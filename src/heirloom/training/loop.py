@@ -26,6 +26,7 @@ from heirloom.runtime.randomness import generator_of, shared_generator_of
 from heirloom.training.checkpoints import TrainingState, load_checkpoint, save_checkpoint, shapes_of
 from heirloom.training.schedules import Schedule, warmup_cosine
 
+FIRST_PROCESS = 0  # whose draws all processes share: part of the seed of every step
 DIVERGED = 1000.0  # times the first step's loss
 Losses = dict[str, Tensor]
 Step = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Losses]
@@ -123,7 +124,13 @@ def train(
         state = load_checkpoint(checkpoint, model, optimizer, known)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     loop = _Loop(
-        accelerator, wrapped, optimizer, data, step, settings, schedule or warmup_cosine(settings.warmup)
+        accelerator,
+        wrapped,
+        optimizer,
+        data=data,
+        step=step,
+        settings=settings,
+        schedule=schedule or warmup_cosine(settings.warmup),
     )
     started, saved, spent_before = time.perf_counter(), time.perf_counter(), state.seconds
     while state.step < loop.total_steps:
@@ -158,6 +165,7 @@ class _Loop:
         accelerator: Any,
         model: nn.Module,
         optimizer: Any,
+        *,
         data: LabelledImages,
         step: Step,
         settings: TrainingSettings,
@@ -177,12 +185,11 @@ class _Loop:
 
     def one_step(self, state: TrainingState) -> dict[str, float]:
         x, y = self._batch(state.step)
-        # the 0 was once the rank: without it no run under results/ would come out as recorded
         generator = shared_generator_of(
             self.settings.seed,
             "step",
             state.step,
-            0,
+            FIRST_PROCESS,
             rank=self.accelerator.process_index,
             count=self.accelerator.num_processes,
             device=self.accelerator.device,
