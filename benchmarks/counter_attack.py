@@ -37,12 +37,16 @@ def main() -> None:
     unaware = pgd(
         undefended, x, y, threat, loss=cross_entropy, steps=10, generator=generator_of(0, "unaware")
     )
+    asked = {
+        "clean, undefended": (undefended, x),
+        "PGD-10 on the undefended model, judged on it": (undefended, unaware),
+        "clean, defended": (model, x),
+        "the same images, judged by the defence (its own protocol)": (model, unaware),
+    }
     rows = [
-        {"asked": "clean, undefended", "right": proportion(margins_of(undefended, x, y) < 0)},
-        {"asked": "PGD-10 on the undefended model, judged on it", "right": proportion(margins_of(undefended, unaware, y) < 0)},
-        {"asked": "clean, defended", "right": proportion(margins_of(model, x, y) < 0)},
-        {"asked": "the same images, judged by the defence (its own protocol)", "right": proportion(margins_of(model, unaware, y) < 0)},
-    ]  # fmt: skip
+        {"asked": name, "right": proportion(margins_of(judge, images, y) < 0)}
+        for name, (judge, images) in asked.items()
+    ]
     evaluation = evaluate(model, (x, y), threat, ["pgd-20", "strong"])
     rows += [
         {"asked": f"{name}, end to end", "right": evaluation.accuracy(name)} for name in ("pgd-20", "strong")
