@@ -14,6 +14,7 @@ from heirloom.cli.certify import certify
 from heirloom.cli.defend import defend
 from heirloom.cli.demo import demo
 from heirloom.cli.evaluate import evaluate
+from heirloom.cli.export import export
 from heirloom.cli.features import features_app
 from heirloom.cli.inspect import inspect
 from heirloom.cli.leaderboard import leaderboard
@@ -41,6 +42,7 @@ for command in (
     certify,
     leaderboard,
     predict,
+    export,
     report,
     pretrain,
     probe,

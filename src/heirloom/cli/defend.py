@@ -74,6 +74,9 @@ def defend(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     revision: options.Revision = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="peft folder (LoRA), merged into MODEL; [lora].")
+    ] = None,
     pooling: options.Pooling = "auto",
     normalisation: options.Normalisation = "auto",
     trust_remote_code: options.TrustRemoteCode = False,
@@ -104,7 +107,7 @@ def defend(
 
     device = str(torch_device(device))
     threat = options.threat_of(norm, eps)
-    reading = EncoderSettings(model, revision, pooling_for(head, pooling), normalisation)
+    reading = EncoderSettings(model, revision, pooling_for(head, pooling), normalisation, adapter=adapter)
     images = load_images(
         data,
         image_size=image_size,

@@ -54,7 +54,7 @@ def model_card(config: dict[str, Any], summary: dict[str, Any] | None) -> str:
 
 def licence_of(settings: EncoderSettings) -> str:
     """The licence that a folder stands under: its own, or that of the foundation model copied into it."""
-    if not settings.is_local:
+    if not settings.is_copied:
         return OWN_LICENCE  # the foundation model is named, not copied
     note = Path(settings.source) / "README.md"
     try:

@@ -98,7 +98,7 @@ class DefendedModel(
         """What config.json holds."""
         assert isinstance(self.encoder, FrozenEncoder)
         settings = self.encoder.settings
-        stored = replace(settings, source=LOCAL_ENCODER) if settings.is_local else settings
+        stored = replace(settings, source=LOCAL_ENCODER, adapter=None) if settings.is_copied else settings
         is_autoencoder = isinstance(self.preprocessor, Preprocessor)
         described = self.preprocessor.describe() if is_autoencoder else None  # type: ignore[operator]
         return {
@@ -120,7 +120,7 @@ class DefendedModel(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         assert isinstance(self.encoder, FrozenEncoder)
-        if self.encoder.settings.is_local:
+        if self.encoder.settings.is_copied:
             self.encoder.save(save_directory / LOCAL_ENCODER)
             note = Path(self.encoder.settings.source) / "README.md"
             if note.is_file():  # its card names its licence

@@ -55,6 +55,7 @@ class EncoderSettings:
             model compares with texts, of length 1), ``auto`` (:mod:`heirloom.models.pooling`).
         normalisation: ``auto`` (the checkpoint's image processor), ``none``, ``half`` or ``imagenet``.
         image_size: side that images are resized to; None: the checkpoint's.
+        adapter: a folder of peft (LoRA), merged into the frozen weights; extra ``[lora]``.
     """
 
     source: str
@@ -62,6 +63,7 @@ class EncoderSettings:
     pooling: Pooling = "auto"
     normalisation: Normalisation = "auto"
     image_size: int | None = None
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         require(self.pooling in POOLINGS, "pooling", " or ".join(POOLINGS), self.pooling)
@@ -77,6 +79,11 @@ class EncoderSettings:
     @property
     def is_local(self) -> bool:
         return Path(self.source).is_dir()
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether a saved defence holds the weights: no hub id names them as they are used."""
+        return self.is_local or self.adapter is not None
 
 
 class FrozenEncoder(nn.Module):
@@ -174,6 +181,11 @@ def load_encoder(settings: EncoderSettings, *, trust_remote_code: bool = False) 
             checkpoint without normalisation constants while ``normalisation`` is ``auto``, or without weights
             that its features need.
     """
+    is_transformers = not settings.is_factory and not (
+        settings.is_local and is_saved_backbone(settings.source)
+    )
+    allowed = "left out unless model is one of Transformers"
+    require(settings.adapter is None or is_transformers, "adapter", allowed, settings.adapter)
     if settings.is_local and is_saved_backbone(settings.source):
         own = load_backbone(settings.source)
         side, channels = settings.image_size or own.settings.image_size, own.settings.channels
@@ -193,12 +205,15 @@ def _fixed(side: int | None, settings: EncoderSettings) -> ImageProcessing:
 
 
 def _from_transformers(settings: EncoderSettings, trust_remote_code: bool) -> FrozenEncoder:
+    from heirloom.models.adapters import with_adapter
     from heirloom.models.transformers_encoder import load_checkpoint, read_processing, settle_reading
 
     options = {"revision": settings.revision} if settings.revision is not None else {}
     found = load_checkpoint(
         settings.source, settings.pooling, {**options, "trust_remote_code": trust_remote_code}
     )
+    if settings.adapter is not None:
+        found = with_adapter(found, settings.adapter)
     processing = read_processing(
         settings.source, settings.normalisation, options, trust_remote_code=trust_remote_code
     )

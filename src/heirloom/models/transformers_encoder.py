@@ -47,6 +47,12 @@ def load_checkpoint(source: str, pooling: Pooling, options: dict[str, Any]) -> C
     Raises:
         InputError: what is unknown, unreachable, corrupt, or takes no images.
     """
+    if (Path(source) / "adapter_config.json").is_file() and not (Path(source) / "config.json").is_file():
+        reject(
+            "model",
+            "a whole model, with a LoRA folder as its adapter (--adapter)",
+            f"{source}, a LoRA folder",
+        )
     with _one_sentence(source), _quiet():
         found = _load(source, pooling, options)
     require(model_type(found.backbone) not in VIDEO, "model", "one that takes images, not videos", source)
@@ -154,7 +160,7 @@ def run_model(backbone: Any, pixels: Tensor, reading: str) -> Any:
         return backbone.get_image_features(**_inputs(backbone.config.vision_config, pixels))
     if kind == "vit_mae":
         patches = int(backbone.embeddings.patch_embeddings.num_patches)
-        order = torch.linspace(0, 1, patches, device=pixels.device).expand(len(pixels), -1)
+        order = torch.linspace(0, 1, patches, device=pixels.device).expand(pixels.shape[0], -1)
         return backbone(pixels, noise=order)
     return backbone(**_inputs(backbone.config, pixels))
 
