@@ -54,6 +54,7 @@ def test_verdicts_follow_the_intervals_over_seeds() -> None:
     assert claim("x", [surely, surely])["verdict"] == "holds"
     assert claim("x", [surely, hardly, reversed_])["verdict"] == "in a corner"
     assert claim("x", [hardly, reversed_])["verdict"] == "does not"
+    assert claim("x", [hardly, hardly])["verdict"] == "open"
 
 
 def test_drawn_patches_are_the_theorys_in_another_basis() -> None:

@@ -7,8 +7,7 @@ from typing import Any
 from heirloom.features.page import grid
 from heirloom.report.figures import COLOURS, data_uri, new_axes
 from heirloom.report.page import Figure, Part, Section, Table, Text, page
-from heirloom.report.tables import shown
-from heirloom.results.schema import Difference, Summary
+from heirloom.results.schema import Summary
 
 TITLES = {
     "table-1": "What standard and adversarial training learn",
@@ -20,6 +19,7 @@ WORDS = {
     "holds": "hold in every case",
     "in a corner": "hold in some cases",
     "does not": "hold in none",
+    "open": "stay open",
 }
 CAPTION = (
     "Mean over {seeds} seeds in % [95 % Student interval over them]; the paper's in brackets. Seeds are few, so "
@@ -74,10 +74,10 @@ def claims_table(summary: Summary) -> Table:
     for found in summary.details["claims"]:
         cells.append([found["claim"], found["verdict"], ""])
         for one in found["cases"]:
-            cells.append([f"    {one['where']}", one["verdict"], str(Difference.model_validate(one["ours"]))])
+            cells.append([f"    {one['where']}", one["verdict"], _points(one["ours"])])
     caption = (
         "Differences in percentage points, seed by seed [95 % Student interval over seeds]. Holds: the interval lies "
-        "above 0; reversed: below; open: it includes 0. A claim holds in all its cases, in a corner (some) or does not."
+        "above 0; reversed: below; open: neither. A claim holds in all its cases, in a corner (some), or does not."
     )
     return Table(caption, ["claim", "here", "by how much"], cells, prose=True)
 
@@ -88,9 +88,19 @@ def quality_table(rows: list[dict[str, Any]]) -> Table:
         "Relative representation error of the start and of what was made of it, and L2 distance between the two; mean "
         "over images, then over seeds [95 % interval]."
     )
-    return Table(
-        caption, [name.replace("_", " ") for name in names], [[shown(r[n]) for n in names] for r in rows]
-    )
+    cells = [[_number(row[name]) for name in names] for row in rows]
+    return Table(caption, [name.replace("_", " ") for name in names], cells)
+
+
+def _points(value: dict[str, Any]) -> str:
+    difference, low, high = (f"{100 * value[name]:+.1f}" for name in ("value", "low", "high"))
+    return f"{difference} [{low}, {high}]"
+
+
+def _number(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    return f"{value['value']:.3g} [{value['low']:.3g}, {value['high']:.3g}]"
 
 
 def curves(found: list[dict[str, Any]]) -> list[Part]:
