@@ -2,6 +2,7 @@
 
 import random
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -263,3 +264,50 @@ class _Transformer(nn.Module):
 def test_no_mechanism_is_named_on_sound_networks_of_other_kinds(build, data: Data) -> None:  # type: ignore[no-untyped-def]
     model = fit(seeded_modules(build, 5), seed=5, epochs=12)
     assert failed(audit(model, data, broken.THREAT, examples=40)) == []
+
+
+class _Search(nn.Module):
+    """Takes the most confident of eight noisy images, always the same noise: an optimisation without gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = broken.clean_net()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        noise = torch.randn(8, 1, *x.shape[1:], generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            tried = torch.stack([x + 0.1 * one for one in noise])
+            sure = torch.stack([self.net(images).softmax(1).amax(1) for images in tried])
+        return self.net(tried[sure.argmax(0), torch.arange(len(x))])  # type: ignore[no-any-return]
+
+
+class _Drawn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return torch.randn_like(gradient)
+
+
+class _DrawnBackward(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = broken.clean_net()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(_Drawn.apply(x))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("model", "check", "says"),
+    [
+        (_Search, "inner-optimisation", "without gradients"),
+        (_DrawnBackward, "backward", "its gradient is random"),
+    ],
+)
+def test_causes_that_need_more_than_one_look(model: type, check: str, says: str, data: Data) -> None:
+    first = failed(audit(model(), data, broken.THREAT, examples=32))[0]
+    assert first.check == check
+    assert says in first.cause

@@ -142,6 +142,8 @@ def _findings(
         consistency.state(probe, evaluation),  # after hundreds of calls: counters have had their time
         selection(images, labels, probe.logits.shape[1], None if evaluation is None else evaluation.margin),
     ]
+    named = {finding.check for finding in failed(seen) if finding.check in MECHANISMS}
+    seen = [forward.searching(probe, f, named) if f.check == "inner-optimisation" else f for f in seen]
     return sorted(seen, key=lambda finding: list(CHECKS).index(finding.check))
 
 

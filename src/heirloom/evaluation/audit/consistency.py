@@ -221,6 +221,9 @@ def _over_batches(probe: Probe) -> dict[str, float]:
 
 def _gradient_over_batches(probe: Probe) -> dict[str, float]:
     """The share of images whose gradient points elsewhere from another place in the batch."""
+    drawn = [input_gradient(probe.fresh(), probe.x[:4], probe.y[:4], margin)[0] for _ in range(2)]
+    if not torch.equal(*drawn):  # a backward pass that draws: another check's finding
+        return {GRADIENT: 0.0}
     one = _seeded_gradient(probe.fresh(), probe.x, probe.y, margin)
     other = _seeded_gradient(probe.fresh(), probe.x.roll(1, 0), probe.y.roll(1, 0), margin).roll(-1, 0)
     same = torch.nn.functional.cosine_similarity(

@@ -13,6 +13,7 @@ from heirloom.evaluation.audit.watch import CHOOSING
 from heirloom.evaluation.copies import change, logits
 
 REPEATS = 12
+ITERATES = 4  # calls of one layer in a pass; two or three are views or shared weights
 FEW = 0.1  # of all logits: so few different values are votes; a network's logits are all different
 JUMP = 1e-6  # in pixel units: moves no logit of a sound model by a hundredth of their spread
 
@@ -93,6 +94,24 @@ def inner_optimisation(probe: Probe) -> Finding:
         remedy="Attack adaptively: transfer from the classifier without the inner optimisation, unroll it "
         "(create_graph=True), or approximate it by the identity (BPDA); report the worst case of all.",
         evidence=evidence,
+    )
+
+
+def searching(probe: Probe, finding: Finding, failed: set[str]) -> Finding:
+    """``finding`` of :func:`inner_optimisation`, once the gradient is known: where it is lost or foreign, no other
+    cause is seen, and the forward pass runs its layers again and again, it searches without gradients.
+    """
+    lost = failed & {"gradients", "backward", "gradient-agreement"}
+    if finding.verdict == "fail" or failed - lost or not lost or probe.trace.calls < ITERATES:
+        return finding
+    return Finding(
+        "inner-optimisation",
+        "fail",
+        cause=f"The forward pass runs the network {probe.trace.calls} times for one call, and no usable gradient "
+        "comes back: it searches for a better input at test time without gradients.",
+        remedy="Attack adaptively: transfer from the classifier without the search, or approximate the search by the "
+        "identity (BPDA), and add Square Attack; report the worst case of all.",
+        evidence=finding.evidence,
     )
 
 
