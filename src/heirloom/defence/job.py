@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence.choose import Trials, choose
 from heirloom.defence.controls import STAND_IN, pretrained_head, save_stand_in, student_alone, student_of
+from heirloom.defence.examples import examples
 from heirloom.defence.remarks import packed, remarks, unpacked
 from heirloom.defence.saved import DefendedModel
 from heirloom.defence.settings import AUTO, DefendSettings
 from heirloom.defence.train_preprocessor import fresh_preprocessor, train_preprocessor
 from heirloom.evaluation.audit import audit, audit_details
 from heirloom.evaluation.columns import words
-from heirloom.evaluation.details import examples, per_class
+from heirloom.evaluation.per_class import per_class
 from heirloom.evaluation.security_curve import security_curve
 from heirloom.evaluation.verdicts import Evaluation, evaluate
 from heirloom.heads.adversarial import train_adversarial_head

@@ -1,8 +1,7 @@
-"""What a page shows of an evaluation besides its figures: class by class, and example by example."""
+"""Test images as a page shows them: clean, attacked, and what the preprocessor makes of each."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,18 +11,6 @@ from heirloom.data.labelled import LabelledImages
 from heirloom.data.pictures import image_uri
 from heirloom.evaluation.verdicts import Evaluation
 from heirloom.models.defended import Defended
-
-
-def per_class(evaluation: Evaluation, test: LabelledImages) -> list[dict[str, Any]]:
-    """Clean accuracy and that under the last attack, for each class with test images."""
-    last = list(evaluation.correct)[-1]
-    rows = []
-    for label, name in enumerate(test.classes):
-        members = test.labels == label
-        if bool(members.any()):
-            part = replace(evaluation, correct={k: v[members] for k, v in evaluation.correct.items()})
-            rows.append({"class": name, "clean": part.accuracy("clean"), "robust": part.accuracy(last)})
-    return rows
 
 
 @torch.no_grad()
