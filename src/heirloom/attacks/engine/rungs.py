@@ -1,0 +1,182 @@
+"""The rungs of :func:`heirloom.attacks.cascade.cascade`, from the cheap that all get to the dear that few get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from heirloom.attacks.autoattack import Run, autoattack_parts
+from heirloom.attacks.engine.ascent import STEPS
+from heirloom.attacks.engine.campaign import Campaign
+from heirloom.attacks.engine.rows import rows_at_once
+from heirloom.attacks.losses import Loss, margin, misclassified, targeted_dlr
+from heirloom.attacks.pgd import pgd
+from heirloom.attacks.square import square
+
+SHARPNESS = 3.0  # of the softmax whose margin is climbed: logits in so many of their clean spread
+ALL = float("inf")
+MASKED = 0.1  # share of the examples for which a random search keeps up with gradients
+
+
+@dataclass(frozen=True)
+class Rung:
+    """``attack(campaign, places)`` on what stands near.
+
+    Attributes:
+        reach: the share of its clean margin that an example may have left.
+        nearest: at least so large a share of those that stand, the nearest of them.
+    """
+
+    name: str
+    attack: Callable[[Campaign, Tensor], None]
+    reach: float = ALL
+    nearest: float = 0.0
+
+
+def sprint(campaign: Campaign, place: Tensor, *, steps: int) -> None:
+    """The margin of probabilities, from the clean image."""
+    task = torch.stack([campaign.y[place], campaign.y[place], place], 1)
+    campaign.ascend(task, campaign.region.x[place], steps, probability_margin(campaign))
+
+
+def targets(
+    campaign: Campaign, place: Tensor, *, first: int, last: int, steps: int, loss: str, start: str
+) -> None:
+    """Towards the classes that came nearest so far, the ``first``-th to the ``last``-th, one after the other."""
+    wanted = campaign.promising(place, first, last)
+    rank = 0
+    while rank < wanted.shape[1]:
+        kept = ~torch.isinf(campaign.best.value[place])
+        place, wanted = place[kept], wanted[kept]
+        if not len(place):
+            return
+        width = rows_at_once(len(place), wanted.shape[1] - rank)
+        row = place.repeat_interleave(width)
+        task = torch.stack([campaign.y[row], wanted[:, rank : rank + width].flatten(), row], 1)
+        climbed = _LOSSES[loss](campaign)
+        campaign.ascend(task, _start(campaign, row, start), steps, climbed)
+        rank += width
+
+
+def flat(campaign: Campaign, place: Tensor, *, steps: int) -> None:
+    """Plain PGD on the margin that draws flat coordinates anew, for where gradients are exactly zero."""
+    found = pgd(
+        campaign.model,
+        campaign.region.x[place],
+        campaign.y[place],
+        campaign.threat,
+        loss=margin,
+        steps=steps,
+        redraw_flat=True,
+        until=misclassified,
+        generator=campaign.generator,
+    )
+    campaign.look(place, found)
+
+
+def search(campaign: Campaign, place: Tensor, *, ladder: tuple[tuple[int, float], ...]) -> None:
+    """Square Attack, which needs no gradients: with more queries where it comes as far as they do.
+
+    ``ladder`` holds (queries, share of the gradients' way from the clean margin that must be come for the next
+    rung). Where a random search keeps up for a tenth of the examples, all go on; where it does so over the
+    whole ladder, the model masks its gradients, and ``campaign.masked`` tells later rungs.
+    """
+    gained, asked, campaign.masked = 1 - campaign.left(place), len(place), True
+    for queries, share in ladder:
+        x, y = campaign.region.x[place], campaign.y[place]
+        found = square(
+            campaign.model, x, y, campaign.threat, queries=queries, generator=campaign.generator
+        )
+        way = 1 - campaign.look(place, found) / campaign.clean[place]
+        ahead = way >= share * gained
+        campaign.masked = campaign.masked and int(ahead.sum()) >= MASKED * asked
+        kept = (ahead | campaign.masked) & ~torch.isinf(campaign.best.value[place])
+        place, gained = place[kept], gained[kept]
+        if not len(place):
+            return
+
+
+def all_of_autoattack(campaign: Campaign, place: Tensor) -> None:
+    """Nothing is spared on a model that masks its gradients."""
+    if campaign.masked:
+        _run(campaign, place, autoattack_parts("standard"))
+
+
+def finish(campaign: Campaign, place: Tensor) -> None:
+    """AutoAttack's own targeted APGD and targeted FAB."""
+    _run(campaign, place, autoattack_parts("standard")[1:3])
+
+
+def _run(campaign: Campaign, place: Tensor, parts: tuple[Run, ...]) -> None:
+    generator = campaign.generator or torch.Generator(place.device).manual_seed(0)
+    for part in parts:
+        place = place[~torch.isinf(campaign.best.value[place])]
+        if len(place):
+            x, y = campaign.region.x[place], campaign.y[place]
+            campaign.look(place, part(campaign.model, x, y, campaign.threat, generator))
+
+
+def probability_margin(campaign: Campaign) -> Loss:
+    """The highest other probability minus the true one, the same whatever the scale of the logits."""
+
+    def loss(logits: Tensor, task: Tensor) -> Tensor:
+        return margin(_probabilities(campaign, logits, task), task[:, 0])
+
+    return loss
+
+
+def target_probability_margin(campaign: Campaign) -> Loss:
+    """The target's probability minus the true one."""
+
+    def loss(logits: Tensor, task: Tensor) -> Tensor:
+        both = _probabilities(campaign, logits, task).gather(1, task[:, :2])
+        return both[:, 1] - both[:, 0]
+
+    return loss
+
+
+def _probabilities(campaign: Campaign, logits: Tensor, task: Tensor) -> Tensor:
+    return functional.softmax(SHARPNESS * logits / campaign.scale[task[:, 2]], 1)
+
+
+def _dlr(campaign: Campaign) -> Loss:
+    return lambda logits, task: targeted_dlr(logits, task[:, :2])
+
+
+_LOSSES = {"probability": target_probability_margin, "dlr": _dlr}
+
+
+def _start(campaign: Campaign, row: Tensor, start: str) -> Tensor:
+    region = campaign.region[row]
+    if start == "clean":
+        return region.x
+    if start == "best":
+        return campaign.best.point[row]
+    return STEPS[campaign.threat.norm].random_start(region, campaign.generator)
+
+
+RUNGS = (
+    Rung("sprint", partial(sprint, steps=15)),
+    Rung("first targets", partial(targets, first=0, last=3, steps=10, loss="probability", start="clean")),
+    Rung("flat", partial(flat, steps=20)),
+    Rung("search", partial(search, ladder=((100, 0.85), (500, 1.0), (5000, 1.0)))),
+    Rung(
+        "other targets",
+        partial(targets, first=3, last=9, steps=10, loss="probability", start="clean"),
+        reach=0.4,
+        nearest=0.3,
+    ),
+    Rung(
+        "near",
+        partial(targets, first=0, last=3, steps=40, loss="dlr", start="random"),
+        reach=0.2,
+        nearest=0.15,
+    ),
+    Rung("finish", finish, reach=0.05, nearest=0.03),
+    Rung("AutoAttack", all_of_autoattack),
+)
