@@ -19,7 +19,7 @@ from torch.nn import functional
 from heirloom.attacks import pgd
 from heirloom.data.images import load_images
 from heirloom.data.labelled import ImageSource
-from heirloom.defence.train_preprocessor import DefenceSettings, train_preprocessor
+from heirloom.defence.train_preprocessor import DefenceSettings, fresh_preprocessor, train_preprocessor
 from heirloom.evaluation import broken
 from heirloom.models.defended import Defended
 from heirloom.networks.resnet import resnet8
@@ -62,9 +62,7 @@ def convolutional() -> nn.Module:
 
 
 def normalised() -> nn.Module:
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 64), nn.GELU(), nn.LayerNorm(64), nn.Linear(64, CLASSES)
-    )
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.GELU(), nn.LayerNorm(64), nn.Linear(64, CLASSES))
 
 
 def mnist_convolutional() -> nn.Module:
@@ -107,7 +105,7 @@ SUBJECTS = (
     Subject("digits, LayerNorm, Linf .15", DIGITS, normalised, 200, Threat("Linf", 0.15)),
     Subject("digits, ViT, Linf .1", DIGITS, lambda: Transformer(8, 2, 32, 2, 1), 300, Threat("Linf", 0.1)),
     Subject("MNIST, convolutional, Linf .1", "mnist", mnist_convolutional, 500, Threat("Linf", 0.1)),
-    Subject("MNIST, convolutional, Linf .2", "mnist", mnist_convolutional, 800, Threat("Linf", 0.2)),
+    Subject("MNIST, convolutional, Linf .15", "mnist", mnist_convolutional, 600, Threat("Linf", 0.15)),
     Subject("MNIST, convolutional, L2 1.5", "mnist", mnist_convolutional, 500, Threat("L2", 1.5)),
     Subject("CIFAR-10, ResNet-8, standard", "cifar10", small_resnet, 120, None),
     Subject("CIFAR-10, ResNet-8, Linf 4/255", "cifar10", small_resnet, 200, linf(4)),
@@ -153,20 +151,31 @@ def train(model: nn.Module, data: ImageSource, subject: Subject, seed: int) -> N
         optimiser.step()
 
 
-def defended(method: str, eps: float = 0.15, seed: int = 0) -> nn.Module:
+def defended(method: str, weights: Path, eps: float = 0.15, seed: int = 0) -> nn.Module:
     """The clean classifier of the digits (:mod:`heirloom.evaluation.broken`) behind a preprocessor.
 
-    Its head is trained again on what the preprocessor makes of the clean images.
+    Its head is trained again on what the preprocessor makes of the clean images. Weights are kept as the others'.
     """
-    data = load_images(DIGITS)
+    data, place = load_images(DIGITS), weights / f"digits-{method}.safetensors"
     settings = DefenceSettings(
         method=method,  # type: ignore[arg-type]
         training=TrainingSettings(epochs=60, learning_rate=3e-3, seed=seed),
     )
-    front, _ = train_preprocessor(data.train, Threat("Linf", eps), settings)
-    encoder = broken.clean_net(seed).encoder.requires_grad_(False)  # type: ignore[union-attr]
+    threat, encoder = Threat("Linf", eps), broken.clean_net(seed).encoder.requires_grad_(False)  # type: ignore[union-attr]
+    front = fresh_preprocessor(data.train, settings)
+    if not place.exists():
+        front, _ = train_preprocessor(data.train, threat, settings)
     torch.manual_seed(seed)
     model = Defended(front.requires_grad_(False), encoder, nn.Linear(512, CLASSES))
+    if place.exists():
+        model.load_state_dict(read_tensors(place)[0])
+    else:
+        fit_head(model, data)
+        write_tensors(place, model.state_dict())
+    return model.eval().requires_grad_(False)
+
+
+def fit_head(model: Defended, data: ImageSource) -> None:
     with torch.no_grad():
         features, y = model.features(data.train.images), data.train.labels
     optimiser = torch.optim.Adam(model.head.parameters(), 1e-2)
@@ -174,4 +183,3 @@ def defended(method: str, eps: float = 0.15, seed: int = 0) -> nn.Module:
         optimiser.zero_grad()
         functional.cross_entropy(model.head(features), y).backward()
         optimiser.step()
-    return model.eval().requires_grad_(False)

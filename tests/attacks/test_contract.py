@@ -20,6 +20,7 @@ from heirloom.attacks import (
     margin,
     misclassified,
     pgd,
+    pma,
     square,
 )
 from heirloom.attacks.engine.gradient import predict
@@ -36,6 +37,7 @@ ATTACKS = {
     "apgd-t": lambda *a, generator: apgd_targeted(*a, steps=6, targets=2, generator=generator),
     "fab": lambda *a, generator: fab(*a, steps=4, restarts=2, generator=generator),
     "fab-t": lambda *a, generator: fab(*a, steps=4, targets=2, generator=generator),
+    "pma": lambda *a, generator: pma(*a, steps=3, generator=generator),
     "feature-targeted": lambda model, x, y, threat, generator: feature_targeted(
         model, x, predict(model, x.flip(0)).detach(), threat, steps=3, restarts=2, generator=generator
     ),

@@ -3,6 +3,7 @@
 from heirloom.attacks.adaptive import BPDA, EOT
 from heirloom.attacks.apgd import apgd, apgd_targeted
 from heirloom.attacks.autoattack import autoattack
+from heirloom.attacks.cascade import cascade
 from heirloom.attacks.fab import fab, fab_minimum
 from heirloom.attacks.feature_targeted import feature_targeted
 from heirloom.attacks.fgsm import fgsm
@@ -17,6 +18,7 @@ from heirloom.attacks.losses import (
 )
 from heirloom.attacks.multi_targeted import multi_targeted
 from heirloom.attacks.pgd import pgd
+from heirloom.attacks.pma import pma
 from heirloom.attacks.square import square
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "apgd",
     "apgd_targeted",
     "autoattack",
+    "cascade",
     "cross_entropy",
     "dlr",
     "fab",
@@ -35,6 +38,7 @@ __all__ = [
     "misclassified",
     "multi_targeted",
     "pgd",
+    "pma",
     "square",
     "squared_distance",
     "target_margin",

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from heirloom.attacks.apgd import apgd, apgd_targeted
 from heirloom.attacks.autoattack import autoattack_parts
+from heirloom.attacks.cascade import cascade
 from heirloom.attacks.fab import fab
 from heirloom.attacks.fgsm import fgsm
 from heirloom.attacks.losses import dlr, margin, misclassified
 from heirloom.attacks.multi_targeted import multi_targeted
 from heirloom.attacks.pgd import pgd
+from heirloom.attacks.pma import pma
 from heirloom.attacks.square import square
 from heirloom.runtime.errors import reject, require
 from heirloom.threat import Threat
@@ -35,8 +37,8 @@ class Attack:
 
 
 ATTACK_NAMES = (
-    "fgsm, pgd-N, multi-targeted-N, strong, apgd-ce, apgd-dlr, apgd-t, apgd-margin, fab, fab-t, square, "
-    "square-N, autoattack, autoattack-plus or autoattack-rand"
+    "fgsm, pgd-N, pma-N, multi-targeted-N, cascade, strong, apgd-ce, apgd-dlr, apgd-t, apgd-margin, fab, "
+    "fab-t, square, square-N, autoattack, autoattack-plus or autoattack-rand"
 )
 
 
@@ -45,7 +47,9 @@ def named_attack(name: str) -> Attack:
 
     - ``fgsm``: one step of eps;
     - ``pgd-N``: N steps of 2 eps / N, random start, cross-entropy;
+    - ``pma-N``: N steps on the margin of probabilities, from the clean image;
     - ``multi-targeted-N``: N steps on the margin to every other class;
+    - ``cascade``: many short attacks, each on what stands near enough for it: about a tenth of AutoAttack's passes;
     - ``strong``: PGD-100 with 3 restarts, first on cross-entropy, then on the margin with flat coordinates
       drawn anew;
     - ``apgd-ce``, ``apgd-dlr``, ``apgd-margin``: APGD with 100 steps on that loss;
@@ -58,6 +62,8 @@ def named_attack(name: str) -> Attack:
         return Attack(name, _FIXED[name])
     if match := re.fullmatch(r"pgd-([1-9]\d*)", name):
         return Attack(name, (_with(pgd, steps=int(match[1]), until=misclassified),))
+    if match := re.fullmatch(r"pma-([1-9]\d*)", name):
+        return Attack(name, (_with(pma, steps=int(match[1]), until=misclassified),))
     if match := re.fullmatch(r"multi-targeted-([1-9]\d*)", name):
         return Attack(name, (_with(multi_targeted, steps=int(match[1]), until=misclassified),))
     if match := re.fullmatch(r"square-([1-9]\d*)", name):
@@ -82,6 +88,7 @@ def _with(attack: Callable[..., Tensor], **settings: object) -> Run:
 
 _FIXED: dict[str, tuple[Run, ...]] = {
     "fgsm": (_with(fgsm),),
+    "cascade": (_with(cascade),),
     "strong": (
         _with(pgd, steps=100, restarts=3, until=misclassified),
         _with(pgd, steps=100, restarts=3, loss=margin, redraw_flat=True, until=misclassified),

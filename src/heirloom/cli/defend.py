@@ -67,7 +67,7 @@ def defend(
         Path | None, typer.Option(help="zero-shot: safetensors file with text_embeddings (classes, D).")
     ] = None,
     robust_head: Annotated[bool, typer.Option(help="Train the head on adversarial examples too.")] = False,
-    attacks: options.Attacks = "pgd-10,pgd-20,strong",
+    attacks: options.Attacks = "pgd-10,pgd-20,cascade",
     limit: options.Limit = None,
     limit_test: options.LimitTest = None,
     image_size: options.ImageSize = None,

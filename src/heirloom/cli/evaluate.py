@@ -32,7 +32,7 @@ def evaluate(
     eps: Annotated[
         str | None, typer.Option(help="Radius in pixel units. Default: the defence's, else 8/255.")
     ] = None,
-    attacks: options.Attacks = "pgd-10,pgd-20,strong",
+    attacks: options.Attacks = "pgd-10,pgd-20,cascade",
     limit: Annotated[int | None, typer.Option(help="At most so many test images, drawn at random.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images at once; halved when memory runs out.")] = 256,
     seed: options.Seed = 0,

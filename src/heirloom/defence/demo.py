@@ -143,4 +143,5 @@ def demo_settings(seed: int) -> DefendSettings:
         defence=DefenceSettings(method="adversarial-reconstruction", architecture="mlp", training=training),
         compare=("identity", "vanilla", "noise", "cropd"),
         head=HeadSettings(epochs=60, seed=seed),
+        attacks=("pgd-10", "pgd-20", "strong"),  # what the recorded tables have
     )

@@ -141,7 +141,7 @@ class DefendSettings:
     compare: tuple[DefenceMethod, ...] = ("identity",)
     head: HeadSettings = field(default_factory=HeadSettings)
     robust_head: bool = False
-    attacks: tuple[str, ...] = ("pgd-10", "pgd-20", "strong")
+    attacks: tuple[str, ...] = ("pgd-10", "pgd-20", "cascade")
     validation: float = 0.1
     eval_batch_size: int = 256
     audit_examples: int = 64

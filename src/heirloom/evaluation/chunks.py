@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.engine.passes import Counted, Passes
 from heirloom.attacks.engine.rows import images_at_once
 from heirloom.attacks.losses import check_labels, margin
 from heirloom.attacks.named import Run
@@ -17,6 +18,7 @@ from heirloom.runtime.errors import InputError
 from heirloom.runtime.randomness import generator_of, seed_of
 from heirloom.threat import Threat
 
+NO_PASSES = Passes()
 DOUBT = 4.0  # copies err differently at every point: so many times the error seen at one of them
 LEFT_BY = 1e-6  # a repaired attack is reported when a pixel had to be moved by more than this
 
@@ -32,6 +34,7 @@ class ChunkResult:
         repaired: how many images the attack left outside the threat set or not a number.
         batch: the most examples that went through the model at once after memory ran out, else K or more.
         seconds: spent on it.
+        passes: images that went through the attacked model; what the harness itself predicts is not counted.
     """
 
     index: Tensor
@@ -41,6 +44,7 @@ class ChunkResult:
     repaired: int
     batch: int
     seconds: float
+    passes: Passes = NO_PASSES
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ def run_chunk(bench: Bench, name: str, part: int, run: Run | None, index: Tensor
         repaired=sum(piece[3] for piece in pieces),
         batch=limit,
         seconds=time.perf_counter() - started,
+        passes=sum((piece[4] for piece in pieces), Passes()),
     )
 
 
@@ -119,44 +124,45 @@ def out_of_memory(error: BaseException) -> bool:
 
 def _run_piece(
     bench: Bench, name: str, part: int, run: Run | None, index: Tensor
-) -> tuple[Tensor, Tensor, Tensor, int]:
+) -> tuple[Tensor, Tensor, Tensor, int, Passes]:
     key = (bench.seed, name, part, int(index[0]) if len(index) else -1, len(index))
     x, y = bench.images[index].to(bench.device), bench.labels[index].to(bench.device)
-    repaired = 0
+    repaired, passes = 0, Passes()
     with seeded(bench.device, seed_of(*key, "model")):
         if run is None:
             x_adv, margins = x, margins_of(bench.model, x, y)
         else:
-            x_adv, margins, repaired = _attack(bench, name, run, x, y, key)
+            x_adv, margins, repaired, passes = _attack(bench, name, run, x, y, key)
     fooled = ~(margins < 0)
-    return fooled.cpu(), margins.nan_to_num(nan=torch.inf).cpu(), x_adv[fooled].cpu(), repaired
+    return fooled.cpu(), margins.nan_to_num(nan=torch.inf).cpu(), x_adv[fooled].cpu(), repaired, passes
 
 
 def _attack(
     bench: Bench, name: str, run: Run, x: Tensor, y: Tensor, key: tuple[object, ...]
-) -> tuple[Tensor, Tensor, int]:
-    """The repaired candidates and the model's margins there.
+) -> tuple[Tensor, Tensor, int, Passes]:
+    """The repaired candidates, the model's margins there, how many were repaired, and the attack's passes.
 
     Where a faster copy was attacked (BatchNorm folded, low precision) and its error might have decided, the
     model itself is attacked again: what fooled the copy alone, and what stands by a margin within ``DOUBT``
     times the copy's error at that point. So speed is bought with no example.
     """
+    attacked, itself = Counted(bench.attacked), Counted(bench.model)
     generator = generator_of(*key, device=bench.device)
-    found = run(bench.attacked, x.clone(), y, bench.threat, generator)
+    found = run(attacked, x.clone(), y, bench.threat, generator)
     x_adv, repaired = repair(found, x, bench.threat, name)
     margins = margins_of(bench.model, x_adv, y)
     standing = (margins < 0).nonzero().flatten()
     if bench.attacked is bench.model or not len(standing):
-        return x_adv, margins, repaired
+        return x_adv, margins, repaired, attacked.passes
     error = (margins_of(bench.attacked, x_adv[standing], y[standing]) - margins[standing]).abs()
     again = standing[~(DOUBT * error < -margins[standing])]
     if len(again):
         generator = generator_of(*key, "again", device=bench.device)
-        found = run(bench.model, x[again], y[again], bench.threat, generator)
+        found = run(itself, x[again], y[again], bench.threat, generator)
         x_adv[again], more = repair(found, x[again], bench.threat, name)
         margins[again] = margins_of(bench.model, x_adv[again], y[again])
         repaired += more
-    return x_adv, margins, repaired
+    return x_adv, margins, repaired, attacked.passes + itself.passes
 
 
 def repair(found: Tensor, x: Tensor, threat: Threat, name: str) -> tuple[Tensor, int]:

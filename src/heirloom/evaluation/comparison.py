@@ -32,6 +32,7 @@ def evaluation_details(evaluation: Evaluation) -> dict[str, Any]:
         "attacks": [column for column in evaluation.correct if column != "clean"],
         "standing": {column: int(right.sum()) for column, right in evaluation.correct.items()},
         "repaired": dict(evaluation.repaired),
+        "passes": {name: asdict(passes) for name, passes in evaluation.passes.items()},
         "batch": evaluation.batch,
         "processes": distributed.count(),
         "attack_seconds": round(evaluation.seconds, 2),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from heirloom.attacks.engine.passes import Passes
 from heirloom.evaluation.chunks import ChunkResult
 from heirloom.runtime.errors import InputError
 from heirloom.runtime.files import read_tensors, remove_leftovers, write_tensors
@@ -52,6 +54,7 @@ class Store:
             repaired=int(facts["repaired"]),
             batch=int(facts["batch"]),
             seconds=float(facts["seconds"]),
+            passes=Passes(**facts.get("passes", {})),
         )
 
     def write(self, stage: str, number: int, result: ChunkResult) -> None:
@@ -64,7 +67,12 @@ class Store:
             "margin": result.margin,
             "x_adv": result.x_adv,
         }
-        facts = {"repaired": result.repaired, "batch": result.batch, "seconds": result.seconds}
+        facts: dict[str, Any] = {
+            "repaired": result.repaired,
+            "batch": result.batch,
+            "seconds": result.seconds,
+        }
+        facts["passes"] = asdict(result.passes)
         write_tensors(path, tensors, {"facts": json.dumps(facts)})
 
     def _path(self, stage: str, number: int) -> Path | None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.folding import folded
 from heirloom.attacks.engine.low_precision import low_precision
+from heirloom.attacks.engine.passes import Passes
 from heirloom.attacks.losses import check_labels
 from heirloom.attacks.named import Attack, Run, attack_list
 from heirloom.evaluation.behaviour import model_facts
@@ -38,6 +39,7 @@ class Evaluation:
         repaired: for each attack, how many images it left outside the threat set (the harness put them back).
         batch: the most examples that went through the model at once: less than asked for if memory ran out.
         seconds: time spent on attacks, that of an interrupted run included.
+        passes: for each attack, images that went through the model forward and backward, over all examples.
     """
 
     threat: Threat
@@ -47,6 +49,7 @@ class Evaluation:
     repaired: dict[str, int] = field(default_factory=dict)
     batch: int = 0
     seconds: float = 0.0
+    passes: dict[str, Passes] = field(default_factory=dict)
 
     def accuracy(self, column: str) -> Proportion:
         return proportion(self.correct[column])
@@ -60,7 +63,7 @@ def evaluate(
     model: nn.Module,
     data: tuple[Tensor, Tensor],
     threat: Threat,
-    attacks: Sequence[str | Attack] = ("pgd-10", "pgd-20", "strong"),
+    attacks: Sequence[str | Attack] = ("pgd-10", "pgd-20", "cascade"),
     *,
     batch_size: int = 256,
     seed: int = 0,
@@ -130,6 +133,7 @@ def _evaluate(
     margin, standing = torch.zeros(len(x_adv)), torch.ones(len(x_adv), dtype=torch.bool)
     correct: dict[str, Tensor] = {}
     repaired = dict.fromkeys((attack.name for attack in attacks), 0)
+    passes = dict.fromkeys(repaired, Passes())
     limit, seconds = batch_size, 0.0
     for number, attack in enumerate([Attack("clean", ()), *attacks]):
         for part, run in enumerate(attack.parts or [None]):
@@ -144,9 +148,10 @@ def _evaluate(
                     margin[result.index] = result.margin
                 else:
                     repaired[attack.name] += result.repaired
+                    passes[attack.name] += result.passes
                 limit, seconds = min(limit, result.batch), seconds + result.seconds
         correct[attack.name] = standing.clone()
-    return Evaluation(bench.threat, correct, x_adv, margin, repaired, limit, seconds)
+    return Evaluation(bench.threat, correct, x_adv, margin, repaired, limit, seconds, passes)
 
 
 def _run_stage(

@@ -12,6 +12,7 @@ LABELS = {
     "pgd-10": "PGD-10",
     "pgd-20": "PGD-20",
     "strong": "strong",
+    "cascade": "cascade",
     "autoattack": "AutoAttack",
     "adaptive": "adaptive",
 }

@@ -14,6 +14,7 @@ from heirloom.attacks.engine.gradient import predict
 from heirloom.attacks.engine.region import Region
 from heirloom.attacks.engine.targets import any_target
 from heirloom.attacks.losses import check_labels, margin, misclassified
+from heirloom.attacks.pma import spread
 from heirloom.threat import Threat
 
 
@@ -51,7 +52,7 @@ class Campaign:
         clean = margin(logits, y)
         best = Best.of(region.x, clean.clone())
         best.finish(misclassified(logits, y))
-        scale = logits.std(1, keepdim=True).clamp_min(1e-12)
+        scale = spread(logits)
         return Campaign(model, region, y, threat, generator, best, clean, scale, _gaps(logits, y))
 
     def left(self, place: Tensor) -> Tensor:
@@ -102,4 +103,6 @@ class Campaign:
 
 def _gaps(logits: Tensor, y: Tensor) -> Tensor:
     """Each logit minus the true one, -inf for the label itself."""
-    return (logits - logits.gather(1, y[:, None])).scatter(1, y[:, None], -torch.inf).nan_to_num(nan=torch.inf)
+    return (
+        (logits - logits.gather(1, y[:, None])).scatter(1, y[:, None], -torch.inf).nan_to_num(nan=torch.inf)
+    )

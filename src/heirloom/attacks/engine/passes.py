@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,13 @@ class Counted(nn.Module):
             output = output.view_as(output)  # a hook of our own on no tensor of the model's
             output.register_hook(self._count)
         return output
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else an attack that knows its model asks for."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("model"), name)
 
     def _count(self, gradient: Tensor) -> None:
         self.passes += Passes(backward=len(gradient))

@@ -8,7 +8,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from heirloom.attacks.autoattack import Run, autoattack_parts
 from heirloom.attacks.engine.ascent import STEPS
@@ -16,9 +15,9 @@ from heirloom.attacks.engine.campaign import Campaign
 from heirloom.attacks.engine.rows import rows_at_once
 from heirloom.attacks.losses import Loss, margin, misclassified, targeted_dlr
 from heirloom.attacks.pgd import pgd
+from heirloom.attacks.pma import probability_margin, target_probability_margin
 from heirloom.attacks.square import square
 
-SHARPNESS = 3.0  # of the softmax whose margin is climbed: logits in so many of their clean spread
 ALL = float("inf")
 MASKED = 0.1  # share of the examples for which a random search keeps up with gradients
 
@@ -41,7 +40,7 @@ class Rung:
 def sprint(campaign: Campaign, place: Tensor, *, steps: int) -> None:
     """The margin of probabilities, from the clean image."""
     task = torch.stack([campaign.y[place], campaign.y[place], place], 1)
-    campaign.ascend(task, campaign.region.x[place], steps, probability_margin(campaign))
+    campaign.ascend(task, campaign.region.x[place], steps, probability_margin(campaign.scale))
 
 
 def targets(
@@ -63,7 +62,7 @@ def targets(
         rank += width
 
 
-def flat(campaign: Campaign, place: Tensor, *, steps: int) -> None:
+def flat(campaign: Campaign, place: Tensor, *, steps: int, restarts: int = 1) -> None:
     """Plain PGD on the margin that draws flat coordinates anew, for where gradients are exactly zero."""
     found = pgd(
         campaign.model,
@@ -72,6 +71,7 @@ def flat(campaign: Campaign, place: Tensor, *, steps: int) -> None:
         campaign.threat,
         loss=margin,
         steps=steps,
+        restarts=restarts,
         redraw_flat=True,
         until=misclassified,
         generator=campaign.generator,
@@ -89,9 +89,7 @@ def search(campaign: Campaign, place: Tensor, *, ladder: tuple[tuple[int, float]
     gained, asked, campaign.masked = 1 - campaign.left(place), len(place), True
     for queries, share in ladder:
         x, y = campaign.region.x[place], campaign.y[place]
-        found = square(
-            campaign.model, x, y, campaign.threat, queries=queries, generator=campaign.generator
-        )
+        found = square(campaign.model, x, y, campaign.threat, queries=queries, generator=campaign.generator)
         way = 1 - campaign.look(place, found) / campaign.clean[place]
         ahead = way >= share * gained
         campaign.masked = campaign.masked and int(ahead.sum()) >= MASKED * asked
@@ -104,12 +102,13 @@ def search(campaign: Campaign, place: Tensor, *, ladder: tuple[tuple[int, float]
 def all_of_autoattack(campaign: Campaign, place: Tensor) -> None:
     """Nothing is spared on a model that masks its gradients."""
     if campaign.masked:
+        flat(campaign, place, steps=100, restarts=3)
         _run(campaign, place, autoattack_parts("standard"))
 
 
 def finish(campaign: Campaign, place: Tensor) -> None:
-    """AutoAttack's own targeted APGD and targeted FAB."""
-    _run(campaign, place, autoattack_parts("standard")[1:3])
+    """AutoAttack's own targeted APGD and FAB, and its Square Attack: where gradients end a random search may not."""
+    _run(campaign, place, autoattack_parts("standard")[1:])
 
 
 def _run(campaign: Campaign, place: Tensor, parts: tuple[Run, ...]) -> None:
@@ -121,34 +120,14 @@ def _run(campaign: Campaign, place: Tensor, parts: tuple[Run, ...]) -> None:
             campaign.look(place, part(campaign.model, x, y, campaign.threat, generator))
 
 
-def probability_margin(campaign: Campaign) -> Loss:
-    """The highest other probability minus the true one, the same whatever the scale of the logits."""
-
-    def loss(logits: Tensor, task: Tensor) -> Tensor:
-        return margin(_probabilities(campaign, logits, task), task[:, 0])
-
-    return loss
-
-
-def target_probability_margin(campaign: Campaign) -> Loss:
-    """The target's probability minus the true one."""
-
-    def loss(logits: Tensor, task: Tensor) -> Tensor:
-        both = _probabilities(campaign, logits, task).gather(1, task[:, :2])
-        return both[:, 1] - both[:, 0]
-
-    return loss
-
-
-def _probabilities(campaign: Campaign, logits: Tensor, task: Tensor) -> Tensor:
-    return functional.softmax(SHARPNESS * logits / campaign.scale[task[:, 2]], 1)
-
-
 def _dlr(campaign: Campaign) -> Loss:
     return lambda logits, task: targeted_dlr(logits, task[:, :2])
 
 
-_LOSSES = {"probability": target_probability_margin, "dlr": _dlr}
+_LOSSES: dict[str, Callable[[Campaign], Loss]] = {
+    "probability": lambda campaign: target_probability_margin(campaign.scale),
+    "dlr": _dlr,
+}
 
 
 def _start(campaign: Campaign, row: Tensor, start: str) -> Tensor:

@@ -64,6 +64,7 @@ def square_improves(evaluation: Evaluation | None) -> tuple[int, int]:
     columns = list(evaluation.correct.items())
     for (before, left), (name, after) in pairwise(columns):
         if name.startswith("square") and before in (
+            "cascade",
             "strong",
             "apgd-t",
             "apgd-dlr",
@@ -156,7 +157,7 @@ def steps(probe: Probe, standing: Tensor | None) -> Finding:
         "fail",
         cause=f"PGD with 100 steps and restarts fools {int(more.sum())} of {int(standing.sum())} images that "
         "the evaluation's attacks left standing: those have not converged, or stopped at one loss.",
-        remedy="Use more steps, restarts and losses (`strong` or `autoattack`), until more effort "
+        remedy="Use more steps, restarts and losses (`cascade` or `autoattack`), until more effort "
         "changes nothing.",
         evidence=evidence,
     )
