@@ -2,8 +2,8 @@
 
     python benchmarks/cascade.py --data DATA --work WORK --out results/benchmarks/cascade
 
-Trains the models of ``benchmarks/cascade_models.py`` (weights are kept in WORK, and AutoAttack's verdicts, which take most
-of the time), then attacks. AutoAttack is ours, whose verdicts are pyautoattack's (``benchmarks/agreement.py``).
+Trains the models of ``benchmarks/cascade_models.py`` (weights are kept in WORK, and AutoAttack's verdicts, which take
+most of the time), then attacks. AutoAttack is ours, whose verdicts are pyautoattack's (``benchmarks/agreement.py``).
 """
 
 from __future__ import annotations
