@@ -47,7 +47,7 @@ def test_exact_on_linear_models(dual: tuple[str, int]) -> None:
     gap = logits.gather(1, y[:, None]) - logits
     slope = torch.linalg.vector_norm(weight[y][:, None] - weight[None], order, dim=2).clamp_min(1e-9)
     radius = (gap / slope).scatter(1, y[:, None], torch.inf).amin(1)
-    eps = float(radius.median())
+    eps = float(radius.detach().median())
     found = cascade(model, x, y, Threat(norm, eps), generator=generator)  # type: ignore[arg-type]
     fell = misclassified(model(found), y)
     sure = (radius - eps).abs() > 1e-3 * eps

@@ -214,7 +214,7 @@ def test_where_the_copys_error_might_decide_the_model_itself_is_attacked(
     ERROR, attacked = 0.5, []
 
     def nothing(network: nn.Module, x: torch.Tensor, *rest: object) -> torch.Tensor:
-        attacked.append((network, len(x)))
+        attacked.append((network.model, len(x)))  # what the harness counts passes of
         return x
 
     copy = Off()
