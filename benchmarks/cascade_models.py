@@ -19,7 +19,7 @@ from torch.nn import functional
 from heirloom.attacks import pgd
 from heirloom.data.images import load_images
 from heirloom.data.labelled import ImageSource
-from heirloom.defence.train_preprocessor import DefenceSettings, fresh_preprocessor, train_preprocessor
+from heirloom.defence.train_preprocessor import PreprocessorSettings, fresh_preprocessor, train_preprocessor
 from heirloom.evaluation import broken
 from heirloom.models.defended import Defended
 from heirloom.networks.resnet import resnet8
@@ -157,7 +157,7 @@ def defended(method: str, weights: Path, eps: float = 0.15, seed: int = 0) -> nn
     Its head is trained again on what the preprocessor makes of the clean images. Weights are kept as the others'.
     """
     data, place = load_images(DIGITS), weights / f"digits-{method}.safetensors"
-    settings = DefenceSettings(
+    settings = PreprocessorSettings(
         method=method,  # type: ignore[arg-type]
         training=TrainingSettings(epochs=60, learning_rate=3e-3, seed=seed),
     )

@@ -12,7 +12,7 @@ from typing import Any
 from heirloom.runtime.after_import import call_after_import
 
 _HOME = {
-    "DefenceSettings": "heirloom.defence.train_preprocessor",
+    "PreprocessorSettings": "heirloom.defence.train_preprocessor",
     "DefendSettings": "heirloom.defence.job",
     "DefendedModel": "heirloom.defence.saved",
     "EncoderSettings": "heirloom.models.encoder",

@@ -16,7 +16,7 @@ from heirloom import InputError, Summary, Threat
 from heirloom.data.labelled import ImageSource
 from heirloom.defence.job import DefendSettings, defend
 from heirloom.defence.saved import DefendedModel
-from heirloom.defence.train_preprocessor import DefenceSettings, DistilSettings
+from heirloom.defence.train_preprocessor import DistilSettings, PreprocessorSettings
 from heirloom.heads.linear import HeadSettings
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.networks.backbones import BackboneSettings, build_backbone, save_backbone
@@ -31,7 +31,7 @@ def _settings(**changes: object) -> DefendSettings:
     training = TrainingSettings(epochs=2, batch_size=64, learning_rate=3e-3)
     return DefendSettings(
         threat=THREAT,
-        defence=DefenceSettings(training=training),
+        defence=PreprocessorSettings(training=training),
         head=HeadSettings(epochs=3),
         attacks=("fgsm", "pgd-3"),
         audit_examples=8,

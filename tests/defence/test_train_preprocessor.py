@@ -9,7 +9,7 @@ import torch
 from heirloom import InputError, Threat
 from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence.budget import steps_in
-from heirloom.defence.settings import DefenceSettings, DistilSettings
+from heirloom.defence.settings import DistilSettings, PreprocessorSettings
 from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.objectives.defences import DEFENCES
@@ -17,7 +17,7 @@ from heirloom.training.loop import TrainingSettings
 
 THREAT = Threat("Linf", 0.15)
 TRAINING = TrainingSettings(epochs=4, batch_size=64, learning_rate=3e-3)
-DISTIL = DefenceSettings(method="distil", distil=DistilSettings(width=8), training=TRAINING)
+DISTIL = PreprocessorSettings(method="distil", distil=DistilSettings(width=8), training=TRAINING)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_distil_cut_off_and_resumed_is_the_uninterrupted_one(
 
 
 def test_minutes_become_steps_once(small: LabelledImages, tmp_path: Path) -> None:
-    settings = DefenceSettings(method="noise", training=TRAINING, minutes=0.005)
+    settings = PreprocessorSettings(method="noise", training=TRAINING, minutes=0.005)
     place = tmp_path / "checkpoint.safetensors"
     _, history = train_preprocessor(small, THREAT, settings, checkpoint=place)
     kept = (tmp_path / "steps.json").read_text()

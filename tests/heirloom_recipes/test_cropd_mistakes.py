@@ -8,7 +8,7 @@ import torch
 from heirloom import Threat
 from heirloom.data.labelled import ImageSource
 from heirloom.defence.job import DefendSettings, defend
-from heirloom.defence.settings import DefenceSettings
+from heirloom.defence.settings import PreprocessorSettings
 from heirloom.heads.linear import HeadSettings
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.training.loop import TrainingSettings
@@ -34,7 +34,7 @@ def test_with_masks_fixed_scoring_again_changes_nothing(
     small = ImageSource("digits", digits.train.limit(200), digits.test.limit(20))
     settings = DefendSettings(
         threat=Threat("Linf", 0.15),
-        defence=DefenceSettings(method="cropd", training=TrainingSettings(epochs=2, batch_size=64)),
+        defence=PreprocessorSettings(method="cropd", training=TrainingSettings(epochs=2, batch_size=64)),
         compare=("identity",),
         head=HeadSettings(epochs=3),
         attacks=("fgsm",),

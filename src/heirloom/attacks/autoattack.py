@@ -25,7 +25,7 @@ RESTARTS: dict[Norm, int] = {"Linf": 1, "L2": 1, "L1": 5}  # of APGD-CE in the s
 TARGETS: dict[Norm, int] = {"Linf": 9, "L2": 9, "L1": 5}  # of targeted APGD
 
 Version = Literal["standard", "plus", "rand"]
-Run = Callable[[nn.Module, Tensor, Tensor, Threat, torch.Generator], Tensor]
+Part = Callable[[nn.Module, Tensor, Tensor, Threat, torch.Generator], Tensor]
 
 
 def autoattack(
@@ -64,7 +64,7 @@ def autoattack(
     return x_adv
 
 
-def autoattack_parts(version: Version = "standard") -> tuple[Run, ...]:
+def autoattack_parts(version: Version = "standard") -> tuple[Part, ...]:
     """The cascade's attacks in order, with AutoAttack's settings for the threat's norm."""
     require(version in get_args(Version), "version", f"one of {', '.join(get_args(Version))}", version)
     if version == "standard":

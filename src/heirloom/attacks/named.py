@@ -22,7 +22,7 @@ from heirloom.attacks.square import square
 from heirloom.runtime.errors import reject, require
 from heirloom.threat import Threat
 
-Run = Callable[[nn.Module, Tensor, Tensor, Threat, torch.Generator], Tensor]
+Part = Callable[[nn.Module, Tensor, Tensor, Threat, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Attack:
     """
 
     name: str
-    parts: tuple[Run, ...]
+    parts: tuple[Part, ...]
 
 
 ATTACK_NAMES = (
@@ -79,14 +79,14 @@ def attack_list(attacks: Sequence[str | Attack]) -> list[Attack]:
     return chosen
 
 
-def _with(attack: Callable[..., Tensor], **settings: object) -> Run:
+def _with(attack: Callable[..., Tensor], **settings: object) -> Part:
     def run(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: torch.Generator) -> Tensor:
         return attack(model, x, y, threat, generator=generator, **settings)
 
     return run
 
 
-_FIXED: dict[str, tuple[Run, ...]] = {
+_FIXED: dict[str, tuple[Part, ...]] = {
     "fgsm": (_with(fgsm),),
     "cascade": (_with(cascade),),
     "strong": (

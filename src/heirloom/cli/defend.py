@@ -97,7 +97,7 @@ def defend(
     from heirloom.data.augmentation import Augmentation
     from heirloom.data.images import load_images
     from heirloom.defence.job import defend as defend_job
-    from heirloom.defence.settings import DefenceSettings, DefendSettings, DistilSettings
+    from heirloom.defence.settings import DefendSettings, DistilSettings, PreprocessorSettings
     from heirloom.defence.train_preprocessor import architecture_for, learning_rate_for
     from heirloom.heads.linear import HeadSettings
     from heirloom.heads.ready import pooling_for, ready_head
@@ -129,7 +129,7 @@ def defend(
     )
     settings = DefendSettings(
         threat=threat,
-        defence=DefenceSettings(
+        defence=PreprocessorSettings(
             method=method,
             architecture=chosen,
             weight=weight,

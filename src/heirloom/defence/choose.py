@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ from torch import nn
 
 from heirloom.attacks.named import named_attack
 from heirloom.data.labelled import LabelledImages
-from heirloom.defence.settings import DefenceSettings
+from heirloom.defence.settings import PreprocessorSettings
 from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.models.defended import Defended
 from heirloom.results.schema import to_plain
+from heirloom.runs import Progress
 from heirloom.runtime.choices import DefenceMethod
 from heirloom.runtime.files import read_json, write_json
 from heirloom.threat import Threat
@@ -24,7 +24,6 @@ from heirloom.threat import Threat
 CANDIDATES: tuple[DefenceMethod, ...] = ("adversarial-reconstruction", "distil", "cropd", "noise")
 SHARE = 0.2  # of the budget, over all trials together
 ATTACK, JUDGED = "pgd-20", 256  # what the trials are judged by, and on how many validation images
-Report = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ class Trials:
 
 
 def choose(
-    trials: Trials, settings: DefenceSettings, folder: Path, report: Report | None = None
-) -> tuple[DefenceSettings, list[dict[str, Any]]]:
+    trials: Trials, settings: PreprocessorSettings, folder: Path, report: Progress | None = None
+) -> tuple[PreprocessorSettings, list[dict[str, Any]]]:
     """``settings`` with the winner in place of ``auto``, and what each trial gave.
 
     Each candidate is trained for an equal part of ``SHARE`` of the budget (minutes, or epochs, at least one), gets a
@@ -62,7 +61,7 @@ def choose(
     return replace(settings, method=best["defence"]), seen
 
 
-def shortened(settings: DefenceSettings, method: DefenceMethod) -> DefenceSettings:
+def shortened(settings: PreprocessorSettings, method: DefenceMethod) -> PreprocessorSettings:
     """The settings of one trial."""
     part = SHARE / len(CANDIDATES)
     minutes = None if settings.minutes is None else part * settings.minutes
@@ -70,7 +69,7 @@ def shortened(settings: DefenceSettings, method: DefenceMethod) -> DefenceSettin
     return replace(settings, method=method, minutes=minutes, steps=None, training=training)
 
 
-def _trial(trials: Trials, settings: DefenceSettings, place: Path) -> dict[str, Any]:
+def _trial(trials: Trials, settings: PreprocessorSettings, place: Path) -> dict[str, Any]:
     device = settings.training.device
     preprocessor, history = train_preprocessor(
         trials.train,

@@ -16,7 +16,7 @@ from heirloom.data.images import load_images
 from heirloom.data.labelled import LabelledImages
 from heirloom.defence.job import defend
 from heirloom.defence.settings import DefendSettings
-from heirloom.defence.train_preprocessor import DefenceSettings
+from heirloom.defence.train_preprocessor import PreprocessorSettings
 from heirloom.heads.linear import HeadSettings
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.objectives.simclr import nt_xent
@@ -140,7 +140,9 @@ def demo_settings(seed: int) -> DefendSettings:
     )
     return DefendSettings(
         threat=Threat("Linf", 0.15),
-        defence=DefenceSettings(method="adversarial-reconstruction", architecture="mlp", training=training),
+        defence=PreprocessorSettings(
+            method="adversarial-reconstruction", architecture="mlp", training=training
+        ),
         compare=("identity", "vanilla", "noise", "cropd"),
         head=HeadSettings(epochs=60, seed=seed),
         attacks=("pgd-10", "pgd-20", "strong"),  # what the recorded tables have

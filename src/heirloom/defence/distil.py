@@ -15,7 +15,7 @@ from heirloom.data.augmentation import Augmentation, augment
 from heirloom.data.labelled import LabelledImages, to_unit_range
 from heirloom.defence.budget import steps_in
 from heirloom.defence.inner import strongest_nearby
-from heirloom.defence.settings import DefenceSettings
+from heirloom.defence.settings import PreprocessorSettings
 from heirloom.models.preprocessor import Preprocessor
 from heirloom.networks.student_painter import StudentPainter
 from heirloom.objectives.distil import logit_each, painter, prototypes, student_each
@@ -32,7 +32,7 @@ Teacher = tuple[nn.Module, nn.Linear | None]
 
 
 def distil(
-    preprocessor: Preprocessor, data: LabelledImages, threat: Threat, settings: DefenceSettings, teacher: Teacher,
+    preprocessor: Preprocessor, data: LabelledImages, threat: Threat, settings: PreprocessorSettings, teacher: Teacher,
     checkpoint: Path | None, resume: bool, report: Callable[[int, int, dict[str, float]], None] | None,
 ) -> tuple[nn.Module, History]:  # fmt: skip
     """Train ``preprocessor`` (a student and a painter) in place, resumably.
@@ -80,7 +80,11 @@ def distil(
 
 
 def _share(
-    phase: int, module: nn.Module, settings: DefenceSettings, run: Callable[..., History], path: Path | None
+    phase: int,
+    module: nn.Module,
+    settings: PreprocessorSettings,
+    run: Callable[..., History],
+    path: Path | None,
 ) -> TrainingSettings:
     """The painter's share of the training, or what it leaves, in epochs, steps or minutes."""
     training, share = settings.training, settings.distil.painter_share
@@ -119,7 +123,9 @@ def teacher_features(
     return features
 
 
-def _student_step(targets: Tensor, threat: Threat, settings: DefenceSettings, head: nn.Linear | None) -> Step:
+def _student_step(
+    targets: Tensor, threat: Threat, settings: PreprocessorSettings, head: nn.Linear | None
+) -> Step:
     each = _each(targets, settings, head)
     wide = replace(threat, eps=settings.chosen_radius * threat.eps)
 
@@ -135,7 +141,7 @@ def _student_step(targets: Tensor, threat: Threat, settings: DefenceSettings, he
     return step
 
 
-def _each(targets: Tensor, settings: DefenceSettings, head: nn.Linear | None) -> Each:
+def _each(targets: Tensor, settings: PreprocessorSettings, head: nn.Linear | None) -> Each:
     scale = targets.square().sum(1).mean().clamp_min(1e-12)
     if settings.distil.targets == "head":
         if head is None:
@@ -157,7 +163,7 @@ def own_augmentation(shape: tuple[int, ...]) -> Augmentation:
 
 
 def _painter_step(
-    network: StudentPainter, encoder: nn.Module, threat: Threat, settings: DefenceSettings
+    network: StudentPainter, encoder: nn.Module, threat: Threat, settings: PreprocessorSettings
 ) -> Step:
     spread = network.painter.deviation
 

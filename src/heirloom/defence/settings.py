@@ -53,7 +53,7 @@ class DistilSettings:
 
 
 @dataclass(frozen=True)
-class DefenceSettings:
+class PreprocessorSettings:
     """How a preprocessor is made.
 
     Attributes:
@@ -137,7 +137,7 @@ class DefendSettings:
     """
 
     threat: Threat
-    defence: DefenceSettings
+    defence: PreprocessorSettings
     compare: tuple[DefenceMethod, ...] = ("identity",)
     head: HeadSettings = field(default_factory=HeadSettings)
     robust_head: bool = False

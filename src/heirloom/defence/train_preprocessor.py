@@ -18,7 +18,7 @@ from heirloom.data.labelled import LabelledImages
 from heirloom.defence.budget import steps_in
 from heirloom.defence.distil import distil
 from heirloom.defence.inner import strongest_nearby
-from heirloom.defence.settings import METHODS, DefenceSettings, DistilSettings
+from heirloom.defence.settings import METHODS, DistilSettings, PreprocessorSettings
 from heirloom.models.preprocessor import Preprocessor, build_preprocessor
 from heirloom.networks.transforms import TRANSFORMS
 from heirloom.objectives.objective import Batch
@@ -28,7 +28,7 @@ from heirloom.runtime.randomness import normal
 from heirloom.threat import Threat
 from heirloom.training.loop import History, Losses, Step, TrainingSettings, train, unwrapped
 
-__all__ = ["METHODS", "DefenceSettings", "DistilSettings", "fresh_preprocessor", "train_preprocessor"]
+__all__ = ["METHODS", "DistilSettings", "PreprocessorSettings", "fresh_preprocessor", "train_preprocessor"]
 
 
 def architecture_for(shape: tuple[int, int, int]) -> Architecture:
@@ -44,7 +44,7 @@ def learning_rate_for(architecture: str) -> float:
 def train_preprocessor(
     data: LabelledImages,
     threat: Threat,
-    settings: DefenceSettings,
+    settings: PreprocessorSettings,
     *,
     encoder: nn.Module | None = None,
     head: nn.Linear | None = None,
@@ -95,7 +95,7 @@ def train_preprocessor(
 
 
 def fresh_preprocessor(
-    data: LabelledImages, settings: DefenceSettings, encoder: nn.Module | None = None
+    data: LabelledImages, settings: PreprocessorSettings, encoder: nn.Module | None = None
 ) -> nn.Module:
     """The untrained module that ``settings`` describe, for images of ``data``'s shape."""
     if settings.method in TRANSFORMS:
@@ -120,7 +120,7 @@ def fresh_preprocessor(
 
 
 def _boxed(
-    model: nn.Module, settings: DefenceSettings, run: Callable[..., History], checkpoint: Path | None
+    model: nn.Module, settings: PreprocessorSettings, run: Callable[..., History], checkpoint: Path | None
 ) -> TrainingSettings:
     """The training settings with the number of steps that was asked for, by count or by minutes."""
     if settings.steps is not None:
@@ -147,7 +147,7 @@ class _ReconstructAndEmbed(nn.Module):
         return network.decode(latent), z, z_adv
 
 
-def _step(threat: Threat, settings: DefenceSettings, encoder: nn.Module | None) -> Step:
+def _step(threat: Threat, settings: PreprocessorSettings, encoder: nn.Module | None) -> Step:
     objective = settings.objective
     assert objective is not None
     assert objective.loss is not None
@@ -164,7 +164,7 @@ def _step(threat: Threat, settings: DefenceSettings, encoder: nn.Module | None) 
 
 
 def _batch(
-    model: nn.Module, x: Tensor, wide: Threat, settings: DefenceSettings, frozen: nn.Module | None,
+    model: nn.Module, x: Tensor, wide: Threat, settings: PreprocessorSettings, frozen: nn.Module | None,
     generator: torch.Generator,
 ) -> Batch:  # fmt: skip
     inner: Any = unwrapped(model)

@@ -27,7 +27,7 @@ from heirloom.threat import check_images
 
 ABSTAIN = -1
 EVERY = 8  # images between two writes
-Report = Callable[[int, int], None]
+OnImages = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def certify(
     settings: CertifySettings,
     *,
     kept: Path | None = None,
-    report: Report | None = None,
+    report: OnImages | None = None,
 ) -> list[Certificate]:
     """CERTIFY for each of ``images`` (N, C, H, W) in [0, 1].
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from heirloom.evaluation.behaviour import model_facts
 from heirloom.evaluation.certify import (
     CertifySettings,
-    Report,
+    OnImages,
     abstained,
     certified_accuracy,
     certify,
@@ -40,7 +40,7 @@ def certify_job(
     *,
     source: str = "",
     resume: bool = False,
-    report: Report | None = None,
+    report: OnImages | None = None,
 ) -> Summary:
     """Certify and write ``out``: work/certificates.json, summary.json, report.html."""
     facts = {

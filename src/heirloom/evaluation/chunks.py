@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from heirloom.attacks.engine.passes import Counted, Passes
 from heirloom.attacks.engine.rows import images_at_once
 from heirloom.attacks.losses import check_labels, margin
-from heirloom.attacks.named import Run
+from heirloom.attacks.named import Part
 from heirloom.runtime.errors import InputError
 from heirloom.runtime.randomness import generator_of, seed_of
 from heirloom.threat import Threat
@@ -60,7 +60,7 @@ class Bench:
     attacked: nn.Module  # the model itself, or a copy that costs less a pass
 
 
-def run_chunk(bench: Bench, name: str, part: int, run: Run | None, index: Tensor, limit: int) -> ChunkResult:
+def run_chunk(bench: Bench, name: str, part: int, run: Part | None, index: Tensor, limit: int) -> ChunkResult:
     """Attack the examples ``index``, at most ``limit`` at once (``run`` None: predict only).
 
     Every random draw is seeded by (seed, attack, part, first example, number of examples), so a chunk gives
@@ -83,7 +83,7 @@ def run_chunk(bench: Bench, name: str, part: int, run: Run | None, index: Tensor
 
 
 def run_halving(
-    bench: Bench, name: str, part: int, run: Run | None, index: Tensor, limit: int
+    bench: Bench, name: str, part: int, run: Part | None, index: Tensor, limit: int
 ) -> ChunkResult:
     """:func:`run_chunk`, halving ``limit`` until the chunk fits into memory."""
     while True:
@@ -123,7 +123,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _run_piece(
-    bench: Bench, name: str, part: int, run: Run | None, index: Tensor
+    bench: Bench, name: str, part: int, run: Part | None, index: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, int, Passes]:
     key = (bench.seed, name, part, int(index[0]) if len(index) else -1, len(index))
     x, y = bench.images[index].to(bench.device), bench.labels[index].to(bench.device)
@@ -138,7 +138,7 @@ def _run_piece(
 
 
 def _attack(
-    bench: Bench, name: str, run: Run, x: Tensor, y: Tensor, key: tuple[object, ...]
+    bench: Bench, name: str, run: Part, x: Tensor, y: Tensor, key: tuple[object, ...]
 ) -> tuple[Tensor, Tensor, int, Passes]:
     """The repaired candidates, the model's margins there, how many were repaired, and the attack's passes.
 

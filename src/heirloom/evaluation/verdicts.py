@@ -13,7 +13,7 @@ from heirloom.attacks.engine.folding import folded
 from heirloom.attacks.engine.low_precision import low_precision
 from heirloom.attacks.engine.passes import Passes
 from heirloom.attacks.losses import check_labels
-from heirloom.attacks.named import Attack, Run, attack_list
+from heirloom.attacks.named import Attack, Part, attack_list
 from heirloom.evaluation.behaviour import model_facts
 from heirloom.evaluation.chunks import Bench, ChunkResult, margins_of, run_halving, seeded
 from heirloom.evaluation.store import Store
@@ -24,7 +24,7 @@ from heirloom.runtime.errors import require
 from heirloom.runtime.identity import digest
 from heirloom.threat import Threat, check_images
 
-Report = Callable[[str, int, int, float], None]
+OnChunk = Callable[[str, int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def evaluate(
     attack_dtype: torch.dtype | None = None,
     folder: Path | None = None,
     resume: bool = False,
-    report: Report | None = None,
+    report: OnChunk | None = None,
 ) -> Evaluation:
     """Measure ``model``, whole and in eval mode, against each attack in turn, survivors only.
 
@@ -127,7 +127,7 @@ def evaluate(
 
 
 def _evaluate(
-    bench: Bench, attacks: Sequence[Attack], batch_size: int, store: Store, report: Report | None
+    bench: Bench, attacks: Sequence[Attack], batch_size: int, store: Store, report: OnChunk | None
 ) -> Evaluation:
     x_adv = bench.images.clone()
     margin, standing = torch.zeros(len(x_adv)), torch.ones(len(x_adv), dtype=torch.bool)
@@ -158,13 +158,13 @@ def _run_stage(
     bench: Bench,
     name: str,
     part: int,
-    run: Run | None,
+    run: Part | None,
     stage: str,
     chunks: Sequence[Tensor],
     limit: int,
     store: Store,
     standing: Tensor,
-    report: Report | None,
+    report: OnChunk | None,
 ) -> list[ChunkResult]:
     """The results of all chunks: this process's own, run or read from ``store``, and the others'."""
     mine: list[ChunkResult] = []

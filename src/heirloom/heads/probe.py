@@ -6,7 +6,6 @@ frozen encoder, and the whole attacked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -23,11 +22,9 @@ from heirloom.runtime.identity import deciding, module_facts
 from heirloom.threat import Threat
 from heirloom.training.best_epoch import BestEpoch
 from heirloom.training.inner_attack import InnerAttack
-from heirloom.training.loop import TrainingSettings, train
+from heirloom.training.loop import OnStep, TrainingSettings, train
 from heirloom.training.schedules import divided_at
 from heirloom.training.supervised import supervised_step
-
-Report = Callable[[int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ def probe(
     folder: Path,
     *,
     resume: bool = False,
-    report: Report | None = None,
+    report: OnStep | None = None,
 ) -> Heads:
     """Train heads behind a frozen ``encoder``.
 

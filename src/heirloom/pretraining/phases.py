@@ -34,7 +34,7 @@ from heirloom.training.optimisers import LARS
 from heirloom.training.schedules import Schedule, divided_at, warmup_cosine
 from heirloom.training.supervised import supervised_step
 
-Report = Callable[[str, int, int, dict[str, float]], None]
+OnPhaseStep = Callable[[str, int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def pretrain(
     *,
     test: LabelledImages | None = None,
     resume: bool = False,
-    report: Report | None = None,
+    report: OnPhaseStep | None = None,
 ) -> Pretrained:
     """Pre-train an encoder and save it under ``folder``.
 
@@ -128,7 +128,7 @@ class _Work:
     settings: PretrainSettings
     folder: Path
     resume: bool
-    report: Report | None
+    report: OnPhaseStep | None
 
     @property
     def head(self) -> Any:

@@ -31,7 +31,7 @@ DIVERGED = 1000.0  # times the first step's loss
 Losses = dict[str, Tensor]
 Step = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Losses]
 History = list[dict[str, float]]
-Report = Callable[[int, int, dict[str, float]], None]
+OnStep = Callable[[int, int, dict[str, float]], None]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -89,7 +89,7 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
     facts: Mapping[str, Any] | None = None,
-    report: Report | None = None,
+    report: OnStep | None = None,
 ) -> History:
     """Train ``model`` in place.
 

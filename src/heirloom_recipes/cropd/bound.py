@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from heirloom.attacks.losses import cross_entropy
 from heirloom.attacks.pgd import pgd
 from heirloom.data.images import load_images
-from heirloom.defence.settings import DefenceSettings
+from heirloom.defence.settings import PreprocessorSettings
 from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.models.defended import Defended
@@ -32,7 +32,7 @@ from heirloom.threat import Threat
 from heirloom.training.loop import TrainingSettings
 
 TEMPERATURE, STEPS = 0.5, 20
-Report = Callable[[str], None]
+Tell = Callable[[str], None]
 
 
 def measure_bound(
@@ -44,7 +44,7 @@ def measure_bound(
     epochs: int = 150,
     limit: int | None = 200,
     seed: int = 0,
-    report: Report = lambda words: None,
+    report: Tell = lambda words: None,
 ) -> Summary:
     """A row for each lambda and eps, each with a preprocessor of its own, trained at that eps.
 
@@ -58,7 +58,7 @@ def measure_bound(
     for weight in weights:
         for eps in radii:
             threat = Threat("Linf", eps)
-            settings = DefenceSettings(method="cropd", weight=weight, training=training)
+            settings = PreprocessorSettings(method="cropd", weight=weight, training=training)
             preprocessor, _ = train_preprocessor(data.train, threat, settings)
             assert isinstance(preprocessor, Preprocessor)
             whole = Defended(preprocessor, encoder, nn.Identity()).eval()

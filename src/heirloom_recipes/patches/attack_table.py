@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from heirloom.attacks import margin, misclassified, multi_targeted, pgd
 from heirloom.attacks.engine.gradient import input_gradient
-from heirloom.attacks.named import Attack, Run
+from heirloom.attacks.named import Attack, Part
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.report import Section, Text
 from heirloom.theory.patches.attack import START, strongest_filter
@@ -162,7 +162,7 @@ def _table(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return table(caption, ["attack", *COLUMNS, "wrong"], cells)
 
 
-def _raw_gradient(ascent_step: float, steps: int) -> Run:
+def _raw_gradient(ascent_step: float, steps: int) -> Part:
     """Training's own attack: raw gradient steps on the margin, clipped at eps."""
 
     def run(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: torch.Generator) -> Tensor:
@@ -176,7 +176,7 @@ def _raw_gradient(ascent_step: float, steps: int) -> Run:
     return run
 
 
-def _pgd(**settings: Any) -> Run:
+def _pgd(**settings: Any) -> Part:
     def run(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: torch.Generator) -> Tensor:
         return pgd(model, x, y, threat, steps=20, until=misclassified, generator=generator, **settings)
 

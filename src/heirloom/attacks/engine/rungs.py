@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from heirloom.attacks.autoattack import Run, autoattack_parts
+from heirloom.attacks.autoattack import Part, autoattack_parts
 from heirloom.attacks.engine.ascent import STEPS
 from heirloom.attacks.engine.campaign import Campaign
 from heirloom.attacks.engine.rows import rows_at_once
@@ -111,7 +111,7 @@ def finish(campaign: Campaign, place: Tensor) -> None:
     _run(campaign, place, autoattack_parts("standard")[1:])
 
 
-def _run(campaign: Campaign, place: Tensor, parts: tuple[Run, ...]) -> None:
+def _run(campaign: Campaign, place: Tensor, parts: tuple[Part, ...]) -> None:
     generator = campaign.generator or torch.Generator(place.device).manual_seed(0)
     for part in parts:
         place = place[~torch.isinf(campaign.best.value[place])]

@@ -23,7 +23,7 @@ from heirloom.runtime.randomness import generator_of, seed_of
 from heirloom.threat import Threat
 
 STEPS, RESTARTS, QUERIES, CHOOSING = 100, 2, 1000, 10
-Report = Callable[[str, int, int], None]
+OnBatch = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def adaptive(
     *,
     batch_size: int = 256,
     folder: Path | None = None,
-    report: Report | None = None,
+    report: OnBatch | None = None,
 ) -> Tensor:
     """For each image the one (N, C, H, W) on which the model is right least often, of all that were found.
 

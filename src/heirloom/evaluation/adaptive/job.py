@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from heirloom.evaluation.audit import Finding, failed
 from heirloom.evaluation.chunks import seeded
 from heirloom.evaluation.verdicts import Evaluation
 from heirloom.models.encoder import module_from_factory
+from heirloom.runs import Progress
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import reject
 from heirloom.runtime.randomness import seed_of
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 DRAWS = 20
 RANDOM = {"randomness", "eval-mode"}
-Progress = Callable[[str, int, int, str], None]
 
 
 def further(

@@ -22,8 +22,8 @@ from heirloom.evaluation.audit.findings import (
     trusted,
 )
 from heirloom.evaluation.audit.gradients import gradients
-from heirloom.evaluation.audit.probe import Probe
 from heirloom.evaluation.audit.sample import attack_output, sample_of, selection, too_few
+from heirloom.evaluation.audit.subject import Subject
 from heirloom.evaluation.chunks import seeded
 from heirloom.evaluation.copies import fresh_copy
 from heirloom.evaluation.verdicts import Evaluation
@@ -87,7 +87,7 @@ def audit(
     model = model.to(place).eval()
     try:
         with seeded(place, seed_of(seed, "audit")):
-            probe = Probe(
+            subject = Subject(
                 model,
                 images[index].to(place),
                 labels[index].to(place),
@@ -97,17 +97,17 @@ def audit(
                 batch_size,
                 pristine and pristine.to(place).eval(),
             )
-            probe.labels, probe.batch = labels, evaluation.batch if evaluation else batch_size
-            findings = _findings(probe, images, labels, evaluation, surrogate, without_preprocessor)
+            subject.labels, subject.batch = labels, evaluation.batch if evaluation else batch_size
+            findings = _findings(subject, images, labels, evaluation, surrogate, without_preprocessor)
     finally:
         model.train(was_training)
-    cost = {"examples": len(index), "forward": probe.model.forwards, "backward": probe.model.backwards}
+    cost = {"examples": len(index), "forward": subject.model.forwards, "backward": subject.model.backwards}
     findings[-1].evidence["cost"] = cost  # no seconds: the same audit has the same findings
     return findings
 
 
 def _findings(
-    probe: Probe,
+    subject: Subject,
     images: Tensor,
     labels: Tensor,
     evaluation: Evaluation | None,
@@ -117,33 +117,33 @@ def _findings(
     standing = None
     if evaluation is not None:
         last = list(evaluation.correct.values())[-1]
-        standing = last[probe.index].to(probe.x.device)
+        standing = last[subject.index].to(subject.x.device)
     seen = [
-        consistency.eval_mode(probe),
-        consistency.gradient_mode(probe),
-        consistency.batch(probe),
-        forward.randomness(probe),
-        forward.inner_optimisation(probe),
-        forward.discrete_output(probe),
-        forward.probabilities(probe),
+        consistency.eval_mode(subject),
+        consistency.gradient_mode(subject),
+        consistency.batch(subject),
+        forward.randomness(subject),
+        forward.inner_optimisation(subject),
+        forward.discrete_output(subject),
+        forward.probabilities(subject),
     ]
-    probe.hidden += [f.check for f in failed(seen) if f.check not in ("eval-mode", *probe.hidden)]
-    seen += [numbers.not_finite(probe)]
+    subject.hidden += [f.check for f in failed(seen) if f.check not in ("eval-mode", *subject.hidden)]
+    seen += [numbers.not_finite(subject)]
     seen += [
-        *gradients(probe),
-        symptoms.one_step(probe),
-        symptoms.black_box(probe, evaluation),
-        symptoms.transfer(probe, surrogate),
-        symptoms.blind(probe, without or _without_preprocessor(probe.model.model)),
-        symptoms.eps(probe),
-        symptoms.steps(probe, standing),
+        *gradients(subject),
+        symptoms.one_step(subject),
+        symptoms.black_box(subject, evaluation),
+        symptoms.transfer(subject, surrogate),
+        symptoms.blind(subject, without or _without_preprocessor(subject.model.model)),
+        symptoms.eps(subject),
+        symptoms.steps(subject, standing),
         attack_output(evaluation),
-        too_few(len(probe.x), int(probe.right.sum())),
-        consistency.state(probe, evaluation),  # after hundreds of calls: counters have had their time
-        selection(images, labels, probe.logits.shape[1], None if evaluation is None else evaluation.margin),
+        too_few(len(subject.x), int(subject.right.sum())),
+        consistency.state(subject, evaluation),  # after hundreds of calls: counters have had their time
+        selection(images, labels, subject.logits.shape[1], None if evaluation is None else evaluation.margin),
     ]
     named = {finding.check for finding in failed(seen) if finding.check in MECHANISMS}
-    seen = [forward.searching(probe, f, named) if f.check == "inner-optimisation" else f for f in seen]
+    seen = [forward.searching(subject, f, named) if f.check == "inner-optimisation" else f for f in seen]
     return sorted(seen, key=lambda finding: list(CHECKS).index(finding.check))
 
 

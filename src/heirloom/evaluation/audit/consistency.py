@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.losses import Loss, margin
 from heirloom.evaluation.audit.findings import Finding
-from heirloom.evaluation.audit.probe import RANDOM_ABOVE, Probe, beats
+from heirloom.evaluation.audit.subject import RANDOM_ABOVE, Subject, beats
 from heirloom.evaluation.copies import change, facts_of, fixed, logits
 from heirloom.evaluation.verdicts import Evaluation
 
@@ -25,20 +25,20 @@ NEAR = (1e-3, 1e-2)  # in pixel units: caches may answer for a neighbour of what
 GRADIENT = "its place (gradient)"
 
 
-def eval_mode(probe: Probe) -> Finding:
+def eval_mode(subject: Subject) -> Finding:
     """Modules in train mode whose mode matters: copies forced into eval mode answer differently."""
-    plain, forced = probe.fresh(), _forced(probe.fresh())
+    plain, forced = subject.fresh(), _forced(subject.fresh())
     training = [name or "the model" for name, module in plain.named_modules() if module.training]
     before = {name: value.clone() for name, value in plain.state_dict().items()}
-    few = probe.x[: max(8, len(probe.x) // 2)]
-    apart = change(logits(plain, few), logits(forced, few), probe.spread[: len(few)])
+    few = subject.x[: max(8, len(subject.x) // 2)]
+    apart = change(logits(plain, few), logits(forced, few), subject.spread[: len(few)])
     changed = [name for name, value in plain.state_dict().items() if not _equal(value, before[name])]
     kept = [name for name, value in forced.state_dict().items() if not _equal(value, before[name])]
     moved = _max(apart)
     evidence = {"modules_in_train_mode": training[:5], "state_changed": changed[:5], "change": moved}
     if not training or not (moved > SAME_SHAPE or set(changed) - set(kept)):
         return Finding("eval-mode", "pass", evidence=evidence)
-    probe.mend = _forced  # what is asked below is asked of models in eval mode: only other causes remain
+    subject.mend = _forced  # what is asked below is asked of models in eval mode: only other causes remain
     state = f" A forward pass changes the model's state ({changed[0]})." if changed else ""
     leaf = next((name for name, m in plain.named_modules() if m.training and not list(m.children())), "")
     return Finding(
@@ -52,20 +52,20 @@ def eval_mode(probe: Probe) -> Finding:
     )
 
 
-def state(probe: Probe, evaluation: Evaluation | None) -> Finding:
+def state(subject: Subject, evaluation: Evaluation | None) -> Finding:
     """Do earlier calls change an answer? Caches, counters, adaptation at test time, buffers that move."""
-    evidence = _after_calls(probe) | _judged_again(probe, evaluation)
+    evidence = _after_calls(subject) | _judged_again(subject, evaluation)
     largest = max(value for name, value in evidence.items() if name.startswith("change"))
     wrong = evidence.get("verdicts_changed", 0)
-    random = probe.trace.random or probe.own_generators
-    evidence["changed"] = probe.remembered[:5]
-    if (random and probe.random) or not (
+    random = subject.trace.random or subject.own_generators
+    evidence["changed"] = subject.remembered[:5]
+    if (random and subject.random) or not (
         largest > SAME_SHAPE or beats(wrong, evidence.get("judged_again", 0))
     ):
-        cause = "Hidden by randomness." if random and probe.random else ""
+        cause = "Hidden by randomness." if random and subject.random else ""
         return Finding("state", "skipped" if cause else "pass", cause, evidence=evidence)
-    probe.hidden.append("state")
-    what = ", ".join(probe.remembered[:3]) or "outside the module (a global, a closure)"
+    subject.hidden.append("state")
+    what = ", ".join(subject.remembered[:3]) or "outside the module (a global, a closure)"
     return Finding(
         "state",
         "fail",
@@ -77,39 +77,39 @@ def state(probe: Probe, evaluation: Evaluation | None) -> Finding:
     )
 
 
-def _after_calls(probe: Probe) -> dict[str, Any]:
+def _after_calls(subject: Subject) -> dict[str, Any]:
     """How far answers move on a repeat, after a neighbour, over many calls, and for the audited model itself."""
-    x, few = probe.x, probe.x[:2]
-    spread, model = probe.spread, probe.fresh()
+    x, few = subject.x, subject.x[:2]
+    spread, model = subject.spread, subject.fresh()
     before = facts_of(model) | _numbers(model)
     first, again = logits(model, x), logits(model, x)
-    near = [probe.start, *(torch.where(x > 0.5, x - size, x + size) for size in NEAR)]
-    moved = [change(logits(model, z), logits(probe.fresh(), z), spread) for z in near]
+    near = [subject.start, *(torch.where(x > 0.5, x - size, x + size) for size in NEAR)]
+    moved = [change(logits(model, z), logits(subject.fresh(), z), spread) for z in near]
     logits(model, x, "input")
     third = logits(model, x)
     found = {
         "change_on_repeat": _max(torch.maximum(change(first, again, spread), change(first, third, spread))),
         "change_after_a_neighbour": _max(torch.stack(moved)),
     }
-    counted = probe.fresh()
+    counted = subject.fresh()
     many = [logits(counted, few) for _ in range(CALLS)]
     found["change_over_calls"] = max(_max(change(many[0], later, spread[:2])) for later in many[1:])
-    used = logits(probe.model.model, x)
-    found["change_since_the_evaluation"] = _max(change(used, logits(probe.fresh(mended=False), x), spread))
+    used = logits(subject.model.model, x)
+    found["change_since_the_evaluation"] = _max(change(used, logits(subject.fresh(mended=False), x), spread))
     after = facts_of(model) | _numbers(model)
-    probe.remembered = [name for name, value in after.items() if before.get(name) != value]
-    found["gradient_change"] = _gradient_change(probe)
+    subject.remembered = [name for name, value in after.items() if before.get(name) != value]
+    found["gradient_change"] = _gradient_change(subject)
     found["change_of_gradient"] = float(found.pop("gradient_change") > 0.5)
     return found
 
 
-def _gradient_change(probe: Probe) -> float:
+def _gradient_change(subject: Subject) -> float:
     """1 - cosine of the gradient on a fresh copy and on one that has answered the same question before."""
-    few, y = probe.x[:8], probe.y[:8]
-    asked = probe.fresh()
+    few, y = subject.x[:8], subject.y[:8]
+    asked = subject.fresh()
     logits(asked, few)
     both = []
-    for model in (probe.fresh(), asked):
+    for model in (subject.fresh(), asked):
         both.append(_seeded_gradient(model, few, y, margin).flatten())
     if not bool(both[0].norm() > 0):
         return 0.0
@@ -121,14 +121,14 @@ def _seeded_gradient(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> Tens
         return input_gradient(model, x, y, loss)[0]
 
 
-def _judged_again(probe: Probe, evaluation: Evaluation | None) -> dict[str, Any]:
+def _judged_again(subject: Subject, evaluation: Evaluation | None) -> dict[str, Any]:
     """The evaluation's fallen and standing images on a copy taken before any call, and the figure that it gives."""
-    if evaluation is None or probe.labels is None:
+    if evaluation is None or subject.labels is None:
         return {}
     last = list(evaluation.correct.values())[-1]
-    model, right = probe.fresh(mended=False), []
-    for x, y in zip(evaluation.x_adv.split(probe.batch), probe.labels.split(probe.batch), strict=True):
-        x = x.to(probe.x.device)
+    model, right = subject.fresh(mended=False), []
+    for x, y in zip(evaluation.x_adv.split(subject.batch), subject.labels.split(subject.batch), strict=True):
+        x = x.to(subject.x.device)
         right.append(logits(model, x).argmax(1).cpu() == y.cpu())
     again = torch.cat(right)
     found = {"judged_again": len(last), "verdicts_changed": int((again != last).sum())}
@@ -147,17 +147,19 @@ def _corrected(evidence: dict[str, Any]) -> str:
     )
 
 
-def gradient_mode(probe: Probe) -> Finding:
+def gradient_mode(subject: Subject) -> Finding:
     """The same images under no_grad, with gradients enabled, and with an input that requires them."""
-    first = logits(probe.fresh(), probe.x)
+    first = logits(subject.fresh(), subject.x)
     moved = {
-        mode: _max(change(first, logits(probe.fresh(), probe.x, mode), probe.spread))
+        mode: _max(change(first, logits(subject.fresh(), subject.x, mode), subject.spread))
         for mode in ("grad", "input")
     }
-    if max(moved.values()) <= probe.shape_threshold or probe.unfixable:
+    if max(moved.values()) <= subject.shape_threshold or subject.unfixable:
         return Finding("gradient-mode", "pass", evidence=moved)
     which = (
-        "gradients are enabled" if moved["grad"] > probe.shape_threshold else "the input requires a gradient"
+        "gradients are enabled"
+        if moved["grad"] > subject.shape_threshold
+        else "the input requires a gradient"
     )
     return Finding(
         "gradient-mode",
@@ -170,19 +172,19 @@ def gradient_mode(probe: Probe) -> Finding:
     )
 
 
-def batch(probe: Probe) -> Finding:
+def batch(subject: Subject) -> Finding:
     """Size of the batch, place in it, and its other images: none may change an image's logits or gradient."""
-    if probe.random:
+    if subject.random:
         return Finding("batch", "skipped", cause="Hidden by randomness.")
-    moved = _over_batches(probe)
-    if max(moved.values()) <= probe.shape_threshold:
-        moved |= _gradient_over_batches(probe)
+    moved = _over_batches(subject)
+    if max(moved.values()) <= subject.shape_threshold:
+        moved |= _gradient_over_batches(subject)
     evidence: dict[str, Any] = dict(moved)
-    worst = [name for name, value in moved.items() if value > probe.shape_threshold]
+    worst = [name for name, value in moved.items() if value > subject.shape_threshold]
     if not worst:
         return Finding("batch", "pass", evidence=evidence)
-    probe.hidden.append("batch")
-    seeds = probe.trace.random and "its place" in worst
+    subject.hidden.append("batch")
+    seeds = subject.trace.random and "its place" in worst
     words = "The model draws noise from a seed that it sets itself: " if seeds else ""
     what = "gradient" if worst == [GRADIENT] else "logits"
     on = " and ".join(name for name in worst).removesuffix(" (gradient)")
@@ -197,35 +199,35 @@ def batch(probe: Probe) -> Finding:
     )
 
 
-def _over_batches(probe: Probe) -> dict[str, float]:
-    x, n = probe.x, len(probe.x)
-    spread, full = probe.spread, logits(probe.fresh(), x)
+def _over_batches(subject: Subject) -> dict[str, float]:
+    x, n = subject.x, len(subject.x)
+    spread, full = subject.spread, logits(subject.fresh(), x)
     few = min(8, n)
-    shifted = logits(probe.fresh(), x.roll(1, 0)).roll(-1, 0)
-    turned = logits(probe.fresh(), x.flip(0)).flip(0)
+    shifted = logits(subject.fresh(), x.roll(1, 0)).roll(-1, 0)
+    turned = logits(subject.fresh(), x.flip(0)).flip(0)
     others = x.clone()
     others[1::2] = 1 - x[1::2]
-    beside = logits(probe.fresh(), others)
+    beside = logits(subject.fresh(), others)
     found = {
         "its place": _max(torch.maximum(change(full, shifted, spread), change(full, turned, spread))),
         "the other images": _max(change(full, beside, spread)[::2]),
     }
-    times = min(-(-probe.batch // n), 4)
-    sizes = [_sizes(probe, size)[:few] for size in (1, 2) if n > size]
-    sizes += [logits(probe.fresh(), x.repeat(times, 1, 1, 1))[:few]] if times > 1 else []
+    times = min(-(-subject.batch // n), 4)
+    sizes = [_sizes(subject, size)[:few] for size in (1, 2) if n > size]
+    sizes += [logits(subject.fresh(), x.repeat(times, 1, 1, 1))[:few]] if times > 1 else []
     found["the number of images"] = max(
         (_max(change(full[:few], s, spread[:few])) for s in sizes), default=0.0
     )
     return found
 
 
-def _gradient_over_batches(probe: Probe) -> dict[str, float]:
+def _gradient_over_batches(subject: Subject) -> dict[str, float]:
     """The share of images whose gradient points elsewhere from another place in the batch."""
-    drawn = [input_gradient(probe.fresh(), probe.x[:4], probe.y[:4], margin)[0] for _ in range(2)]
+    drawn = [input_gradient(subject.fresh(), subject.x[:4], subject.y[:4], margin)[0] for _ in range(2)]
     if not torch.equal(*drawn):  # a backward pass that draws: another check's finding
         return {GRADIENT: 0.0}
-    one = _seeded_gradient(probe.fresh(), probe.x, probe.y, margin)
-    other = _seeded_gradient(probe.fresh(), probe.x.roll(1, 0), probe.y.roll(1, 0), margin).roll(-1, 0)
+    one = _seeded_gradient(subject.fresh(), subject.x, subject.y, margin)
+    other = _seeded_gradient(subject.fresh(), subject.x.roll(1, 0), subject.y.roll(1, 0), margin).roll(-1, 0)
     same = torch.nn.functional.cosine_similarity(
         one.double().flatten(1), other.double().flatten(1), eps=1e-300
     )
@@ -234,12 +236,12 @@ def _gradient_over_batches(probe: Probe) -> dict[str, float]:
     return {GRADIENT: share if share > 0.1 else 0.0}
 
 
-def _sizes(probe: Probe, size: int) -> Tensor:
+def _sizes(subject: Subject, size: int) -> Tensor:
     """Logits of the first 8 images, ``size`` at a time; those of all at once where the model refuses that."""
     try:
-        return torch.cat([logits(probe.fresh(), part) for part in probe.x[:8].split(size)])
+        return torch.cat([logits(subject.fresh(), part) for part in subject.x[:8].split(size)])
     except (RuntimeError, ValueError):  # BatchNorm in train mode cannot take one image
-        return logits(probe.fresh(), probe.x)[:8]
+        return logits(subject.fresh(), subject.x)[:8]
 
 
 def _forced(model: nn.Module) -> nn.Module:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from heirloom.evaluation.audit.findings import Finding
-from heirloom.evaluation.audit.probe import RANDOM_ABOVE, Probe
+from heirloom.evaluation.audit.subject import RANDOM_ABOVE, Subject
 from heirloom.evaluation.audit.watch import CHOOSING
 from heirloom.evaluation.copies import change, logits
 
@@ -18,21 +18,21 @@ FEW = 0.1  # of all logits: so few different values are votes; a network's logit
 JUMP = 1e-6  # in pixel units: moves no logit of a sound model by a hundredth of their spread
 
 
-def randomness(probe: Probe) -> Finding:
+def randomness(subject: Subject) -> Finding:
     """Fresh draws at every call, or draws seeded by the image's own content."""
-    model = probe.fresh()
-    passes = torch.stack([probe.plain(model, probe.x) for _ in range(REPEATS)])
-    moved = (passes.amax(0) - passes.amin(0)).amax(1) / probe.spread
+    model = subject.fresh()
+    passes = torch.stack([subject.plain(model, subject.x) for _ in range(REPEATS)])
+    moved = (passes.amax(0) - passes.amin(0)).amax(1) / subject.spread
     changed = (passes.argmax(2) != passes[0].argmax(1)).any(0)
     evidence: dict[str, Any] = {
         "passes": REPEATS,
         "largest_change": min(float(moved.nan_to_num(0.0).max()), 1e30),
         "predictions_changed": float(changed.double().mean()),
-        "drawn_from": sorted(probe.trace.random),
+        "drawn_from": sorted(subject.trace.random),
     }
-    drawn = evidence["drawn_from"] or probe.own_generators
-    if not probe.random:
-        jumps = _jumps(probe) if drawn else 0.0
+    drawn = evidence["drawn_from"] or subject.own_generators
+    if not subject.random:
+        jumps = _jumps(subject) if drawn else 0.0
         evidence["jumps"] = jumps
         return _by_content(evidence) if jumps > 0.5 else Finding("randomness", "pass", evidence=evidence)
     if evidence["largest_change"] <= RANDOM_ABOVE:
@@ -40,17 +40,17 @@ def randomness(probe: Probe) -> Finding:
     return Finding(
         "randomness",
         "fail",
-        cause=_random_cause(probe, passes),
+        cause=_random_cause(subject, passes),
         remedy="Make the forward pass deterministic (pass noise and masks as fixed inputs), or attack the "
         "expectation over the randomness (EOT) and score the mean over many fresh draws.",
         evidence=evidence,
     )
 
 
-def _jumps(probe: Probe) -> float:
+def _jumps(subject: Subject) -> float:
     """The share of images whose logits jump when every pixel moves by a millionth."""
-    beside = torch.where(probe.x > 0.5, probe.x - JUMP, probe.x + JUMP)
-    moved = change(logits(probe.fresh(), probe.x), logits(probe.fresh(), beside), probe.spread)
+    beside = torch.where(subject.x > 0.5, subject.x - JUMP, subject.x + JUMP)
+    moved = change(logits(subject.fresh(), subject.x), logits(subject.fresh(), beside), subject.spread)
     return float((moved > 1e-2).double().mean())
 
 
@@ -66,8 +66,8 @@ def _by_content(evidence: dict[str, Any]) -> Finding:
     )
 
 
-def _random_cause(probe: Probe, passes: Tensor) -> str:
-    names = {type(module).__name__ for module in probe.model.modules()}
+def _random_cause(subject: Subject, passes: Tensor) -> str:
+    names = {type(module).__name__ for module in subject.model.modules()}
     if any(name.startswith("ViTMAE") for name in names):
         return (
             "The forward pass is random: Transformers' ViT-MAE masks and shuffles patches at random in eval "
@@ -76,13 +76,13 @@ def _random_cause(probe: Probe, passes: Tensor) -> str:
     unit = torch.nn.functional.normalize(passes, dim=2)
     if bool(((unit - unit[0]).abs().amax(2) < 1e-4).all()):
         return "The forward pass is random: it rescales the logits of an image by a random factor."
-    sources = sorted(probe.trace.random)
+    sources = sorted(subject.trace.random)
     where = f" (drawn from {', '.join(sources)})" if sources and sources != ["torch"] else ""
     return f"The forward pass is random{where}: the same images give different logits at every call."
 
 
-def inner_optimisation(probe: Probe) -> Finding:
-    calls, iterations = probe.trace.gradient_calls, probe.trace.calls
+def inner_optimisation(subject: Subject) -> Finding:
+    calls, iterations = subject.trace.gradient_calls, subject.trace.calls
     evidence = {"gradient_calls": calls, "calls_of_one_layer": iterations}
     if not calls:
         return Finding("inner-optimisation", "pass", evidence=evidence)
@@ -97,17 +97,17 @@ def inner_optimisation(probe: Probe) -> Finding:
     )
 
 
-def searching(probe: Probe, finding: Finding, failed: set[str]) -> Finding:
+def searching(subject: Subject, finding: Finding, failed: set[str]) -> Finding:
     """``finding`` of :func:`inner_optimisation`, once the gradient is known: where it is lost or foreign, no other
     cause is seen, and the forward pass runs its layers again and again, it searches without gradients.
     """
     lost = failed & {"gradients", "backward", "gradient-agreement"}
-    if finding.verdict == "fail" or failed - lost or not lost or probe.trace.calls < ITERATES:
+    if finding.verdict == "fail" or failed - lost or not lost or subject.trace.calls < ITERATES:
         return finding
     return Finding(
         "inner-optimisation",
         "fail",
-        cause=f"The forward pass runs the network {probe.trace.calls} times for one call, and no usable gradient "
+        cause=f"The forward pass runs the network {subject.trace.calls} times for one call, and no usable gradient "
         "comes back: it searches for a better input at test time without gradients.",
         remedy="Attack adaptively: transfer from the classifier without the search, or approximate the search by the "
         "identity (BPDA), and add Square Attack; report the worst case of all.",
@@ -115,19 +115,19 @@ def searching(probe: Probe, finding: Finding, failed: set[str]) -> Finding:
     )
 
 
-def discrete_output(probe: Probe) -> Finding:
+def discrete_output(subject: Subject) -> Finding:
     """Votes and decisions in place of logits: few values, and nothing in between."""
-    shown = torch.cat([probe.logits, probe.predict(probe.start)])
+    shown = torch.cat([subject.logits, subject.predict(subject.start)])
     values = len(shown.nan_to_num().unique())
     evidence = {"values": values, "of": shown.numel()}
     if (
-        probe.random
-        or probe.trace.saturating
+        subject.random
+        or subject.trace.saturating
         or values > max(4, FEW * shown.numel())
         or not bool(shown.std() > 0)
     ):
         return Finding("discrete-output", "pass", evidence=evidence)
-    chosen = probe.trace.seen(CHOOSING)
+    chosen = subject.trace.seen(CHOOSING)
     how = f" ({', '.join(chosen[:3])})" if chosen else ""
     return Finding(
         "discrete-output",
@@ -140,8 +140,8 @@ def discrete_output(probe: Probe) -> Finding:
     )
 
 
-def probabilities(probe: Probe) -> Finding:
-    logits = probe.logits
+def probabilities(subject: Subject) -> Finding:
+    logits = subject.logits
     lowest, highest = float(logits.min()), float(logits.max())
     off = float((logits.sum(1) - 1).abs().max())
     evidence = {"lowest": lowest, "highest": highest, "sum_minus_1": off}

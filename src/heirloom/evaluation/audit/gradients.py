@@ -9,8 +9,8 @@ from torch import Tensor
 
 from heirloom.attacks.losses import cross_entropy, margin
 from heirloom.evaluation.audit.findings import Finding
-from heirloom.evaluation.audit.probe import Probe, beats
 from heirloom.evaluation.audit.slopes import slopes
+from heirloom.evaluation.audit.subject import Subject, beats
 from heirloom.evaluation.audit.watch import LEAVING, ROUNDING
 from heirloom.threat import norms
 
@@ -32,63 +32,63 @@ class Slope:
     constant: Tensor
 
 
-def gradients(probe: Probe) -> list[Finding]:
+def gradients(subject: Subject) -> list[Finding]:
     """Saturation, quantisation, gradients, and their agreement with the loss."""
-    first = probe.gradient(probe.x, margin)
-    second = probe.gradient(probe.start, margin)
-    size = torch.maximum(_dual(probe, first), _dual(probe, second))
-    zero = ~((_dual(probe, first) > 0) & (_dual(probe, second) > 0) & size.isfinite())
-    flat = zero | _flat(probe, size)
-    constant = torch.zeros_like(flat) if probe.random else _constant(probe)
+    first = subject.gradient(subject.x, margin)
+    second = subject.gradient(subject.start, margin)
+    size = torch.maximum(_dual(subject, first), _dual(subject, second))
+    zero = ~((_dual(subject, first) > 0) & (_dual(subject, second) > 0) & size.isfinite())
+    flat = zero | _flat(subject, size)
+    constant = torch.zeros_like(flat) if subject.random else _constant(subject)
     seen = Slope(second, zero, flat, constant)
-    found = [_saturation(probe, seen), _quantisation(probe, seen), _gradients(probe, seen)]
-    hidden = [cause for cause in probe.hidden if cause in ("state", "gradient-mode", "not-finite", "batch")]
+    found = [_saturation(subject, seen), _quantisation(subject, seen), _gradients(subject, seen)]
+    hidden = [cause for cause in subject.hidden if cause in ("state", "gradient-mode", "not-finite", "batch")]
     if hidden:
         found = [
             Finding(f.check, "skipped", f"Hidden by {' and '.join(hidden)}.", "", f.evidence) for f in found
         ]
-    return [*found, *slopes(probe, second, any(f.verdict == "fail" for f in found[1:]))]
+    return [*found, *slopes(subject, second, any(f.verdict == "fail" for f in found[1:]))]
 
 
-def _dual(probe: Probe, gradient: Tensor) -> Tensor:
+def _dual(subject: Subject, gradient: Tensor) -> Tensor:
     """The dual norm (K,): eps times it is the most that a linear loss could rise."""
-    return norms(gradient.double(), DUAL[probe.threat.norm]).flatten()  # type: ignore[arg-type]
+    return norms(gradient.double(), DUAL[subject.threat.norm]).flatten()  # type: ignore[arg-type]
 
 
-def _flat(probe: Probe, size: Tensor) -> Tensor:
+def _flat(subject: Subject, size: Tensor) -> Tensor:
     """Where random points of the ball move the loss a hundred times more than the gradient says any could."""
-    if probe.random:
+    if subject.random:
         return torch.zeros_like(size, dtype=torch.bool)
-    clean = probe.values(probe.x)
-    moved = (probe.values(probe.start) - clean).abs().double()
-    rounding = 1e-5 * probe.logits.abs().amax(1)
-    return (probe.threat.eps * size < FLAT_BELOW * moved) & (moved > rounding)
+    clean = subject.values(subject.x)
+    moved = (subject.values(subject.start) - clean).abs().double()
+    rounding = 1e-5 * subject.logits.abs().amax(1)
+    return (subject.threat.eps * size < FLAT_BELOW * moved) & (moved > rounding)
 
 
-def _constant(probe: Probe) -> Tensor:
+def _constant(subject: Subject) -> Tensor:
     """Where changing a few pixels by TINY changes no logit at all.
 
     Looked at from random points: clean pixels can lie exactly between two levels.
     """
-    start = probe.start
-    drawn = torch.rand(start.shape, generator=probe.generator("tiny"), device=start.device).flatten(1)
+    start = subject.start
+    drawn = torch.rand(start.shape, generator=subject.generator("tiny"), device=start.device).flatten(1)
     some = drawn >= drawn.topk(min(MOVED, drawn.shape[1]), dim=1).values[:, -1:]
     towards = torch.where(start > 0.5, start - TINY, start + TINY)
     beside = torch.where(some.view_as(start), towards, start)
-    return (probe.predict(beside) == probe.predict(start)).all(1)
+    return (subject.predict(beside) == subject.predict(start)).all(1)
 
 
-def _saturation(probe: Probe, seen: Slope) -> Finding:
-    lost = (_dual(probe, probe.gradient(probe.x, cross_entropy)) == 0) & ~seen.zero
-    gap = -probe.values(probe.x)
-    activation = probe.trace.saturating if _share(seen.flat) > 0.5 else None
+def _saturation(subject: Subject, seen: Slope) -> Finding:
+    lost = (_dual(subject, subject.gradient(subject.x, cross_entropy)) == 0) & ~seen.zero
+    gap = -subject.values(subject.x)
+    activation = subject.trace.saturating if _share(seen.flat) > 0.5 else None
     evidence = {
         "share": _share(lost),
         "median_margin": float(gap.median().nan_to_num()),
         "activation": activation,
     }
     if activation is not None:
-        share = 100 * probe.trace.saturated[activation]
+        share = 100 * subject.trace.saturated[activation]
         cause = (
             f"An activation is saturated: {share:.0f} % of the outputs of `{activation}` lie exactly at its limits, "
             f"and no gradient passes for {100 * _share(seen.flat):.0f} % of the images."
@@ -99,7 +99,7 @@ def _saturation(probe: Probe, seen: Slope) -> Finding:
             f"exactly 0 or 1 in float32: cross-entropy has no gradient for {100 * _share(lost):.0f} % of "
             "the images."
         )
-    elif _flattened(probe):
+    elif _flattened(subject):
         cause = (
             f"The logits are so small (median margin {float(gap.median()):.3g}; a high temperature) that "
             "cross-entropy does not change in float32: attacks cannot tell a better image from a worse one."
@@ -116,16 +116,16 @@ def _saturation(probe: Probe, seen: Slope) -> Finding:
     )
 
 
-def _flattened(probe: Probe) -> bool:
+def _flattened(subject: Subject) -> bool:
     """Whether cross-entropy is the same number at two points where the logits are not."""
-    one, other = probe.logits, probe.predict(probe.start)
-    same = cross_entropy(one, probe.y) == cross_entropy(other, probe.y)
-    same &= (one.argmax(1) == probe.y) & (one.std(1) > 0) & (one.std(1) < 1e-4)
+    one, other = subject.logits, subject.predict(subject.start)
+    same = cross_entropy(one, subject.y) == cross_entropy(other, subject.y)
+    same &= (one.argmax(1) == subject.y) & (one.std(1) > 0) & (one.std(1) < 1e-4)
     return beats(int((same & (one != other).any(1)).sum()), len(same))
 
 
-def _quantisation(probe: Probe, seen: Slope) -> Finding:
-    if probe.random:
+def _quantisation(subject: Subject, seen: Slope) -> Finding:
+    if subject.random:
         return Finding("quantisation", "skipped", cause="Hidden by randomness.")
     blocked = seen.constant & seen.flat
     evidence = {
@@ -133,9 +133,9 @@ def _quantisation(probe: Probe, seen: Slope) -> Finding:
         "unchanged_and_no_gradient": _share(blocked),
         "step": TINY,
     }
-    rounding = probe.trace.seen(ROUNDING)
+    rounding = subject.trace.seen(ROUNDING)
     enough = 0.3 if rounding else 0.5
-    if probe.trace.saturating or not _share(blocked) > enough or _left_torch(probe):
+    if subject.trace.saturating or not _share(blocked) > enough or _left_torch(subject):
         return Finding("quantisation", "pass", evidence=evidence)
     how = f" (`{rounding[0]}`)" if rounding else ""
     return Finding(
@@ -150,17 +150,17 @@ def _quantisation(probe: Probe, seen: Slope) -> Finding:
     )
 
 
-def _left_torch(probe: Probe) -> bool:
+def _left_torch(subject: Subject) -> bool:
     """Whether the image's values were carried out of torch, where more than a rounding loses the gradient."""
-    return bool(probe.trace.seen(("numpy", "tolist", "item", "__array__", "NumPy"))) and _detached(probe)
+    return bool(subject.trace.seen(("numpy", "tolist", "item", "__array__", "NumPy"))) and _detached(subject)
 
 
-def _gradients(probe: Probe, seen: Slope) -> Finding:
+def _gradients(subject: Subject, seen: Slope) -> Finding:
     evidence = {"zero": _share(seen.zero), "too_small": _share(seen.flat & ~seen.zero)}
     if beats(int(seen.flat.sum()), len(seen.flat)):
-        cause = _gradient_cause(probe, seen)
+        cause = _gradient_cause(subject, seen)
     else:
-        evidence["blocked_entries"], evidence["felt"] = _blocked(probe, seen)
+        evidence["blocked_entries"], evidence["felt"] = _blocked(subject, seen)
         if not (evidence["blocked_entries"] > BLOCKED_ABOVE and evidence["felt"] > FELT):
             return Finding("gradients", "pass", evidence=evidence)
         cause = (
@@ -178,39 +178,41 @@ def _gradients(probe: Probe, seen: Slope) -> Finding:
     )
 
 
-def _blocked(probe: Probe, seen: Slope) -> tuple[float, float]:
+def _blocked(subject: Subject, seen: Slope) -> tuple[float, float]:
     """(share of entries without a gradient, how much the loss feels them beside as many with one).
 
     All such entries of an image move at once by random signs, over the radius and over a tenth of it; the slope
     is compared with that of the other entries moved in the same way.
     """
-    if probe.random:
+    if subject.random:
         return 0.0, 0.0
     nothing = seen.at_start == 0
     share = nothing.flatten(1).double().mean(1)
     some = (share > BLOCKED_ABOVE) & (share < 0.999)
     if not beats(int(some.sum()), len(some)):
         return float(share.median()), 0.0
-    felt = [_felt(probe, nothing, reach) / (_felt(probe, ~nothing, reach) + 1e-30) for reach in (0.02, 0.1)]
+    felt = [
+        _felt(subject, nothing, reach) / (_felt(subject, ~nothing, reach) + 1e-30) for reach in (0.02, 0.1)
+    ]
     return float(share[some].median()), float(torch.stack(felt)[:, some].median(1).values.min())
 
 
-def _felt(probe: Probe, entries: Tensor, reach: float) -> Tensor:
+def _felt(subject: Subject, entries: Tensor, reach: float) -> Tensor:
     """Root mean square over draws of the loss's change when ``entries`` move, per square root of their number."""
     changes = []
     for draw in range(4):
-        generator = probe.generator("felt", draw)
+        generator = subject.generator("felt", draw)
         signs = torch.randint(0, 2, entries.shape, generator=generator, device=entries.device) * 2.0 - 1
-        size = min(probe.threat.eps, 0.1) * reach
-        towards = probe.start + size * signs * entries
-        changes.append(probe.values(towards.clamp(0, 1)) - probe.values(probe.start))
+        size = min(subject.threat.eps, 0.1) * reach
+        towards = subject.start + size * signs * entries
+        changes.append(subject.values(towards.clamp(0, 1)) - subject.values(subject.start))
     count = entries.flatten(1).sum(1).clamp_min(1)
     return torch.stack(changes).double().square().mean(0).sqrt() / count.sqrt()
 
 
-def _gradient_cause(probe: Probe, seen: Slope) -> str:
-    if _detached(probe):
-        by = [name for name in probe.trace.seen(LEAVING) if name != "data"]
+def _gradient_cause(subject: Subject, seen: Slope) -> str:
+    if _detached(subject):
+        by = [name for name in subject.trace.seen(LEAVING) if name != "data"]
         named = f" Seen: {', '.join(by[:4])}." if by else ""
         return (
             "No gradient path leads from the output to the image: part of the forward pass is detached "
@@ -218,12 +220,12 @@ def _gradient_cause(probe: Probe, seen: Slope) -> str:
         )
     share = 100 * _share(seen.flat)
     custom = (
-        f" A custom backward pass is in the way ({next(iter(probe.trace.custom))})."
-        if probe.trace.custom
+        f" A custom backward pass is in the way ({next(iter(subject.trace.custom))})."
+        if subject.trace.custom
         else ""
     )
     if _share(seen.zero) > 0.5 * _share(seen.flat):
-        rounded = _share(seen.constant & seen.zero) > 0.5 or probe.trace.seen(ROUNDING)
+        rounded = _share(seen.constant & seen.zero) > 0.5 or subject.trace.seen(ROUNDING)
         why = ", because values are rounded" if rounded and not custom else ""
         return f"The gradient is exactly zero for {share:.0f} % of the images{why}.{custom}"
     return (
@@ -232,10 +234,10 @@ def _gradient_cause(probe: Probe, seen: Slope) -> str:
     )
 
 
-def _detached(probe: Probe) -> bool:
+def _detached(subject: Subject) -> bool:
     with torch.enable_grad():
-        x = probe.x[:2].detach().requires_grad_()
-        output = probe.model(x)
+        x = subject.x[:2].detach().requires_grad_()
+        output = subject.model(x)
         if not output.requires_grad:
             return True
         (gradient,) = torch.autograd.grad(output.sum(), x, allow_unused=True)

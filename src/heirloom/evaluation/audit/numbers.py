@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from heirloom.attacks.engine.gradient import predict
 from heirloom.attacks.losses import Loss, cross_entropy, margin
 from heirloom.evaluation.audit.findings import Finding
-from heirloom.evaluation.audit.probe import Probe, beats
+from heirloom.evaluation.audit.subject import Subject, beats
 from heirloom.evaluation.audit.watch import watched
 from heirloom.evaluation.copies import fixed
 
 
-def not_finite(probe: Probe) -> Finding:
+def not_finite(subject: Subject) -> Finding:
     """Share of images with a NaN or infinite logit or gradient, at the image, beside it and a step away."""
-    points = [probe.x, probe.start, _a_step_away(probe)]
-    logits = torch.stack([~probe.predict(x).isfinite().all(1) for x in points])
+    points = [subject.x, subject.start, _a_step_away(subject)]
+    logits = torch.stack([~subject.predict(x).isfinite().all(1) for x in points])
     lost = torch.stack(
         [
-            ~raw_gradient(probe, x, loss).isfinite().flatten(1).all(1)
+            ~raw_gradient(subject, x, loss).isfinite().flatten(1).all(1)
             for x in points
             for loss in (cross_entropy, margin)
         ]
@@ -33,14 +33,14 @@ def not_finite(probe: Probe) -> Finding:
         "gradients": float(lost.any(0).double().mean()),
         "gradients_at_the_image": float(lost[:2].any(0).double().mean()),
     }
-    if not logits.any() and not beats(int(lost.any(0).sum()), len(probe.x)):
+    if not logits.any() and not beats(int(lost.any(0).sum()), len(subject.x)):
         return Finding("not-finite", "pass", evidence=evidence)
-    probe.hidden.append("not-finite")
+    subject.hidden.append("not-finite")
     where = points[int(logits.sum(1).argmax())] if logits.any() else points[int(lost.sum(1).argmax()) // 2]
     return Finding(
         "not-finite",
         "fail",
-        cause=_cause(probe, evidence, where),
+        cause=_cause(subject, evidence, where),
         remedy="Mend the operation (a square root, norm or logarithm at 0, a division by 0, float16 beyond 65504: add "
         "a small constant, clamp, compute in float32); attacks take such gradients for zero and stay where "
         "they are, so figures until then are void.",
@@ -48,17 +48,17 @@ def not_finite(probe: Probe) -> Finding:
     )
 
 
-def _cause(probe: Probe, evidence: dict[str, Any], where: Tensor) -> str:
-    bad = ~probe.predict(where).isfinite().all(1) | ~raw_gradient(probe, where, margin).isfinite().flatten(
-        1
-    ).all(1)
-    trace = watched(probe.fresh(), where[bad][:8]) if bool(bad.any()) else probe.trace
+def _cause(subject: Subject, evidence: dict[str, Any], where: Tensor) -> str:
+    bad = ~subject.predict(where).isfinite().all(1) | ~raw_gradient(
+        subject, where, margin
+    ).isfinite().flatten(1).all(1)
+    trace = watched(subject.fresh(), where[bad][:8]) if bool(bad.any()) else subject.trace
     low = sorted(trace.halves)
     if trace.overflow and low:
         found = next(iter(trace.overflow))
         start = f"Values overflow in {low[0]} (infinite or no number after `{found}`): "
     else:
-        operation = _first_bad_backward(probe.fresh(), where, probe.y)
+        operation = _first_bad_backward(subject.fresh(), where, subject.y)
         start = f"Numbers are lost in the backward pass of {operation}: " if operation else ""
     shares = [
         f"{what} are NaN or infinite for {100 * evidence[key]:.0f} % of the images"
@@ -69,17 +69,17 @@ def _cause(probe: Probe, evidence: dict[str, Any], where: Tensor) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
-def _a_step_away(probe: Probe) -> Tensor:
+def _a_step_away(subject: Subject) -> Tensor:
     """Where the first step of an attack leads: places that only an attack visits."""
     return (
-        probe.x + probe.threat.eps * probe.threat.ascent_direction(probe.gradient(probe.x, margin))
+        subject.x + subject.threat.eps * subject.threat.ascent_direction(subject.gradient(subject.x, margin))
     ).clamp(0, 1)
 
 
-def raw_gradient(probe: Probe, x: Tensor, loss: Loss) -> Tensor:
-    """As :meth:`Probe.gradient`, but with what is no number left in it; zero where no path leads to ``x``."""
-    parts = zip(x.split(probe.batch_size), probe.y.split(probe.batch_size), strict=True)
-    return torch.cat([_raw(probe.model, part, y, loss) for part, y in parts])
+def raw_gradient(subject: Subject, x: Tensor, loss: Loss) -> Tensor:
+    """As :meth:`Subject.gradient`, but with what is no number left in it; zero where no path leads to ``x``."""
+    parts = zip(x.split(subject.batch_size), subject.y.split(subject.batch_size), strict=True)
+    return torch.cat([_raw(subject.model, part, y, loss) for part, y in parts])
 
 
 def _raw(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> Tensor:

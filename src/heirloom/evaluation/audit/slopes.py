@@ -9,7 +9,7 @@ from torch import Tensor
 
 from heirloom.attacks.losses import margin
 from heirloom.evaluation.audit.findings import Finding
-from heirloom.evaluation.audit.probe import Probe
+from heirloom.evaluation.audit.subject import Subject
 from heirloom.evaluation.audit.watch import LEAVING
 
 STEP = 1 / 10  # in eps: a short step, over which the loss of a sound model is all but linear
@@ -20,26 +20,26 @@ MISLED_ABOVE = 0.25  # sound models: 0; k-winners-take-all: above 0.6
 SMOOTH_ABOVE = 0.7  # share of images whose loss rises in the same proportion at both steps
 
 
-def slopes(probe: Probe, gradient: Tensor, flat: bool) -> list[Finding]:
+def slopes(subject: Subject, gradient: Tensor, flat: bool) -> list[Finding]:
     """``backward``: a smooth loss with a foreign gradient. ``gradient-agreement``: a loss that is not smooth."""
-    if probe.random and "randomness" not in probe.hidden:
-        probe.hidden.append("randomness")
-    if probe.hidden:
-        cause = f"Hidden by {' and '.join(probe.hidden)}."
+    if subject.random and "randomness" not in subject.hidden:
+        subject.hidden.append("randomness")
+    if subject.hidden:
+        cause = f"Hidden by {' and '.join(subject.hidden)}."
     elif flat:
         cause = "There is no usable gradient to compare with."
     else:
-        return _compared(probe, gradient)
+        return _compared(subject, gradient)
     return [Finding(check, "skipped", cause=cause) for check in ("backward", "gradient-agreement")]
 
 
-def _compared(probe: Probe, gradient: Tensor) -> list[Finding]:
-    kept = _kept(probe, gradient, STEP)
+def _compared(subject: Subject, gradient: Tensor) -> list[Finding]:
+    kept = _kept(subject, gradient, STEP)
     wrong = (kept < 1 / WITHIN) | (kept > WITHIN)
-    near = _kept(probe, gradient, SHORT)
+    near = _kept(subject, gradient, SHORT)
     lost = (near < 1 / CLOSE) | (near > CLOSE)
-    smooth = _smooth(probe, gradient)
-    again = probe.gradient(probe.start, margin)
+    smooth = _smooth(subject, gradient)
+    again = subject.gradient(subject.start, margin)
     apart = 1 - torch.nn.functional.cosine_similarity(gradient.flatten(1), again.flatten(1))
     unsteady = float((apart > 0.1).double().mean())
     evidence = {
@@ -55,13 +55,15 @@ def _compared(probe: Probe, gradient: Tensor) -> list[Finding]:
     }
     foreign = unsteady > MISLED_ABOVE or (_share(lost) > MISLED_ABOVE and smooth > SMOOTH_ABOVE)
     shattered = _share(wrong) > MISLED_ABOVE and not foreign
-    return [_backward(probe, foreign, evidence), _agreement(shattered, evidence)]
+    return [_backward(subject, foreign, evidence), _agreement(shattered, evidence)]
 
 
-def _backward(probe: Probe, foreign: bool, evidence: dict[str, Any]) -> Finding:
+def _backward(subject: Subject, foreign: bool, evidence: dict[str, Any]) -> Finding:
     if not foreign:
         return Finding("backward", "pass", evidence=evidence)
-    seen = list(probe.trace.custom)[:1] or [name for name in probe.trace.seen(LEAVING) if name != "data"][:2]
+    seen = (
+        list(subject.trace.custom)[:1] or [name for name in subject.trace.seen(LEAVING) if name != "data"][:2]
+    )
     named = f" Seen: {', '.join(seen)}." if seen else ""
     how = "random" if evidence["gradient_differs_when_asked_again"] > MISLED_ABOVE else "another function's"
     return Finding(
@@ -90,25 +92,25 @@ def _agreement(shattered: bool, evidence: dict[str, Any]) -> Finding:
     )
 
 
-def _smooth(probe: Probe, gradient: Tensor) -> float:
+def _smooth(subject: Subject, gradient: Tensor) -> float:
     """Share of images whose loss, along random signs, has the same slope over a hundredth and a fiftieth of eps."""
-    generator = probe.generator("smooth")
+    generator = subject.generator("smooth")
     signs = torch.randint(0, 2, gradient.shape, generator=generator, device=gradient.device) * 2.0 - 1
-    inside = probe.start.clamp(0.02, 0.98)  # clamping to the pixel range would bend a straight loss
-    reach = min(probe.threat.eps, 0.5) * SHORT
-    base = probe.values(inside).double()
-    one, two = (probe.values(inside + k * reach * signs).double() - base for k in (1, 2))
-    rounding = 1e-5 * probe.logits.abs().amax(1)
+    inside = subject.start.clamp(0.02, 0.98)  # clamping to the pixel range would bend a straight loss
+    reach = min(subject.threat.eps, 0.5) * SHORT
+    base = subject.values(inside).double()
+    one, two = (subject.values(inside + k * reach * signs).double() - base for k in (1, 2))
+    rounding = 1e-5 * subject.logits.abs().amax(1)
     same = (two - 2 * one).abs() <= 0.5 * two.abs() + rounding
     return _share(same & (two.abs() > 0))
 
 
-def _kept(probe: Probe, gradient: Tensor, share: float) -> Tensor:
+def _kept(subject: Subject, gradient: Tensor, share: float) -> Tensor:
     """The observed over the promised rise, for a step of ``share`` eps along the steepest ascent (K,)."""
-    start = probe.start
-    end = (start + share * probe.threat.eps * probe.threat.ascent_direction(gradient)).clamp(0, 1)
+    start = subject.start
+    end = (start + share * subject.threat.eps * subject.threat.ascent_direction(gradient)).clamp(0, 1)
     promised = (gradient.double() * (end - start).double()).flatten(1).sum(1)
-    risen = (probe.values(end) - probe.values(start)).double()
+    risen = (subject.values(end) - subject.values(start)).double()
     return risen / promised.clamp_min(1e-300)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from heirloom.attacks.losses import cross_entropy, margin
 from heirloom.attacks.square import square
 from heirloom.evaluation.audit.findings import Finding
-from heirloom.evaluation.audit.probe import Probe, beats
+from heirloom.evaluation.audit.subject import Subject, beats
 from heirloom.evaluation.verdicts import Evaluation
 from heirloom.threat import Threat
 
@@ -26,25 +26,26 @@ ADAPT = (
 )
 
 
-def one_step(probe: Probe) -> Finding:
-    only = probe.one_step & ~probe.iterative
-    evidence = _counts(probe, fgsm=probe.one_step, pgd_20=probe.iterative, fgsm_only=only)
+def one_step(subject: Subject) -> Finding:
+    only = subject.one_step & ~subject.iterative
+    evidence = _counts(subject, fgsm=subject.one_step, pgd_20=subject.iterative, fgsm_only=only)
     return _compared(
         "one-step",
         only,
-        probe,
+        subject,
         evidence,
         f"One step fools {int(only.sum())} images that 20 steps do not. {MASKED}",
     )
 
 
-def black_box(probe: Probe, evaluation: Evaluation | None) -> Finding:
-    standing = probe.right & ~probe.white_box
-    generator = probe.generator("square")
-    only = probe.fools(
-        lambda x, y: square(probe.model, x, y, probe.threat, queries=QUERIES, generator=generator), standing
+def black_box(subject: Subject, evaluation: Evaluation | None) -> Finding:
+    standing = subject.right & ~subject.white_box
+    generator = subject.generator("square")
+    only = subject.fools(
+        lambda x, y: square(subject.model, x, y, subject.threat, queries=QUERIES, generator=generator),
+        standing,
     )
-    evidence = _counts(probe, white_box=probe.white_box, black_box_only=only) | {"queries": QUERIES}
+    evidence = _counts(subject, white_box=subject.white_box, black_box_only=only) | {"queries": QUERIES}
     improved, total = square_improves(evaluation)
     if evaluation is not None:
         evidence["fooled_by_square_in_evaluation"] = improved
@@ -54,7 +55,7 @@ def black_box(probe: Probe, evaluation: Evaluation | None) -> Finding:
     cause = (
         f"Square Attack with {QUERIES} queries fools {int(only.sum())} images that PGD could not. {MASKED}"
     )
-    return _compared("black-box", only, probe, evidence, cause)
+    return _compared("black-box", only, subject, evidence, cause)
 
 
 def square_improves(evaluation: Evaluation | None) -> tuple[int, int]:
@@ -76,49 +77,49 @@ def square_improves(evaluation: Evaluation | None) -> tuple[int, int]:
     return 0, len(columns[0][1])
 
 
-def transfer(probe: Probe, surrogate: nn.Module | None) -> Finding:
+def transfer(subject: Subject, surrogate: nn.Module | None) -> Finding:
     if surrogate is None:
         return Finding("transfer", "skipped", cause="No surrogate model was given.")
-    only = probe.pgd(margin, 40, among=probe.right & ~probe.white_box, model=surrogate)
-    evidence = _counts(probe, white_box=probe.white_box, transfer_only=only)
+    only = subject.pgd(margin, 40, among=subject.right & ~subject.white_box, model=surrogate)
+    evidence = _counts(subject, white_box=subject.white_box, transfer_only=only)
     cause = f"Images made on the surrogate fool {int(only.sum())} that PGD on the model could not. {MASKED}"
-    return _compared("transfer", only, probe, evidence, cause)
+    return _compared("transfer", only, subject, evidence, cause)
 
 
-def blind(probe: Probe, without: nn.Module | None) -> Finding:
+def blind(subject: Subject, without: nn.Module | None) -> Finding:
     if without is None:
         return Finding("blind", "skipped", cause="The model has no preprocessor that could be left out.")
-    only = probe.pgd(margin, 40, among=probe.right & ~probe.white_box, model=without)
-    evidence = _counts(probe, white_box=probe.white_box, blind_only=only)
+    only = subject.pgd(margin, 40, among=subject.right & ~subject.white_box, model=without)
+    evidence = _counts(subject, white_box=subject.white_box, blind_only=only)
     cause = (
         f"An attack that ignores the preprocessor fools {int(only.sum())} images that the end-to-end "
         "attack could not: the preprocessor hides the gradient rather than removing the perturbation."
     )
-    return _compared("blind", only, probe, evidence, cause)
+    return _compared("blind", only, subject, evidence, cause)
 
 
-def _compared(check: str, only: Tensor, probe: Probe, evidence: dict[str, Any], cause: str) -> Finding:
-    if not beats(int(only.sum()), int(probe.right.sum())):
+def _compared(check: str, only: Tensor, subject: Subject, evidence: dict[str, Any], cause: str) -> Finding:
+    if not beats(int(only.sum()), int(subject.right.sum())):
         return Finding(check, "pass", evidence=evidence)
     return Finding(check, "fail", cause, ADAPT, evidence)
 
 
-def eps(probe: Probe) -> Finding:
+def eps(subject: Subject) -> Finding:
     """Robust accuracy at eps, 2 eps, and where every image can be made uniformly grey."""
-    right = int(probe.right.sum())
+    right = int(subject.right.sum())
     if not right:
         return Finding("eps", "skipped", cause="No image of the sample is classified correctly.")
-    threat = probe.threat
-    grey = Threat(threat.norm, _to_grey(probe.x, threat.norm))
+    threat = subject.threat
+    grey = Threat(threat.norm, _to_grey(subject.x, threat.norm))
     double = Threat(threat.norm, min(2 * threat.eps, grey.eps))
-    at_double = probe.pgd(margin, 20, threat=double)
-    at_grey = probe.pgd(margin, 40, threat=grey)
-    standing = [1 - int(found.sum()) / right for found in (probe.white_box, at_double, at_grey)]
-    counts = torch.bincount(probe.y[probe.right])
+    at_double = subject.pgd(margin, 20, threat=double)
+    at_grey = subject.pgd(margin, 40, threat=grey)
+    standing = [1 - int(found.sum()) / right for found in (subject.white_box, at_double, at_grey)]
+    counts = torch.bincount(subject.y[subject.right])
     chance = float(counts.max()) / right
     evidence = {"eps": threat.eps, "standing": standing[0], "standing_at_2_eps": standing[1]}
     evidence |= {"grey_eps": grey.eps, "standing_at_grey_eps": standing[2], "chance": chance}
-    lost = int((probe.white_box & ~at_double & ~at_grey).sum())
+    lost = int((subject.white_box & ~at_double & ~at_grey).sum())
     causes = []
     if beats(round((standing[2] - chance) * right), right):
         causes.append(
@@ -142,15 +143,15 @@ def _to_grey(x: Tensor, norm: str) -> float:
     return 0.5 * {"Linf": 1.0, "L2": pixels**0.5, "L1": float(pixels)}[norm]
 
 
-def steps(probe: Probe, standing: Tensor | None) -> Finding:
+def steps(subject: Subject, standing: Tensor | None) -> Finding:
     """``standing``: (K,) bool, the sampled examples that the evaluation's attacks left standing."""
     if standing is None:
         return Finding("steps", "skipped", cause="No evaluation was given.")
-    standing = standing & probe.right
-    more = probe.pgd(margin, 100, among=standing, restarts=2)
-    more |= probe.pgd(cross_entropy, 100, among=standing & ~more)
+    standing = standing & subject.right
+    more = subject.pgd(margin, 100, among=standing, restarts=2)
+    more |= subject.pgd(cross_entropy, 100, among=standing & ~more)
     evidence = {"standing": int(standing.sum()), "fooled_by_100_steps": int(more.sum())}
-    if not beats(int(more.sum()), int(probe.right.sum())):
+    if not beats(int(more.sum()), int(subject.right.sum())):
         return Finding("steps", "pass", evidence=evidence)
     return Finding(
         "steps",
@@ -163,5 +164,5 @@ def steps(probe: Probe, standing: Tensor | None) -> Finding:
     )
 
 
-def _counts(probe: Probe, **found: Tensor) -> dict[str, Any]:
-    return {"attacked": int(probe.right.sum())} | {name: int(value.sum()) for name, value in found.items()}
+def _counts(subject: Subject, **found: Tensor) -> dict[str, Any]:
+    return {"attacked": int(subject.right.sum())} | {name: int(value.sum()) for name, value in found.items()}

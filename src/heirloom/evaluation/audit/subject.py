@@ -37,7 +37,7 @@ class Counted(nn.Module):
         return self.model(x)
 
 
-class Probe:
+class Subject:
     """``examples`` images of the evaluation and what the attacks find on them.
 
     Attributes:
