@@ -143,7 +143,10 @@ def test_dtype_and_attack_dtype(tmp_path: Path) -> None:
         ([], "--model must be given, or a saved defence, and not both, got neither"),
         (["somewhere", "--model", LINEAR], "got both"),
         (["no-such-folder/x/y"], "--model must be an existing folder or a hub id"),
-        (["--model", "linear"], "--model must be a package.module:factory"),
+        (
+            ["--model", "linear"],
+            "--model must be a hub id within reach, a local",
+        ),
         (
             ["--model", "tests.evaluation.subjects:nothing", "--data", "digits"],
             "--model must be an importable",

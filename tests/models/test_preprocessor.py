@@ -106,5 +106,5 @@ def test_what_cannot_be_built_is_refused() -> None:
         build_preprocessor("mlp", (1, 8, 9))
     with pytest.raises(InputError, match="architecture settings must be among"):
         build_preprocessor("mlp", (1, 8, 8), depth=3)
-    with pytest.raises(InputError, match=r"config.json must describe a preprocessor"):
+    with pytest.raises(InputError, match=r"config.json must be the description of a preprocessor"):
         rebuild_preprocessor({"architecture": "mlp"})

@@ -11,6 +11,7 @@ import torch
 from heirloom.data.labelled import TEST_SHARE, LabelledImages, labelled
 from heirloom.data.pictures import IMAGE_ENDINGS, read_header, read_picture
 from heirloom.runtime.errors import InputError, reject, require
+from heirloom.runtime.hub import offline_where_unreachable
 
 LABEL_NAMES = ("label", "labels", "fine_label", "class", "target")
 DEFAULT_SIZE = 224
@@ -53,6 +54,8 @@ def _open(source: str, revision: str | None) -> Any:
     try:
         if is_local and not list(path.rglob("*.parquet")):
             return datasets.load_dataset("imagefolder", data_dir=str(path))
+        if not is_local:
+            offline_where_unreachable()
         return datasets.load_dataset(source, revision=revision)
     except Exception as error:  # the library raises many kinds for unknown, unreachable and corrupt sources
         kind = "a readable folder" if is_local else "digits, a folder, an .npz file or a hub id within reach"

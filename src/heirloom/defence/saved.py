@@ -23,6 +23,7 @@ from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.models.preprocessor import Preprocessor, rebuild_preprocessor
 from heirloom.runtime.errors import InputError, require
 from heirloom.runtime.files import read_json, read_tensors, write_bytes, write_json, write_tensors, write_text
+from heirloom.runtime.hub import offline_where_unreachable
 
 CONFIG, WEIGHTS, LOCAL_ENCODER = "config.json", "model.safetensors", "encoder"
 PROCESSOR, CODE_FILE = "preprocessor_config.json", "heirloom_hub.py"
@@ -242,6 +243,7 @@ def digest(state: dict[str, Tensor]) -> str:
 def _download(place: str, options: dict[str, Any]) -> Path:
     if place.startswith((".", "/", "~")) or place.count("/") > 1:
         raise InputError("model", "an existing folder or a hub id", f"{place}, which is neither")
+    offline_where_unreachable()
     try:
         return Path(snapshot_download(place, **options))
     except Exception as error:  # network, authentication, no such repository, not a valid id

@@ -23,6 +23,7 @@ from heirloom.models.pooling import Reading, choose_reading, model_type
 from heirloom.runtime.choices import Pooling
 from heirloom.runtime.errors import InputError, reject, require
 from heirloom.runtime.files import read_json, write_json
+from heirloom.runtime.hub import offline_where_unreachable
 
 OURS = "heirloom"  # in a preprocessor_config.json that :meth:`FrozenEncoder.save` wrote: nothing is left to defaults
 CLASS_KEY = "heirloom_model_class"  # of a tower that AutoModel does not know, in its own config.json
@@ -53,6 +54,8 @@ def load_checkpoint(source: str, pooling: Pooling, options: dict[str, Any]) -> C
             "a whole model, with a LoRA folder as its adapter (--adapter)",
             f"{source}, a LoRA folder",
         )
+    if not Path(source).exists():
+        offline_where_unreachable()
     with _one_sentence(source), _quiet():
         found = _load(source, pooling, options)
     require(model_type(found.backbone) not in VIDEO, "model", "one that takes images, not videos", source)
