@@ -13,7 +13,7 @@ WITH_EXAMPLES = sorted(path for path in SOURCE.rglob("*.py") if ">>> " in path.r
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.stem)
-def test_examples(path: Path) -> None:
+def test_examples_in_docstrings_run(path: Path) -> None:
     module = importlib.import_module(".".join(path.relative_to(SOURCE).with_suffix("").parts))
     failures, examples = doctest.testmod(module)
     assert examples > 0

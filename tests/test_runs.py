@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from heirloom import InputError, Summary
-from heirloom.report.pages import PAGES
+from heirloom.report.pages import PAGES, draw
 from heirloom.runs import Run
 from heirloom.runtime.identity import differing, digest, module_facts
 
@@ -107,3 +107,36 @@ def test_a_digest_is_of_shape_type_and_bytes() -> None:
     x = torch.arange(6.0)
     assert digest(x) == digest(x.clone())
     assert len({digest(x), digest(x.view(2, 3)), digest(x.double()), digest(x.flip(0)), digest(x, x)}) == 5
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def _recorded() -> list[Path]:
+    """The smallest recorded result of each kind that has a page."""
+    found: dict[str, Path] = {}
+    for path in sorted((ROOT / "results").rglob("*.json"), key=lambda path: path.stat().st_size):
+        if '"kind"' in path.read_text()[:200]:
+            kind = Summary.read(path).kind
+            if kind in PAGES:
+                found.setdefault(kind, path)
+    return list(found.values())
+
+
+RECORDED = _recorded()
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: str(path.relative_to(ROOT / "results")))
+def test_every_recorded_result_is_drawn_and_again_to_the_same_bytes(path: Path, tmp_path: Path) -> None:
+    summary = Summary.read(path)
+    first = draw(summary, tmp_path).read_bytes()
+    summary.write(tmp_path / "summary.json")
+    assert draw(Summary.read(tmp_path / "summary.json"), tmp_path).read_bytes() == first
+    assert b"<table" in first or b"<img" in first
+
+
+def test_every_kind_of_page_is_drawn_by_some_test() -> None:
+    drawn = {Summary.read(path).kind for path in RECORDED}
+    elsewhere = {"evaluation", "probe", "pretraining", "inspection"}  # tests/cli/test_same_run.py
+    elsewhere |= {"certification", "leaderboard", "features"}  # their own tests
+    assert set(PAGES) <= drawn | elsewhere

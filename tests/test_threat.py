@@ -62,7 +62,7 @@ def test_random_start_fills_the_linf_ball() -> None:
 
 
 @pytest.mark.parametrize(("text", "value"), [("8/255", 8 / 255), ("0.03", 0.03), ("1", 1.0)])
-def test_parse_eps(text: str, value: float) -> None:
+def test_eps_is_read_as_a_number_or_a_fraction(text: str, value: float) -> None:
     assert parse_eps(text) == value
 
 

@@ -65,7 +65,7 @@ cases = {
 
 @given(**cases)
 @settings(max_examples=120, deadline=None)
-def test_contract(
+def test_every_attack_keeps_the_contract(
     attack: str, threat: Threat, classes: int, seed: int, dtype: torch.dtype, edge: float | None
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -147,7 +147,7 @@ def test_hopeless_models_break_nothing(name: str, kind: str) -> None:
         assert threat.distance(x_adv, x).max() <= threat.eps
 
 
-def test_names() -> None:
+def test_names_stand_for_the_parts_that_the_field_gives_them() -> None:
     for name in ("apgd-ce", "apgd-dlr", "apgd-t", "apgd-margin", "fab", "fab-t", "square", "square-50"):
         assert named_attack(name).name == name
         assert len(named_attack(name).parts) == 1

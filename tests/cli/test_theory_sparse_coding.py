@@ -18,7 +18,7 @@ def run(*arguments: str) -> int:
 
 
 @pytest.mark.slow
-def test_all_experiments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_experiments_run_and_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--tiny", "--out", str(tmp_path)) == 0
     shown = capsys.readouterr().out
     for title in (

@@ -108,7 +108,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("arguments", "said"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_wrong_input(
+def test_wrong_input_is_one_sentence_and_leaves_nothing(
     arguments: Arguments, said: str, folder: Path, foundation: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = arguments(folder, foundation)

@@ -50,7 +50,7 @@ def test_padded_crop_shifts_by_whole_pixels(generator: torch.Generator) -> None:
         assert any(torch.allclose(image, window, atol=1e-5) for window in windows)
 
 
-def test_grey_alone(generator: torch.Generator) -> None:
+def test_grey_alone_makes_all_channels_equal(generator: torch.Generator) -> None:
     grey = augment(_images(generator), Augmentation(**{**ONLY, "grey_p": 1.0}), generator)
     assert torch.allclose(grey[:, 0], grey[:, 1])
 

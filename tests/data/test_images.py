@@ -44,7 +44,7 @@ def test_arrays_are_not_resized_in_silence() -> None:
         load_images("digits", image_size=16)
 
 
-def test_class_folders(class_folders: Path) -> None:
+def test_class_folders_are_read_as_labels(class_folders: Path) -> None:
     data = load_images(str(class_folders))
     assert data.train.classes == ("cat", "dog")
     assert (len(data.train), len(data.test)) == (16, 4)
@@ -76,7 +76,7 @@ def test_pictures_of_many_sizes_are_resized_and_cropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW", "NHW"])
-def test_npz(tmp_path: Path, layout: str) -> None:
+def test_an_npz_file_is_read_with_its_labels(tmp_path: Path, layout: str) -> None:
     images = np.arange(40 * 4 * 4 * 3, dtype=np.uint8).reshape(40, 3, 4, 4)
     stored = {"NCHW": images, "NHWC": images.transpose(0, 2, 3, 1), "NHW": images[:, 0]}[layout]
     path = tmp_path / "data.npz"
@@ -140,7 +140,7 @@ def test_wrong_sources_are_refused(tmp_path: Path, class_folders: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_read_pictures(tmp_path: Path) -> None:
+def test_pictures_are_read_to_the_models_shape(tmp_path: Path) -> None:
     _picture(100, (12, 8)).save(tmp_path / "a.png")
     assert read_pictures([tmp_path / "a.png"], (3, 8, 8)).shape == (1, 3, 8, 8)
     grey = read_pictures([tmp_path / "a.png"], (1, 4, 4))

@@ -263,7 +263,7 @@ def test_resume_refuses_another_runs_folder(
         )
 
 
-def test_wrong_inputs(model: nn.Module, data: tuple) -> None:
+def test_wrong_inputs_are_refused_in_one_sentence(model: nn.Module, data: tuple) -> None:
     images, labels = data
     with pytest.raises(InputError, match="labels must be as many as images"):
         evaluate(model, (images, labels[:3]), THREAT, ["fgsm"])

@@ -23,7 +23,7 @@ def one_eps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("heirloom_recipes.sparse_coding.inherit.GATE_AWARE_EPS", (0.3,))
 
 
-def test_inherit_rows(one_eps: None) -> None:
+def test_inherit_gives_a_row_for_each_network(one_eps: None) -> None:
     found = inherit(SMALL, (0, 1), 2, epsilons=(0.0, 0.1, 0.2), size=(300, 100), effort=Effort(10, 0))
     rows = found.rows()
     trained = [row for row in rows if row["networks"] == "trained" and "pretrain" in row]
@@ -85,7 +85,7 @@ def test_verdicts_need_an_interval_off_zero() -> None:
     assert verdict({"low": None, "high": None}, up=True) == "not shown"
 
 
-def test_intervals() -> None:
+def test_intervals_hold_their_mean() -> None:
     found = interval([1.0, 2.0, 3.0])
     # Student's t with 2 degrees of freedom: 4.3027 standard errors
     assert found["high"] - found["value"] == pytest.approx(4.30265 / 3**0.5, rel=1e-4)

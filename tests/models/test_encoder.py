@@ -103,7 +103,7 @@ def test_vit_mae_sees_all_patches_in_order(checkpoints: dict[str, Path], generat
     assert torch.allclose(encoder(x), expected, atol=1e-5)
 
 
-def test_pooling_choices(checkpoints: dict[str, Path], generator: torch.Generator) -> None:
+def test_each_pooling_reads_other_features(checkpoints: dict[str, Path], generator: torch.Generator) -> None:
     x = torch.rand(2, 3, 16, 16, generator=generator)
     found = {
         pooling: load_encoder(EncoderSettings(str(checkpoints["vit"]), pooling=pooling))(x)

@@ -71,7 +71,9 @@ def test_colour_steps_are_one_affine_map(generator: torch.Generator) -> None:
         ({"max_num_patches": 50, "patch_size": 4}, (40, 40), (28, 28)),
     ],
 )
-def test_sizes(fields: dict[str, Any], shape: tuple[int, int], target: tuple[int, int]) -> None:
+def test_sizes_mean_what_the_processor_means(
+    fields: dict[str, Any], shape: tuple[int, int], target: tuple[int, int]
+) -> None:
     assert interpret({**COLOURS, **fields}).target(*shape) == target
 
 

@@ -18,7 +18,7 @@ from heirloom.report.tables import accuracy_table, shown
         ("cropd", "cropd"),
     ],
 )
-def test_shown(value: Any, cell: str) -> None:
+def test_cells_show_values_with_their_intervals(value: Any, cell: str) -> None:
     assert shown(value) == cell
 
 

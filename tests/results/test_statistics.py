@@ -99,7 +99,7 @@ def test_mean_keeps_the_spread_over_seeds() -> None:
     assert mean([0.4]).sd == 0
 
 
-def test_wrong_inputs() -> None:
+def test_wrong_inputs_are_refused_in_one_sentence() -> None:
     with pytest.raises(InputError, match="correct must be of shape"):
         proportion(torch.zeros(0, dtype=torch.bool))
     with pytest.raises(InputError, match="second must be of shape"):

@@ -142,7 +142,7 @@ def test_what_diverges_never_reaches_the_checkpoint(spoil: Any, said: str, tmp_p
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
 
 
-def test_schedules() -> None:
+def test_schedules_start_and_end_where_they_should() -> None:
     cosine, steps = warmup_cosine(0.1), divided_at([0.5, 0.75])
     assert cosine(0.05) == pytest.approx(0.5)
     assert cosine(0.1) == pytest.approx(1)

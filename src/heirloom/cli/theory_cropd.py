@@ -26,9 +26,15 @@ def cropd_bound(
 
     torch.set_num_threads(1)
     summary = measure_bound(
-        model, out, weights=_numbers(weights), radii=tuple(map(parse_eps, radii.split(","))), epochs=epochs,
-        limit=limit_test, seed=seed, report=lambda words: typer.echo(words, err=True),
-    )  # fmt: skip
+        model,
+        out,
+        weights=_numbers(weights),
+        radii=tuple(map(parse_eps, radii.split(","))),
+        epochs=epochs,
+        limit=limit_test,
+        seed=seed,
+        report=lambda words: typer.echo(words, err=True),
+    )
     for row in summary.rows:
         typer.echo("  ".join(f"{name} {'-' if v is None else format(v, '.4g')}" for name, v in row.items()))
     typer.echo(

@@ -32,9 +32,16 @@ Teacher = tuple[nn.Module, nn.Linear | None]
 
 
 def distil(
-    preprocessor: Preprocessor, data: LabelledImages, threat: Threat, settings: PreprocessorSettings, teacher: Teacher,
-    checkpoint: Path | None, resume: bool, report: Callable[[int, int, dict[str, float]], None] | None,
-) -> tuple[nn.Module, History]:  # fmt: skip
+    preprocessor: Preprocessor,
+    data: LabelledImages,
+    threat: Threat,
+    settings: PreprocessorSettings,
+    teacher: Teacher,
+    *,
+    checkpoint: Path | None,
+    resume: bool,
+    report: Callable[[int, int, dict[str, float]], None] | None,
+) -> tuple[nn.Module, History]:
     """Train ``preprocessor`` (a student and a painter) in place, resumably.
 
     The teacher's features are computed once and kept beside ``checkpoint``, under the digest of what made them.
@@ -64,15 +71,18 @@ def distil(
             return train(model, indexed, step, chosen, **options)
 
         past = run(
-            module, _share(phase, module, settings, run, path),
-            checkpoint=path, resume=resume, report=report,
+            module,
+            _share(phase, module, settings, run, path),
+            checkpoint=path,
+            resume=resume,
+            report=report,
             facts={
                 "settings": settings.facts(),
                 "threat": asdict(threat),
                 "phase": phase,
                 "targets": digest(targets),
             },
-        )  # fmt: skip
+        )
         history += [{"phase": phase, **entry} for entry in past]
         network.eval()
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

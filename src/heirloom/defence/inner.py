@@ -27,9 +27,14 @@ class _Function(nn.Module):
 
 
 def strongest_nearby(
-    function: Callable[[Tensor], Tensor], x: Tensor, reference: Tensor, each: Each, threat: Threat,
-    steps: int, generator: torch.Generator,
-) -> Tensor:  # fmt: skip
+    function: Callable[[Tensor], Tensor],
+    x: Tensor,
+    reference: Tensor,
+    each: Each,
+    threat: Threat,
+    steps: int,
+    generator: torch.Generator,
+) -> Tensor:
     """Images in the threat set around ``x`` where ``each(function(x'), reference)`` is higher: from a random start,
     ``steps`` ascent steps of 1.25 (one) or 0.5 (several) radii, projected. Gradients of the input alone.
     """

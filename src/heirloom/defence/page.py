@@ -34,7 +34,7 @@ def defence_page(summary: Summary) -> str:
         Section("Accuracy", [*warned, _accuracy(summary), *([_trials(trials)] if trials else [])]),
         *([audit_section(summary.details["audit"])] if "audit" in summary.details else []),
         Section("Against the radius of the attack", [_security_curve(defences, summary)]),
-        Section("What the model sees", [_grid(detail) for detail in _first_and_last(defences)]),
+        *_seen(defences),
         Section("Class by class", [_per_class(defences[-1])]),
         Section("Training", _training(defences)),
     ]
@@ -99,6 +99,12 @@ def _security_curve(defences: list[dict[str, Any]], summary: Summary) -> Figure:
 def _first_and_last(defences: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The saved defence, and what it is compared with first."""
     return [defences[-1]] if len(defences) == 1 else [defences[-1], defences[0]]
+
+
+def _seen(defences: list[dict[str, Any]]) -> list[Section]:
+    """Pictures of the saved defence and of the first it is compared with; a recorded result has kept none."""
+    shown = [_grid(detail) for detail in _first_and_last(defences) if "examples" in detail]
+    return [Section("What the model sees", shown)] if shown else []
 
 
 def _grid(detail: dict[str, Any]) -> Images:

@@ -74,7 +74,9 @@ def train_preprocessor(
     if settings.method == "distil":
         assert encoder is not None
         teacher = (encoder, head)
-        return distil(preprocessor, data, threat, settings, teacher, checkpoint, resume, report)
+        return distil(
+            preprocessor, data, threat, settings, teacher, checkpoint=checkpoint, resume=resume, report=report
+        )
     unlabelled = replace(data, labels=torch.zeros_like(data.labels))
     step = _step(threat, settings, encoder)
 
@@ -164,9 +166,13 @@ def _step(threat: Threat, settings: PreprocessorSettings, encoder: nn.Module | N
 
 
 def _batch(
-    model: nn.Module, x: Tensor, wide: Threat, settings: PreprocessorSettings, frozen: nn.Module | None,
+    model: nn.Module,
+    x: Tensor,
+    wide: Threat,
+    settings: PreprocessorSettings,
+    frozen: nn.Module | None,
     generator: torch.Generator,
-) -> Batch:  # fmt: skip
+) -> Batch:
     inner: Any = unwrapped(model)
     preprocessor: Preprocessor = inner.preprocessor
     if frozen is not None:

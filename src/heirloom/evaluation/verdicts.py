@@ -137,9 +137,9 @@ def _evaluate(
     limit, seconds = batch_size, 0.0
     for number, attack in enumerate([Attack("clean", ()), *attacks]):
         for part, run in enumerate(attack.parts or [None]):
-            stage = f"{number}-{attack.name}-{part}"
+            stage = _Stage(attack.name, part, run, f"{number}-{attack.name}-{part}")
             chunks = standing.nonzero().flatten().split(batch_size)
-            results = _run_stage(bench, attack.name, part, run, stage, chunks, limit, store, standing, report)
+            results = _run_stage(bench, stage, chunks, limit, store, standing=standing, report=report)
             for result in results:
                 fooled = result.index[result.fooled]
                 standing[fooled] = False
@@ -154,15 +154,23 @@ def _evaluate(
     return Evaluation(bench.threat, correct, x_adv, margin, repaired, limit, seconds, passes)
 
 
+@dataclass(frozen=True)
+class _Stage:
+    """One part of one attack (``run`` None: the clean pass), by the name that its chunks have in the store."""
+
+    attack: str
+    part: int
+    run: Part | None
+    stored_as: str
+
+
 def _run_stage(
     bench: Bench,
-    name: str,
-    part: int,
-    run: Part | None,
-    stage: str,
+    stage: _Stage,
     chunks: Sequence[Tensor],
     limit: int,
     store: Store,
+    *,
     standing: Tensor,
     report: OnChunk | None,
 ) -> list[ChunkResult]:
@@ -172,16 +180,16 @@ def _run_stage(
     for number, index in distributed.dealt(chunks):
         if not len(index):
             continue
-        result = store.read(stage, number, index)
+        result = store.read(stage.stored_as, number, index)
         if result is None:
-            result = run_halving(bench, name, part, run, index, limit)
-            store.write(stage, number, result)
+            result = run_halving(bench, stage.attack, stage.part, stage.run, index, limit)
+            store.write(stage.stored_as, number, result)
         limit = min(limit, result.batch)
         mine.append(result)
         fallen += int(result.fooled.sum()) * distributed.count()  # the others' are like this process's own
         if report is not None and distributed.rank() == 0:
             done = min(sum(len(r.index) for r in mine) * distributed.count(), total)
-            report(name, done, total, max(int(standing.sum()) - fallen, 0) / len(standing))
+            report(stage.attack, done, total, max(int(standing.sum()) - fallen, 0) / len(standing))
     return distributed.gather(mine)
 
 

@@ -113,6 +113,10 @@ def _body(settings: StudentPainterSettings) -> ResNet:
 
 def _doubling(width: int) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.GELU(),
-        nn.Conv2d(width, 4 * width, 1), nn.PixelShuffle(2), nn.GELU(),
-    )  # fmt: skip
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.GroupNorm(8, width),
+        nn.GELU(),
+        nn.Conv2d(width, 4 * width, 1),
+        nn.PixelShuffle(2),
+        nn.GELU(),
+    )

@@ -98,9 +98,12 @@ def both_sides(whole: Defended, x: Tensor, y: Tensor, threat: Threat, seed: int)
     gap = adversarial - clean
     kappa = 0.0 if gap <= 0 else gap / contrastive if contrastive > 0 else None
     return {
-        "clean_loss": clean, "adversarial_loss": adversarial, "contrastive": contrastive, "least_kappa": kappa,
+        "clean_loss": clean,
+        "adversarial_loss": adversarial,
+        "contrastive": contrastive,
+        "least_kappa": kappa,
         **_distances(z, z_adv, y),
-    }  # fmt: skip
+    }
 
 
 def _away(preprocessor: Preprocessor, x: Tensor, z: Tensor, threat: Threat, seed: int) -> Tensor:
@@ -109,9 +112,14 @@ def _away(preprocessor: Preprocessor, x: Tensor, z: Tensor, threat: Threat, seed
             return preprocessor.embed(images)
 
     return pgd(
-        _Embed(), x, z, threat, steps=STEPS, generator=generator_of(seed, "contrastive"),
+        _Embed(),
+        x,
+        z,
+        threat,
+        steps=STEPS,
+        generator=generator_of(seed, "contrastive"),
         loss=lambda z_adv, reference: adversarial_contrastive(reference, z_adv, TEMPERATURE),
-    )  # fmt: skip
+    )
 
 
 def _distances(z: Tensor, z_adv: Tensor, y: Tensor) -> dict[str, float]:

@@ -72,7 +72,7 @@ def test_views_share_features_as_their_labels_say() -> None:
     assert not torch.equal(second, third)
 
 
-def test_targets() -> None:
+def test_targets_follow_from_the_code() -> None:
     x = torch.full((20_000, 2), 0.5)
     theta = torch.tensor([1.0, 0.6])
     y = regression_targets(x, theta, 0.1, generator())

@@ -39,7 +39,7 @@ def test_the_gate_is_open_at_its_bound_and_odd() -> None:
     assert activate(v, 0.5)[0].tolist() == [-0.5, 0.0, 0.0, 0.0, 0.5]
 
 
-def test_unknown_activation() -> None:
+def test_an_unknown_activation_is_refused() -> None:
     with pytest.raises(InputError, match="activation must be one of gate"):
         activate(torch.zeros(1), 0.0, "softplus")  # type: ignore[arg-type]
 

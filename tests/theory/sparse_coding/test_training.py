@@ -113,7 +113,7 @@ def test_an_attack_on_one_kind_of_pair_leaves_the_other_alone(attacked: str) -> 
 
 @pytest.mark.parametrize("norm", ["L2", "Linf"])
 @pytest.mark.parametrize("steps", [1, 7])
-def test_attack_size(norm: str, steps: int) -> None:
+def test_the_attack_has_the_length_that_was_asked_for(norm: str, steps: int) -> None:
     z = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(0))
     eps = torch.tensor([0.1, 0.4])
     delta = fgm(lambda point: point + 1, z, eps, norm, steps)  # type: ignore[arg-type]

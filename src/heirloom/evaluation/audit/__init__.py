@@ -92,10 +92,10 @@ def audit(
                 images[index].to(place),
                 labels[index].to(place),
                 index,
-                threat,
-                seed,
-                batch_size,
-                pristine and pristine.to(place).eval(),
+                threat=threat,
+                seed=seed,
+                batch_size=batch_size,
+                pristine=pristine and pristine.to(place).eval(),
             )
             subject.labels, subject.batch = labels, evaluation.batch if evaluation else batch_size
             findings = _findings(subject, images, labels, evaluation, surrogate, without_preprocessor)

@@ -62,6 +62,7 @@ class Subject:
         x: Tensor,
         y: Tensor,
         index: Tensor,
+        *,
         threat: Threat,
         seed: int,
         batch_size: int,
