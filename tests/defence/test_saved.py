@@ -8,6 +8,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from heirloom import InputError
@@ -100,6 +101,21 @@ def test_damaged_folders_are_refused(
     with pytest.raises(InputError, match=said) as error:
         DefendedModel.from_pretrained(folder)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("part", ["preprocessor", "head"])
+def test_one_changed_byte_is_seen(saved: tuple[DefendedModel, Path], part: str) -> None:
+    _, folder = saved
+    path = folder / "model.safetensors"
+    with safe_open(path, framework="pt") as file:
+        name = next(name for name in file.keys() if name.startswith(part))  # noqa: SIM118
+    content = bytearray(path.read_bytes())
+    header = int.from_bytes(content[:8], "little")
+    first, _ = json.loads(content[8 : 8 + header])[name]["data_offsets"]
+    content[8 + header + first] ^= 1  # the lowest bit of the first weight
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=part):
+        DefendedModel.from_pretrained(folder)
 
 
 def test_weights_that_do_not_fit_their_config_are_refused(saved: tuple[DefendedModel, Path]) -> None:

@@ -6,7 +6,6 @@ a local folder: that one is saved beside the rest, under ``encoder/``.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from heirloom.models.preprocessor import Preprocessor, rebuild_preprocessor
 from heirloom.runtime.errors import InputError, require
 from heirloom.runtime.files import read_json, read_tensors, write_bytes, write_json, write_tensors, write_text
 from heirloom.runtime.hub import offline_where_unreachable
+from heirloom.runtime.identity import module_facts
 
 CONFIG, WEIGHTS, LOCAL_ENCODER = "config.json", "model.safetensors", "encoder"
 PROCESSOR, CODE_FILE = "preprocessor_config.json", "heirloom_hub.py"
@@ -111,7 +111,9 @@ class DefendedModel(
             "preprocessor": described,
             "encoder": {**asdict(stored), "fingerprint": self.encoder.fingerprint()},
             "head": describe_head(self.head),
-            "digests": {name: digest(getattr(self, name).state_dict()) for name in ("preprocessor", "head")},
+            "digests": {
+                name: module_facts(getattr(self, name))["weights"] for name in ("preprocessor", "head")
+            },
             "licence": licence_of(settings),
             "defence": self.defence,
         }
@@ -179,7 +181,7 @@ class DefendedModel(
         tensors, _metadata = read_tensors(folder / WEIGHTS)
         for name, module in (("preprocessor", preprocessor), ("head", head)):
             _load_part(module, name, tensors, folder)
-            if digest(module.state_dict()) != config["digests"].get(name):
+            if module_facts(module)["weights"] != config["digests"].get(name):
                 allowed = f"the weights that {folder} was saved with"
                 raise InputError(str(folder / WEIGHTS), allowed, f"a {name} that was changed since")
         if encoder is None:
@@ -229,15 +231,6 @@ def _image_processor(shape: tuple[int, int, int]) -> dict[str, Any]:
         "image_mean": [0.0, 0.0, 0.0],
         "image_std": [1.0, 1.0, 1.0],
     }
-
-
-def digest(state: dict[str, Tensor]) -> str:
-    """SHA-256 of tensors, their names, types and shapes: one bit changed is another digest."""
-    found = hashlib.sha256()
-    for name, value in sorted(state.items()):
-        found.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
-        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
 
 
 def _download(place: str, options: dict[str, Any]) -> Path:

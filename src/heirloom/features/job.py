@@ -61,7 +61,9 @@ def build_features(
     if not finished.exists():
         encoder = encoder.to(settings.device)
         built = {
-            split: build_split(encoder, images, pairings[split], settings, threat, split, work, progress)
+            split: build_split(
+                encoder, images, pairings[split], settings, threat, split=split, work=work, progress=progress
+            )
             for split, images in splits.items()
         }
         for split, images in splits.items():
@@ -89,6 +91,7 @@ def build_split(
     pairing: Pairing,
     settings: BuildSettings,
     threat: Threat | None,
+    *,
     split: str,
     work: Path,
     progress: Progress = silent,

@@ -124,7 +124,11 @@ class Laboratory:
         folder = self.network(data, training, seed)
         encoder = load_encoder(EncoderSettings(str(folder / "encoder"))).to(self.device)
         told: Progress = lambda stage, done, total, text: self.tell(f"{name}: inverted", done, total, text)  # noqa: E731
-        return pairing, build_split(encoder, images, pairing, settings, None, "test", work, told), images
+        return (
+            pairing,
+            build_split(encoder, images, pairing, settings, None, split="test", work=work, progress=told),
+            images,
+        )
 
     def tell(self, stage: str, done: int, total: int, text: str) -> None:
         self.progress(stage, done, total, text)
