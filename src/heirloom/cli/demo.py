@@ -11,7 +11,7 @@ def demo(
     out: options.ResultFolder = Path("runs/demo"),
     seed: options.Seed = 0,
 ) -> None:
-    """The main job on the embedded digits: pre-train, freeze, defend, measure. No download, about a minute.
+    """The main job on the embedded digits: pre-train, freeze, defend, measure. No download, about two minutes.
 
     Run again, it prints what is saved; cut off, it goes on.
     """
