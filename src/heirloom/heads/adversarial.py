@@ -13,12 +13,11 @@ from torch.nn import functional
 
 from heirloom.attacks.pgd import pgd
 from heirloom.data.labelled import LabelledImages
-from heirloom.heads.linear import HeadSettings, extract_features
+from heirloom.heads.linear import HEAD_SCHEDULE, HeadSettings, extract_features
 from heirloom.models.defended import Defended
 from heirloom.runtime.identity import module_facts
 from heirloom.threat import Threat
 from heirloom.training.loop import Losses, Step, TrainingSettings, train, unwrapped
-from heirloom.training.schedules import divided_at
 
 
 class HeadOnFeatures(nn.Module):
@@ -87,7 +86,7 @@ def train_adversarial_head(
             device=device,
         ),
         make_optimizer=lambda parameters: torch.optim.AdamW(parameters, weight_decay=settings.weight_decay),
-        schedule=divided_at([30 / 150, 70 / 150, 100 / 150]),
+        schedule=HEAD_SCHEDULE,
         checkpoint=checkpoint,
         resume=True,
         facts={

@@ -16,6 +16,8 @@ from heirloom.runtime.errors import require
 from heirloom.runtime.randomness import generator_of
 from heirloom.training.schedules import divided_at
 
+HEAD_SCHEDULE = divided_at([30 / 150, 70 / 150, 100 / 150])  # of the training done (CRoPD, Table 7)
+
 
 @dataclass(frozen=True)
 class HeadSettings:
@@ -37,8 +39,7 @@ class HeadSettings:
         require(self.epochs >= 1, "head_epochs", "at least 1", self.epochs)
 
     def rate(self, epoch: int) -> float:
-        schedule = divided_at([30 / 150, 70 / 150, 100 / 150])
-        return self.learning_rate * schedule((epoch + 1) / self.epochs)
+        return self.learning_rate * HEAD_SCHEDULE((epoch + 1) / self.epochs)
 
 
 @torch.no_grad()

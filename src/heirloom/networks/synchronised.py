@@ -13,10 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-
-def processes() -> int:
-    """The number of processes that train together (1 outside ``torchrun``)."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+from heirloom.runtime import distributed
 
 
 class _Sum(torch.autograd.Function):
@@ -42,10 +39,10 @@ def summed(x: Tensor) -> Tensor:
 
 def gathered(z: Tensor) -> Tensor:
     """The rows of ``z`` (N, D) of all processes, (P N, D), rank by rank; gradients flow back to each."""
-    count = processes()
+    count = distributed.count()
     if count == 1:
         return z
-    before = dist.get_rank() * len(z)
+    before = distributed.rank() * len(z)
     return summed(nn.functional.pad(z, (0, 0, before, (count - 1) * len(z) - before)))
 
 
@@ -56,7 +53,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         return None
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or processes() == 1:
+        if not self.training or distributed.count() == 1:
             return super().forward(x)
         axes = [axis for axis in range(x.ndim) if axis != 1]
         shape = [-1 if axis == 1 else 1 for axis in range(x.ndim)]

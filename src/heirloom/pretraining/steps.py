@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.data.augmentation import Augmentation
-from heirloom.networks.synchronised import gathered, processes
+from heirloom.networks.synchronised import gathered
 from heirloom.objectives.rocl import rocl
 from heirloom.objectives.simclr import nt_xent, nt_xent_each
 from heirloom.objectives.supervised import kl_divergence, trades
+from heirloom.runtime import distributed
 from heirloom.threat import Threat
 from heirloom.training.inner_attack import InnerAttack
 from heirloom.training.loop import Losses, Step, unwrapped
@@ -85,7 +86,7 @@ def contrastive_step(
     options = {"temperature": loss.temperature, "detach_right_factor": loss.detach_right_factor}
 
     def away_from(z: Tensor, reference: Tensor) -> Tensor:
-        n, rank = len(z), torch.distributed.get_rank() if processes() > 1 else 0
+        n, rank = len(z), distributed.rank()
         each = nt_xent_each(gathered(z), gathered(reference), **options)  # type: ignore[arg-type]
         return each[rank * n : (rank + 1) * n]
 
