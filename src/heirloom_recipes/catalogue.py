@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+SCALES = ("smoke", "small", "gpu", "paper")
+
 
 class OutOfTimeError(Exception):
     """The time given by ``minutes`` is over; what is done is kept."""
@@ -22,6 +24,7 @@ class Recipe:
             with the name after the slash first where ``takes_name``; returns a Summary and writes its page.
         tables: ``module:function``, Summary -> the tables that the terminal prints.
         options: what it takes of the command line besides, ``method`` say.
+        scales: the sizes at which it runs.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Recipe:
     tables: str
     takes_name: bool = False
     options: tuple[str, ...] = ()
+    scales: tuple[str, ...] = SCALES
 
     def make(self, *arguments: Any, **options: Any) -> Any:
         first = (self.name.partition("/")[2],) if self.takes_name else ()
@@ -51,7 +55,8 @@ def _inheritance(name: str, what: str) -> Recipe:
         "inheritance.recipes:table",
         "inheritance.page:printed",
         True,
-        ("method",),
+        ("method", "width", "seeds"),
+        ("smoke", "small", "medium", "gpu", "paper"),
     )
 
 
@@ -66,7 +71,17 @@ RECIPES = (
         "inheritance.recipes:filters",
         "inheritance.page:printed_filters",
         False,
-        ("method",),
+        ("method", "width"),
+        ("smoke", "small", "medium", "gpu", "paper"),
+    ),
+    Recipe(
+        "inheritance/heads",
+        "is the gap the head's or the encoder's? clean heads of other weight decays",
+        "inheritance.heads:heads",
+        "inheritance.heads:printed",
+        False,
+        ("method", "width"),
+        ("smoke", "small", "medium", "gpu", "paper"),
     ),
     Recipe(
         "features/table-1",

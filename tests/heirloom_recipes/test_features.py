@@ -14,7 +14,7 @@ from heirloom.features.settings import BuildSettings
 from heirloom.features.steps import build_batch
 from heirloom.theory.patches.model import sample_patches
 from heirloom_recipes.catalogue import RECIPES, OutOfTimeError, recipe_of
-from heirloom_recipes.features.claims import case, claim
+from heirloom_recipes.claims import case, claim
 from heirloom_recipes.features.drawn_patches import PLANTED, SIDE, basis, draw, shown_strengths
 from heirloom_recipes.features.paper import PAIRS, TABLE_1, TABLE_2
 

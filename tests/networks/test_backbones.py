@@ -64,3 +64,20 @@ def test_a_broken_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="must be an encoder's description"):
         load_backbone(tmp_path)
+
+
+@pytest.mark.parametrize("base", ["resnet18", "resnet18-7x7", "resnet8", "resnet8-7x7", "resnet10-6x6"])
+def test_a_resnet_takes_the_width_of_its_first_stage(base: str, tmp_path: Path) -> None:
+    narrow = build_backbone(BackboneSettings(f"{base}-w8"))
+    assert narrow.feature_size == 8 * (8 if base.startswith("resnet18") else 4)
+    save_backbone(tmp_path, narrow)
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(load_backbone(tmp_path)(x), narrow.eval()(x))
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18-w0", "resnet18-w", "vit-tiny-w8", "preact-resnet18-w16", "resnet18-w-8", "w8"]
+)
+def test_a_width_that_cannot_be_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"network must be one of .*NAME-wWIDTH.*, got "):
+        BackboneSettings(name)

@@ -9,15 +9,15 @@ import typer
 
 from heirloom.cli import options
 
-SCALES = ("smoke", "small", "gpu", "paper")
-
 
 def reproduce(
     recipe: Annotated[
         str,
         typer.Argument(help="PAPER/TABLE, e.g. inheritance/table-1, features/table-1.", show_default=False),
     ],
-    scale: Annotated[str, typer.Option(help="smoke, small, gpu or paper.")] = "small",
+    scale: Annotated[
+        str, typer.Option(help="smoke, small, gpu or paper; inheritance: medium too.")
+    ] = "small",
     out: Annotated[
         Path | None,
         typer.Option(help="Folder, shared by a paper's recipes [default: runs/PAPER-SCALE]."),
@@ -28,6 +28,12 @@ def reproduce(
     ] = None,
     method: Annotated[
         str | None, typer.Option(help="inheritance: only rows pre-trained so, supervised or contrastive.")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(help="inheritance: channels of the networks' first stage.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="inheritance: so many training runs, intervals over them.")
     ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Stop after so long; the same command again goes on.")
@@ -47,13 +53,17 @@ def reproduce(
     from heirloom_recipes.catalogue import OutOfTimeError, recipe_of
 
     chosen = recipe_of(recipe)
-    require(scale in SCALES, "scale", f"one of {', '.join(SCALES)}", scale)
+    require(scale in chosen.scales, "scale", f"one of {', '.join(chosen.scales)}", scale)
     require(method in (None, "supervised", "contrastive"), "--method", "supervised or contrastive", method)
     require(minutes is None or minutes > 0, "minutes", "above 0", minutes)
     for source in data or []:
         require("=" in source, "--data", "NAME=SOURCE, e.g. cifar10=../shared/data/cifar10", source)
     device = str(torch_device(device))
-    require(method is None or "method" in chosen.options, "method", f"left out for {recipe}", method)
+    require(width is None or width >= 1, "width", "at least 1", width)
+    require(seeds is None or seeds >= 2, "seeds", "at least 2", seeds)
+    own = {"method": method, "width": width, "seeds": seeds}
+    for option, value in own.items():
+        require(value is None or option in chosen.options, option, f"left out for {recipe}", value)
     paper, _, name = recipe.partition("/")
     out = out or Path(f"runs/{paper}-{scale}")
     given: dict[str, Any] = {
@@ -61,7 +71,7 @@ def reproduce(
         "seed": seed,
         "device": device,
         "minutes": minutes,
-        **({"method": method} if "method" in chosen.options else {}),
+        **{option: value for option, value in own.items() if option in chosen.options},
     }
     try:
         with stage_progress() as progress:

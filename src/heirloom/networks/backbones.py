@@ -21,7 +21,7 @@ class BackboneSettings:
     """What it takes to build a network again.
 
     Attributes:
-        network: one of :func:`network_names`.
+        network: one of :func:`network_names`; a ResNet also with the width of its first stage, ``resnet18-w16``.
         channels, image_size: of the images it is made for.
         mean, std: per channel, subtracted and divided by inside the network; None: pixels as they are.
         features, width: of a student of ``distil`` alone: of the foundation whose features it says, and its own.
@@ -36,7 +36,10 @@ class BackboneSettings:
     width: int | None = None
 
     def __post_init__(self) -> None:
-        require(self.network in _BODIES, "network", f"one of {', '.join(_BODIES)}", self.network)
+        base, width = _sized(self.network)
+        known = base in _BODIES and (width is None or base in _RESNETS)
+        allowed = f"one of {', '.join(_BODIES)}, a ResNet also as NAME-wWIDTH (resnet18-w16)"
+        require(known and width != 0, "network", allowed, self.network)
         require(self.channels in (1, 3), "channels", "1 or 3", self.channels)
 
 
@@ -51,7 +54,7 @@ class Backbone(nn.Module):
         self.settings = settings
         self.register_buffer("mean", _per_channel(settings.mean, 0.0), persistent=False)
         self.register_buffer("std", _per_channel(settings.std, 1.0), persistent=False)
-        self.body = _BODIES[settings.network](settings)
+        self.body = _BODIES[_sized(settings.network)[0]](settings)
         self.feature_size = int(self.body.feature_size)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,37 +120,20 @@ def _per_channel(values: tuple[float, ...] | None, default: float) -> Tensor:
     return torch.tensor(values or (default,), dtype=torch.float32).view(1, -1, 1, 1)
 
 
-def _resnet18(s: BackboneSettings) -> nn.Module:
-    from heirloom.networks.resnet import resnet18
-
-    return resnet18(channels=s.channels)
-
-
-def _resnet18_7x7(s: BackboneSettings) -> nn.Module:
-    from heirloom.networks.resnet import resnet18
-
-    return resnet18(channels=s.channels, stem="7x7")
+def _sized(network: str) -> tuple[str, int | None]:
+    """``resnet18-w16`` -> (``resnet18``, 16); a name without a width -> (the name, None)."""
+    base, mark, width = network.rpartition("-w")
+    return (base, int(width)) if mark and width.isdecimal() else (network, None)
 
 
-def _resnet8(s: BackboneSettings) -> nn.Module:
-    from heirloom.networks.resnet import resnet8
+def _resnet(s: BackboneSettings) -> nn.Module:
+    from heirloom.networks import resnet
 
-    return resnet8(channels=s.channels)
-
-
-def _resnet8_7x7(s: BackboneSettings) -> nn.Module:
-    from heirloom.networks.resnet import resnet8
-
-    return resnet8(channels=s.channels, stem="7x7")
-
-
-def _resnet10_6x6(width: int) -> Callable[[BackboneSettings], nn.Module]:
-    def build(s: BackboneSettings) -> nn.Module:
-        from heirloom.networks.resnet import resnet10
-
-        return resnet10(width=width, channels=s.channels)
-
-    return build
+    base, width = _sized(s.network)
+    name, _, stem = base.partition("-")
+    options: dict[str, Any] = {"stem": stem} if stem == "7x7" else {}  # ResNet-10 has its own
+    options |= {"width": width} if width is not None else {}
+    return getattr(resnet, name)(channels=s.channels, **options)
 
 
 def _preact_resnet18(s: BackboneSettings) -> nn.Module:
@@ -179,13 +165,9 @@ def _vit_tiny(s: BackboneSettings) -> nn.Module:
     return vit_tiny(s.image_size, s.channels)
 
 
+_RESNETS = ("resnet18", "resnet18-7x7", "resnet8", "resnet8-7x7", "resnet10-6x6")
 _BODIES: dict[str, Callable[[BackboneSettings], nn.Module]] = {
-    "resnet18": _resnet18,
-    "resnet18-7x7": _resnet18_7x7,
-    "resnet8": _resnet8,
-    "resnet8-7x7": _resnet8_7x7,
-    "resnet10-6x6-w32": _resnet10_6x6(32),
-    "resnet10-6x6-w64": _resnet10_6x6(64),
+    **dict.fromkeys(_RESNETS, _resnet),
     "preact-resnet18": _preact_resnet18,
     "wide-resnet-34-10": _wide_resnet_34_10,
     "vit-tiny": _vit_tiny,

@@ -80,9 +80,10 @@ class ResNet(nn.Module):
         return self.head(self.features(x))
 
 
-def resnet18(*, stem: Stem = "3x3", classes: int | None = None, channels: int = 3) -> ResNet:
-    """ResNet-18: 11.17 million parameters with a 3x3 stem and 10 classes."""
-    return ResNet((64, 128, 256, 512), (2, 2, 2, 2), stem=stem, classes=classes, channels=channels)
+def resnet18(*, width: int = 64, stem: Stem = "3x3", classes: int | None = None, channels: int = 3) -> ResNet:
+    """ResNet-18: 11.17 million parameters with a 3x3 stem, 10 classes and stages of ``width`` 64 to 512."""
+    widths = (width, 2 * width, 4 * width, 8 * width)
+    return ResNet(widths, (2, 2, 2, 2), stem=stem, classes=classes, channels=channels)
 
 
 def resnet8(*, width: int = 16, stem: Stem = "3x3", classes: int | None = None, channels: int = 3) -> ResNet:

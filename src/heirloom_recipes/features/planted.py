@@ -29,7 +29,7 @@ from heirloom.results.schema import Summary
 from heirloom.results.statistics import student
 from heirloom.runtime.randomness import generator_of
 from heirloom.threat import Threat
-from heirloom_recipes.features.claims import case, claim, gaps
+from heirloom_recipes.claims import case, claim, gaps
 from heirloom_recipes.features.drawn_patches import EPS, PLANTED, SIDE, draw, shown_strengths
 from heirloom_recipes.features.laboratory import KINDS, Laboratory
 from heirloom_recipes.features.open import finish, open_laboratory

@@ -21,7 +21,7 @@ from heirloom.features.saved import SavedSplit
 from heirloom.pretraining.kept import kept_epochs
 from heirloom.results.schema import Summary
 from heirloom.results.statistics import student
-from heirloom_recipes.features.claims import NEAR_ZERO, below, case, claim, gaps
+from heirloom_recipes.claims import NEAR_ZERO, below, case, claim, gaps
 from heirloom_recipes.features.laboratory import KINDS, Laboratory
 from heirloom_recipes.features.open import finish, open_laboratory
 from heirloom_recipes.features.paper import TABLE_1

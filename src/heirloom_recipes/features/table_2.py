@@ -19,7 +19,7 @@ from heirloom.attacks.feature_targeted import feature_targeted
 from heirloom.results.schema import Summary
 from heirloom.results.statistics import student
 from heirloom.runtime.randomness import generator_of
-from heirloom_recipes.features.claims import LOW, below, case, claim, gaps
+from heirloom_recipes.claims import LOW, below, case, claim, gaps
 from heirloom_recipes.features.laboratory import KINDS, Laboratory, images_of
 from heirloom_recipes.features.open import finish, open_laboratory
 from heirloom_recipes.features.paper import PAIRS, TABLE_2

@@ -26,7 +26,7 @@ from heirloom.models.defended import Defended
 from heirloom.results.schema import Summary
 from heirloom.results.statistics import student
 from heirloom.runtime.randomness import generator_of
-from heirloom_recipes.features.claims import case, claim, gaps
+from heirloom_recipes.claims import case, claim, gaps
 from heirloom_recipes.features.laboratory import Laboratory
 from heirloom_recipes.features.open import finish, open_laboratory
 

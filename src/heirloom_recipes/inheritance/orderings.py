@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from heirloom.results.statistics import paired_difference
+from heirloom_recipes.claims import NEAR_ZERO
 from heirloom_recipes.inheritance.paper import PaperRow
 
-NEAR_ZERO = 0.05  # of robust accuracy
+TRANSFER = ("supervised", "contrastive")
 Verdicts = Mapping[str, Mapping[str, Tensor]]  # row name -> "clean" | "robust" -> bool (N,)
 
 
@@ -37,11 +38,15 @@ def check_orderings(rows: tuple[PaperRow, ...], verdicts: Verdicts) -> list[dict
     for o in _orderings(measured):
         difference = paired_difference(verdicts[o.higher][o.column], verdicts[o.lower][o.column])
         verdict = "holds" if difference.low > 0 else "reversed" if difference.high < 0 else "open"
-        paper = round(published[o.higher][o.column] - published[o.lower][o.column], 3)
+        paper = _published(published[o.higher][o.column], published[o.lower][o.column])
         found.append(
             {"claim": o.claim, "column": o.column, "ours": difference, "paper": paper, "verdict": verdict}
         )
     return found
+
+
+def _published(higher: float | None, lower: float | None) -> float | None:
+    return None if higher is None or lower is None else round(higher - lower, 3)
 
 
 def _near_zero(row: PaperRow, verdicts: Verdicts) -> dict[str, Any]:
@@ -72,6 +77,11 @@ def _claims(lower: PaperRow, higher: PaperRow) -> list[tuple[str, str]]:
     if a.data != b.data or a.stem != b.stem:
         return []
     robust = [(f"{shown(higher)} > {shown(lower)}, robust", "robust")]
+    if a.equal_epochs or b.equal_epochs:  # the control: what adversarial pre-training adds at equal steps
+        inherits = a.equal_epochs and b.adversarial and a.method == b.method
+        return robust if inherits and higher.downstream == "clean" else []
+    if a.data != "cifar10" and a.adversarial and b.adversarial and (a.method, b.method) == TRANSFER:
+        return robust  # Table 2: contrastive pre-training transfers more than supervised
     if _is_clean_clean(lower) and a.method == "supervised":
         inherits = b.adversarial and b.augmented and higher.downstream == "clean"
         return robust if inherits or (b == a and higher.downstream == "adversarial") else []
@@ -93,5 +103,6 @@ def shown(row: PaperRow) -> str:
     key = row.encoder
     extra = [key.data] if key.data != "cifar10" else []
     extra += [] if key.augmented else ["no augmentation"]
+    extra += ["equal epochs"] if key.equal_epochs else []
     suffix = f" ({', '.join(extra)})" if extra else ""
     return f"{key.pretrain}{suffix} / {row.downstream}"

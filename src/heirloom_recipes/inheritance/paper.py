@@ -10,13 +10,16 @@ Downstream = Literal["-", "clean", "adversarial"]
 
 @dataclass(frozen=True)
 class EncoderKey:
-    """One pre-training. ``stem`` 7x7: D.2's input layer. ``augmented``: Table 5's column."""
+    """One pre-training. ``stem`` 7x7: D.2's input layer. ``augmented``: Table 5's column. ``equal_epochs``: a clean one
+    that takes as many steps as the adversarial one does in both phases, a control that the paper does not have.
+    """
 
     data: str
     method: Literal["supervised", "contrastive"]
     adversarial: bool
     stem: Literal["3x3", "7x7"] = "3x3"
     augmented: bool = True
+    equal_epochs: bool = False
 
     @property
     def pretrain(self) -> str:
@@ -27,17 +30,19 @@ class EncoderKey:
         parts = [self.data, self.pretrain.replace(" ", "-")]
         parts += ["7x7"] if self.stem == "7x7" else []
         parts += [] if self.augmented else ["no-augmentation"]
+        parts += ["equal-epochs"] if self.equal_epochs else []
         return "-".join(parts)
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """``downstream`` ``-``: the pre-trained classifier itself. ``clean`` and ``robust`` as published."""
+    """``downstream`` ``-``: the pre-trained classifier itself. ``clean`` and ``robust`` as published; None where a row
+    is ours alone."""
 
     encoder: EncoderKey
     downstream: Downstream
-    clean: float
-    robust: float
+    clean: float | None = None
+    robust: float | None = None
 
     @property
     def name(self) -> str:
@@ -96,6 +101,9 @@ TABLE_5_CIFAR100 = (
     PaperRow(_key("cifar100", "clean contra"), "clean", 0.801, 0.005),
     PaperRow(_key("cifar100", "clean contra", augmented=False), "clean", 0.797, 0.000),
 )
+
+_CONTROL = EncoderKey("cifar10", "supervised", False, equal_epochs=True)
+CONTROLS = (PaperRow(_CONTROL, "clean"), PaperRow(_CONTROL, "adversarial"))
 
 TABLES: dict[str, tuple[PaperRow, ...]] = {
     "table-1": TABLE_1,

@@ -5,7 +5,7 @@ Cost on two CPU cores at scale ``small``: see docs/pretraining.md, which tells w
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +13,41 @@ from heirloom.analysis.filters import purity, purity_difference
 from heirloom.inspection.filters import filter_details, plain
 from heirloom.results.schema import Summary
 from heirloom_recipes.inheritance.paper import EncoderKey
-from heirloom_recipes.inheritance.run import encoder_filters, reproduce_table
+from heirloom_recipes.inheritance.run import encoder_filters, make_runner, reproduce_table
 from heirloom_recipes.inheritance.scales import Scale
+from heirloom_recipes.inheritance.seeds import table_over_seeds
 
-FILTER_PAIRS = (  # Figures 5 to 10 on CIFAR-10: clean and adversarial pre-training of the same kind
-    (EncoderKey("cifar10", "supervised", False), EncoderKey("cifar10", "supervised", True)),
-    (EncoderKey("cifar10", "supervised", False, "7x7"), EncoderKey("cifar10", "supervised", True, "7x7")),
-    (EncoderKey("cifar10", "contrastive", False), EncoderKey("cifar10", "contrastive", True)),
+FILTER_PAIRS = tuple(  # Figures 5 to 10: clean and adversarial pre-training of the same kind
+    (kind, replace(kind, adversarial=True))
+    for data in ("cifar10", "cifar100")
+    for kind in (
+        EncoderKey(data, "supervised", False),
+        EncoderKey(data, "supervised", False, "7x7"),
+        EncoderKey(data, "contrastive", False),
+    )
 )
 
 
-def table(name: str, scale: str, out: Path, **options: Any) -> Summary:
-    """``table-1``, ``table-2``, ``table-4`` or ``table-5``."""
-    return reproduce_table(name, scale, out, **options)
+def table(name: str, scale: str, out: Path, *, seeds: int | None = None, **options: Any) -> Summary:
+    """``table-1``, ``table-2``, ``table-4`` or ``table-5``; over ``seeds`` training runs where it is given."""
+    if seeds is None:
+        return reproduce_table(name, scale, out, **options)
+    return table_over_seeds(name, scale, out, seeds=seeds, **options)
 
 
-def filters(scale: str, out: Path, **options: Any) -> Summary:
-    """Figures 5 to 10: drawings, and the measures of clean and adversarial filters with their difference."""
-    method = options.pop("method", None)
-    pairs = [pair for pair in FILTER_PAIRS if method in (None, pair[0].method)]
+def filters(
+    scale: str, out: Path, *, method: str | None = None, width: int | None = None, **options: Any
+) -> Summary:
+    """Figures 5 to 10: drawings, and the measures of clean and adversarial filters with their difference.
+
+    CIFAR-100's encoders (Figures 6, 8 and 10) are made where the scale covers it or ``sources`` says where it lies.
+    """
+    runner = make_runner(scale, width=width, out=out, **options)
+    pairs = [
+        pair for pair in FILTER_PAIRS if method in (None, pair[0].method) and runner.covers(pair[0].data)
+    ]
     keys = [key for pair in pairs for key in pair]
-    runner, found = encoder_filters(keys, scale, out, **options)
+    found = encoder_filters(runner, keys)
     rows: list[dict[str, Any]] = []
     for clean, adversarial in pairs:
         weights = [found[key.folder][1] for key in (clean, adversarial)]
@@ -46,8 +60,8 @@ def filters(scale: str, out: Path, **options: Any) -> Summary:
     return runner.run.finish(
         "inspection",
         rows,
-        seed=options.get("seed", 0),
-        device=options.get("device", "cpu"),
+        seed=runner.seed,
+        device=runner.device,
         details={"filters": details},
         settings=_settings(runner.scale),
         into="filters",

@@ -7,7 +7,7 @@ Everything lies under one folder and every stage is kept once finished, so table
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,16 +23,16 @@ from heirloom.heads.probe import Heads, probe, with_head
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.pretraining.phases import pretrain, take_over_clean_phase
 from heirloom.pretraining.settings import PretrainSettings
-from heirloom.results.schema import Summary
+from heirloom.results.schema import Proportion, Summary
 from heirloom.results.statistics import proportion
-from heirloom.runs import Progress, Run
+from heirloom.runs import Progress, Run, silent
 from heirloom.runtime.errors import require
 from heirloom.runtime.files import read_json, read_tensors, write_json, write_tensors
 from heirloom.runtime.identity import deciding
 from heirloom.threat import Threat
 from heirloom_recipes.catalogue import OutOfTimeError
 from heirloom_recipes.inheritance.orderings import check_orderings, shown
-from heirloom_recipes.inheritance.paper import TABLES, EncoderKey, PaperRow
+from heirloom_recipes.inheritance.paper import CONTROLS, TABLES, EncoderKey, PaperRow
 from heirloom_recipes.inheritance.scales import HUB_IDS, Scale, scale_settings
 
 THREAT = Threat("Linf", 8 / 255)
@@ -60,9 +60,8 @@ class Runner:
         self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
         self.run = Run(work, self._facts(), resume=True)
 
-    def covers(self, row: PaperRow) -> bool:
-        """Whether this scale (or ``--data``) has the pre-training data of ``row``."""
-        name = row.encoder.data
+    def covers(self, name: str) -> bool:
+        """Whether this scale (or ``--data``) has the pre-training data called ``name``."""
         return name in self.scale.datasets or self.sources[name] != self.scale.sources[name]
 
     def data(self, name: str) -> ImageSource:
@@ -130,9 +129,11 @@ class Runner:
 
     def _settings(self, key: EncoderKey) -> PretrainSettings:
         chosen = self.scale.supervised if key.method == "supervised" else self.scale.contrastive
+        more = chosen.adversarial_epochs if key.equal_epochs else 0
         return replace(
             chosen,
             network=self.scale.networks[key.stem],
+            clean_epochs=chosen.clean_epochs + more,
             adversarial_epochs=chosen.adversarial_epochs if key.adversarial else 0,
             augmentation=chosen.augmentation if key.augmented else None,
         )
@@ -177,35 +178,30 @@ class Runner:
 
 
 def reproduce_table(
-    table: str,
-    scale_name: str,
-    out: Path,
-    *,
-    sources: dict[str, str] | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    progress: Progress | None = None,
-    minutes: float | None = None,
-    method: str | None = None,
+    table: str, scale: str, out: Path, *, method: str | None = None, **options: Any
 ) -> Summary:
     """Run one table at one scale; ``out/<table>`` gets summary.json and report.html; the work is shared.
 
     Args:
         method: ``supervised`` or ``contrastive``: leave out the rows pre-trained otherwise.
+        options: of :func:`make_runner`.
 
     Raises:
         OutOfTimeError: after ``minutes``; the same call again goes on.
     """
-    runner = _runner(scale_name, sources, out, seed, device, progress, minutes)
-    rows = tuple(row for row in TABLES[table] if runner.covers(row) and method in (None, row.encoder.method))
-    missing = [shown(row) for row in TABLES[table] if row not in rows]
+    runner = make_runner(scale, out, **options)
+    wanted = TABLES[table] + (CONTROLS if table == "table-1" and runner.scale.controls else ())
+    rows = tuple(
+        row for row in wanted if runner.covers(row.encoder.data) and method in (None, row.encoder.method)
+    )
+    missing = [shown(row) for row in wanted if row not in rows]
     found = {row.name: runner.row(row) for row in rows}
     orderings = check_orderings(rows, found)
     return runner.run.finish(
         "inheritance",
         [_figures(row, found[row.name]) for row in rows],
-        seed=seed,
-        device=device,
+        seed=runner.seed,
+        device=runner.device,
         threat=THREAT,
         data=runner.data("cifar10").used(),
         settings=_shown_settings(runner, table),
@@ -213,42 +209,40 @@ def reproduce_table(
             "table": table,
             "orderings": orderings,
             "not covered": missing,
+            "constant": constant_classifier(runner.data("cifar10")),
         },
         into=table,
         seconds=max(runner.seconds(rows), runner.run.seconds),
     )
 
 
-def encoder_filters(
-    keys: Sequence[EncoderKey],
-    scale_name: str,
+def encoder_filters(runner: Runner, keys: Sequence[EncoderKey]) -> dict[str, tuple[Path, torch.Tensor]]:
+    """First-layer filters of encoders, made where they are missing: name -> (run folder, filters)."""
+    folders = {key.folder: runner.encoder(key) for key in keys}
+    loaded = {name: load_encoder(EncoderSettings(str(path / "encoder"))) for name, path in folders.items()}
+    return {name: (folders[name], first_layer(encoder)) for name, encoder in loaded.items()}
+
+
+def constant_classifier(data: ImageSource) -> Proportion:
+    """Accuracy on the test images, attacked or not, of a classifier that always says the training images' most
+    frequent class: what any figure has to exceed to mean something."""
+    return proportion(data.test.labels == data.train.labels.mode().values)
+
+
+def make_runner(
+    scale: str,
     out: Path,
     *,
     sources: dict[str, str] | None = None,
     seed: int = 0,
     device: str = "cpu",
-    progress: Progress | None = None,
+    progress: Progress = silent,
     minutes: float | None = None,
-) -> tuple[Runner, dict[str, tuple[Path, torch.Tensor]]]:
-    """First-layer filters of encoders, made where they are missing: name -> (run folder, filters)."""
-    runner = _runner(scale_name, sources, out, seed, device, progress, minutes)
-    folders = {key.folder: runner.encoder(key) for key in keys}
-    loaded = {name: load_encoder(EncoderSettings(str(path / "encoder"))) for name, path in folders.items()}
-    return runner, {name: (folders[name], first_layer(encoder)) for name, encoder in loaded.items()}
-
-
-def _runner(
-    scale_name: str,
-    sources: dict[str, str] | None,
-    out: Path,
-    seed: int,
-    device: str,
-    progress: Progress | None,
-    minutes: float | None,
+    width: int | None = None,
 ) -> Runner:
-    scale = scale_settings(scale_name, seed, device)  # type: ignore[arg-type]
-    told: Callable[[str, int, int, str], None] = progress or (lambda *_: None)
-    return Runner(scale, sources or {}, out, seed=seed, device=device, progress=told, minutes=minutes)
+    """The runner of one scale, its settings seeded."""
+    settings = scale_settings(scale, seed, device, width)  # type: ignore[arg-type]
+    return Runner(settings, sources or {}, out, seed=seed, device=device, progress=progress, minutes=minutes)
 
 
 def _figures(row: PaperRow, correct: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -259,8 +253,8 @@ def _figures(row: PaperRow, correct: dict[str, torch.Tensor]) -> dict[str, Any]:
         "pretrain_data": key.data,
         "stem": key.stem,
         "augmentation": key.augmented,
-        "clean": proportion(correct["clean"]),
-        "robust": proportion(correct["robust"]),
+        "equal_epochs": key.equal_epochs,
+        **{name: proportion(verdicts) for name, verdicts in correct.items()},
         "paper": {"clean": row.clean, "robust": row.robust},
     }
 

@@ -1,9 +1,11 @@
-"""The sizes at which the recipes run. ``smoke``: seconds, in CI. ``small``: minutes on two CPU cores. ``gpu``: one
-H100, each command under nine minutes with ``--minutes 9`` and ``--resume``. ``paper``: the paper's epochs.
+"""The sizes at which the recipes run. ``smoke``: seconds, in CI. ``small``: minutes on two CPU cores. ``medium``: hours
+on them, the smallest at which orderings over training seeds can be settled. ``gpu``: one H100, each command under nine
+minutes with ``--minutes 9`` and ``--resume``. ``paper``: the paper's epochs.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -30,7 +32,8 @@ class Scale:
         datasets: the pre-training data that this size covers: rows on others are left out and named.
         networks: of the 3x3 and 7x7 stems.
         supervised, contrastive: the pre-training; both phases are described, clean runs drop the second.
-        attacks: of the evaluation, the last being "robust".
+        attacks: of the evaluation; "robust" is the worst case over all.
+        controls: whether a clean encoder of as many epochs as the adversarial one stands beside it.
     """
 
     name: str
@@ -43,13 +46,22 @@ class Scale:
     supervised: PretrainSettings
     contrastive: PretrainSettings
     probe: ProbeSettings
-    attacks: tuple[str, ...] = ("pgd-20",)
+    attacks: tuple[str, ...] = ("pgd-20", "cascade")
+    controls: bool = False
 
 
-def scale_settings(name: Literal["smoke", "small", "gpu", "paper"], seed: int, device: str) -> Scale:
-    scale = {"smoke": _smoke, "small": _small, "gpu": _gpu, "paper": _paper}[name]()
+def scale_settings(
+    name: Literal["smoke", "small", "medium", "gpu", "paper"],
+    seed: int,
+    device: str,
+    width: int | None = None,
+) -> Scale:
+    """One size, seeded; ``width``: of the networks' first stage, in place of the scale's own."""
+    scale = {"smoke": _smoke, "small": _small, "medium": _medium, "gpu": _gpu, "paper": _paper}[name]()
+    networks = {stem: _of_width(network, width) for stem, network in scale.networks.items()}
     return replace(
         scale,
+        networks=networks,
         supervised=_seeded(scale.supervised, seed, device),
         contrastive=_seeded(scale.contrastive, seed, device),
         probe=replace(
@@ -58,6 +70,10 @@ def scale_settings(name: Literal["smoke", "small", "gpu", "paper"], seed: int, d
             adversarial=replace(scale.probe.adversarial, seed=seed, device=device),
         ),
     )
+
+
+def _of_width(network: str, width: int | None) -> str:
+    return network if width is None else f"{re.sub(r'-w[0-9]+$', '', network)}-w{width}"
 
 
 def _seeded(settings: PretrainSettings, seed: int, device: str) -> PretrainSettings:
@@ -102,6 +118,7 @@ def _smoke() -> Scale:
             validation_images=40,
         ),
         ("pgd-2",),
+        controls=True,
     )
 
 
@@ -147,6 +164,44 @@ def _small() -> Scale:
     )
 
 
+def _medium() -> Scale:
+    """20,000 images of CIFAR-10, ResNet-18 16 wide, 20 + 20 epochs in bf16, 5000 test images, and a clean control of 40
+    epochs. Supervised rows: 5 million attacked images of ten steps a seed.
+    """
+    training = TrainingSettings(
+        batch_size=128, learning_rate=0.1, weight_decay=5e-4, mixed_precision="bf16", checkpoint_seconds=60.0
+    )
+    supervised = replace(
+        paper_settings("supervised"), clean_epochs=20, adversarial_epochs=20, training=training
+    )
+    contrastive = replace(
+        paper_settings("contrastive"),
+        clean_epochs=20,
+        adversarial_epochs=20,
+        warmup=2,
+        attack=InnerAttack(steps=7, step_size=0.007),
+        training=replace(training, batch_size=256, learning_rate=0.2, weight_decay=1e-6),
+    )
+    head = ProbeSettings(
+        HeadSettings(epochs=60, batch_size=256), replace(training, epochs=4), InnerAttack(steps=10)
+    )
+    networks = {"3x3": "resnet18-w16", "7x7": "resnet18-7x7-w16"}
+    datasets = ("cifar10",)
+    return Scale(
+        "medium",
+        dict(HUB_IDS),
+        datasets,
+        20_000,
+        5000,
+        32,
+        networks,
+        supervised,
+        contrastive,
+        head,
+        controls=True,
+    )
+
+
 def _gpu() -> Scale:
     """CIFAR-10 whole, ResNet-18, bf16, channels_last, compiled; fewer epochs than the paper, all attack steps."""
     training = TrainingSettings(
@@ -178,7 +233,6 @@ def _gpu() -> Scale:
         supervised,
         contrastive,
         head,
-        ("pgd-20", "strong"),
     )
 
 
@@ -199,5 +253,4 @@ def _paper() -> Scale:
         supervised,
         paper_settings("contrastive"),
         head,
-        ("pgd-20", "strong"),
     )

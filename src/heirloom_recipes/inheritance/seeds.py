@@ -1,0 +1,78 @@
+"""A table over several training seeds: an interval over test images says nothing of another training run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from heirloom.results.schema import Summary
+from heirloom.results.statistics import student
+from heirloom.runs import Progress, Run, silent
+from heirloom.runtime.errors import require
+from heirloom.threat import Threat
+from heirloom_recipes.claims import NEAR_ZERO, below, case
+from heirloom_recipes.inheritance.run import reproduce_table
+
+
+def table_over_seeds(
+    table: str,
+    scale: str,
+    out: Path,
+    *,
+    seeds: int,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress = silent,
+    **options: Any,
+) -> Summary:
+    """Run ``table`` once for each of ``seeds`` seeds from ``seed`` on, in ``out/seed-N``, and put them together.
+
+    Every accuracy is the mean over the runs with its 95 % Student interval, every ordering is judged by the interval
+    of its differences over the runs. ``out/<table>`` gets the summary and the page, ``out/seed-N/<table>`` each run's.
+    """
+    require(seeds >= 2, "seeds", "at least 2 where it is given", seeds)
+    runs = []
+    for number in range(seed, seed + seeds):
+        told = _numbered(progress, number)
+        place = out / f"seed-{number}"
+        runs.append(
+            reproduce_table(table, scale, place, seed=number, device=device, progress=told, **options)
+        )
+    first = runs[0]
+    facts = {"table": table, "scale": scale, "seeds": seeds, "seed": seed, "rows": [run.rows for run in runs]}
+    assert first.threat is not None
+    return Run(out / table, facts, resume=True).finish(
+        "inheritance",
+        [merged(rows) for rows in zip(*(run.rows for run in runs), strict=True)],
+        seed=seed,
+        device=device,
+        threat=Threat(first.threat.norm, first.threat.eps),
+        data=first.data,
+        settings={**first.settings, "seeds": seeds},
+        details={**first.details, "orderings": judged([run.details["orderings"] for run in runs])},
+        seconds=sum(run.seconds for run in runs),
+    )
+
+
+def merged(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One row of several runs': measures (with an interval) become the mean over runs, the rest is the first's."""
+    measures = [name for name, value in rows[0].items() if isinstance(value, dict) and "n" in value]
+    means = {name: student([row[name]["value"] for row in rows], 0.0, 1.0) for name in measures}
+    return {**rows[0], **means}
+
+
+def judged(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The orderings' verdicts over runs; an accuracy "near 0" holds where its interval ends below the bound."""
+    found = []
+    for entries in zip(*runs, strict=True):
+        values = [float(entry["ours"]["value"]) for entry in entries]
+        near_zero = "near 0" in entries[0]["claim"]
+        verdict = case("", below(NEAR_ZERO, values) if near_zero else values)["verdict"]
+        ours = student(values, 0.0 if near_zero else -1.0, 1.0)
+        found.append({**entries[0], "ours": ours, "verdict": verdict})
+    return found
+
+
+def _numbered(progress: Progress, seed: int) -> Progress:
+    return lambda stage, done, total, text: progress(f"seed {seed}: {stage}", done, total, text)
