@@ -18,8 +18,10 @@ from heirloom.defence.job import DefendSettings, defend
 from heirloom.defence.saved import DefendedModel
 from heirloom.defence.train_preprocessor import DistilSettings, PreprocessorSettings
 from heirloom.heads.linear import HeadSettings
+from heirloom.models.defended import OwnLogits
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.networks.backbones import BackboneSettings, build_backbone, save_backbone
+from heirloom.networks.classifier import load_head
 from heirloom.report.pages import draw
 from heirloom.runtime.files import write_tensors
 from heirloom.training.loop import TrainingSettings
@@ -106,6 +108,72 @@ def test_distil_stands_beside_its_student_and_leaves_it_as_an_encoder(
     student = model.preprocessor.network.student  # type: ignore[union-attr]
     assert torch.equal(stand_in(small.test.images), student(small.test.images))
     assert stand_in(small.test.images[:1]).shape == encoder(small.test.images[:1]).shape
+
+
+@pytest.fixture
+def classifier(tmp_path: Path) -> Path:
+    """An encoder with its head beside it, as `heirloom pretrain` leaves them."""
+    save_backbone(tmp_path / "made" / "encoder", build_backbone(BackboneSettings("resnet8", 1, 8)))
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        write_tensors(tmp_path / "made" / "head.safetensors", torch.nn.Linear(64, 10).state_dict())
+    return tmp_path / "made" / "encoder"
+
+
+def _distil(settings: DefendSettings, **own: object) -> DefendSettings:
+    chosen = replace(settings.defence, method="distil", distil=DistilSettings(width=4, **own))  # type: ignore[arg-type]
+    return replace(settings, defence=chosen, audit_examples=0)
+
+
+def test_an_encoder_in_the_models_place_survives_reload_and_takes_the_models_own_head(
+    small: ImageSource, classifier: Path, tmp_path: Path
+) -> None:
+    encoder, out = load_encoder(EncoderSettings(str(classifier))), tmp_path / "out"
+    settings = _distil(_settings(compare=("identity",)), paints=False)
+    model, summary = defend(encoder, small, settings, out)
+    assert [row["defence"] for row in summary.rows] == ["identity", "original head", "distil"]
+    loaded = DefendedModel.from_pretrained(out)
+    assert torch.equal(loaded(small.test.images), model(small.test.images))
+    assert "in front of it" not in (out / "README.md").read_text()
+    stand_in = load_encoder(EncoderSettings(str(out / "encoder")))
+    assert torch.equal(stand_in(small.test.images), loaded.encoder(small.test.images))
+    own = load_encoder(EncoderSettings(str(out / "encoder"), pooling="logits"))  # the model's head, unchanged
+    head = load_head(classifier)
+    assert head is not None
+    assert torch.equal(own(small.test.images), head(stand_in(small.test.images)))
+    right = own(small.test.images).argmax(1) == small.test.labels
+    assert summary.rows[1]["clean"]["value"] == pytest.approx(float(right.double().mean()))
+
+
+def test_what_a_classifier_says_is_learned_where_its_head_is_kept(
+    small: ImageSource, classifier: Path, tmp_path: Path
+) -> None:
+    encoder = load_encoder(EncoderSettings(str(classifier), pooling="logits"))
+    settings = _distil(_settings(compare=("distil",)), targets="head")
+    model, summary = defend(encoder, small, settings, tmp_path / "out", head=OwnLogits())
+    assert [row["defence"] for row in summary.rows] == ["student alone", "distil"]
+    said = load_encoder(EncoderSettings(str(tmp_path / "out" / "stand-in"), pooling="logits"))
+    right = said(small.test.images).argmax(1) == small.test.labels
+    assert summary.rows[0]["clean"]["value"] == pytest.approx(float(right.double().mean()))
+    loaded = DefendedModel.from_pretrained(tmp_path / "out")
+    assert torch.equal(loaded(small.test.images), model(small.test.images))
+    (classifier.parent / "head.safetensors").unlink()
+    with pytest.raises(
+        InputError, match=r"targets must be features for a model without a classifier, got head"
+    ):
+        defend(load_encoder(EncoderSettings(str(classifier))), small, settings, tmp_path / "no")
+    with pytest.raises(InputError, match=r"pooling must be another for an encoder without head\.safetensors"):
+        load_encoder(EncoderSettings(str(classifier), pooling="logits"))
+
+
+def test_distil_that_is_only_compared_has_its_student_beside_it(
+    small: ImageSource, foundation: Path, tmp_path: Path
+) -> None:
+    settings = _settings(compare=("distil",))
+    chosen = replace(settings.defence, method="noise", distil=DistilSettings(width=4))
+    encoder = load_encoder(EncoderSettings(str(foundation)))
+    _, summary = defend(encoder, small, replace(settings, defence=chosen, audit_examples=0), tmp_path)
+    assert [row["defence"] for row in summary.rows] == ["student alone", "distil", "noise"]
 
 
 def test_auto_chooses_on_validation_images_and_says_what_it_saw(

@@ -88,11 +88,10 @@ def test_student_loss_written_out(generator: torch.Generator) -> None:
 
 
 def test_logit_targets_are_the_frozen_heads_probabilities(generator: torch.Generator) -> None:
-    q, target, weight = (torch.randn(4, 4, generator=generator).double() for _ in range(3))
-    bias, scale = torch.randn(4, generator=generator).double(), torch.tensor(1.0).double()
-    p, s = ((f @ weight.T + bias).softmax(1) for f in (target, q))
-    expected = -(p * s.log()).sum(1) + (q - target).square().sum(1)
-    assert torch.allclose(logit_each(q, target, weight, bias, scale), expected)
+    logits, target = (torch.randn(4, 3, generator=generator).double() for _ in range(2))
+    expected = -(target.softmax(1) * logits.softmax(1).log()).sum(1)
+    assert torch.allclose(logit_each(logits, target), expected)
+    assert (logit_each(target, target) < logit_each(logits, target)).all()
 
 
 def test_the_painter_is_measured_by_what_the_model_says() -> None:

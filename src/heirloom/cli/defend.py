@@ -37,6 +37,14 @@ def defend(
     attack_steps: Annotated[int, typer.Option(help="Steps of the training attack.")] = 1,
     student: Annotated[str, typer.Option(help="distil: resnet10 or resnet18.")] = "resnet10",
     student_width: Annotated[int, typer.Option(help="distil: channels of a ResNet-10's first stage.")] = 32,
+    targets: Annotated[
+        choices.Targets,
+        typer.Option(help="distil: what the student learns, the model's features or its own head's classes."),
+    ] = "features",
+    saved_as: Annotated[
+        choices.SavedAs,
+        typer.Option("--as", help="distil: an encoder in the model's place needs no painter."),
+    ] = "preprocessor",
     prototypes: Annotated[int, typer.Option(help="distil: k-means centres of the model's features.")] = 10,
     temperature: Annotated[float, typer.Option(help="tau of the contrastive loss.")] = 0.5,
     architecture: Annotated[
@@ -136,7 +144,13 @@ def defend(
             radius=radius,
             sigma=sigma,
             attack_steps=attack_steps,
-            distil=DistilSettings(student=student, width=student_width, count=prototypes),
+            distil=DistilSettings(
+                student=student,
+                width=student_width,
+                targets=targets,
+                count=prototypes,
+                paints=saved_as == "preprocessor",
+            ),
             minutes=minutes,
             steps=_steps(steps),
             temperature=temperature,

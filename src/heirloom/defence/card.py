@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from heirloom.models.encoder import EncoderSettings
+from heirloom.objectives.defences import DEFENCES
 from heirloom.report.tables import accuracy_table
 from heirloom.threat import Threat
 
@@ -22,8 +23,7 @@ def model_card(config: dict[str, Any], summary: dict[str, Any] | None) -> str:
     lines = [
         f"# {encoder['source']} defended by {defence['method']}",
         "",
-        f"A frozen foundation model (`{encoder['source']}`{revision}) with a preprocessor in front of it that "
-        f"was trained without labels and without the model (`{defence['method']}`), and a linear head behind it. "
+        f"{_what(config, encoder['source'] + revision)} "
         f"It takes images of {channels} x {height} x {width} pixels in [0, 1] and tells "
         f"{len(config['classes'])} classes apart.",
         "",
@@ -50,6 +50,22 @@ def model_card(config: dict[str, Any], summary: dict[str, Any] | None) -> str:
     ]
     header = _data(config, summary).to_yaml()
     return f"---\n{header}\n---\n" + "\n".join(lines)
+
+
+def _what(config: dict[str, Any], source: str) -> str:
+    """One or two sentences: what the folder holds, and what its training read."""
+    defence = config["defence"]
+    objective = DEFENCES.get(defence["method"])
+    if config["preprocessor"] is None and objective is not None:
+        return (
+            f"An encoder (`{defence['method']}`) trained without labels to say under attack what a frozen model "
+            f"(`{defence.get('teacher', source)}`) says of clean images, and a head behind it."
+        )
+    read = "nothing" if objective is None else objective.access
+    return (
+        f"A frozen foundation model (`{source}`) with a preprocessor in front of it (`{defence['method']}`; its "
+        f"training read: {read}; no labels), and a head behind it."
+    )
 
 
 def licence_of(settings: EncoderSettings) -> str:

@@ -28,7 +28,7 @@ ATTACK, JUDGED = "pgd-20", 256  # what the trials are judged by, and on how many
 
 @dataclass(frozen=True)
 class Trials:
-    """What the choice is made from: the images, the frozen model, the threat, the head that follows."""
+    """What the choice is made from: the images, the frozen model, the threat, the head that follows, or is ``kept``."""
 
     encoder: nn.Module
     train: LabelledImages
@@ -36,6 +36,7 @@ class Trials:
     threat: Threat
     head: HeadSettings
     batch_size: int = 256
+    kept: nn.Module | None = None
 
 
 def choose(
@@ -76,12 +77,16 @@ def _trial(trials: Trials, settings: PreprocessorSettings, place: Path) -> dict[
         trials.threat,
         settings,
         encoder=trials.encoder,
+        head=trials.kept,
         checkpoint=place.with_name("checkpoint.safetensors"),
         resume=True,
     )
     whole = Defended(preprocessor, trials.encoder, nn.Identity()).to(device)
-    features = extract_features(whole, trials.train, batch_size=trials.batch_size, device=device)
-    head = train_head(features, trials.train.labels, len(trials.train.classes), trials.head)
+    if trials.kept is None:
+        features = extract_features(whole, trials.train, batch_size=trials.batch_size, device=device)
+        head: nn.Module = train_head(features, trials.train.labels, len(trials.train.classes), trials.head)
+    else:
+        head = trials.kept
     whole.head = head.to(device)
     held_out = trials.validation.limit(JUDGED, settings.training.seed)
     found = evaluate(

@@ -10,11 +10,13 @@ from torch import nn
 from heirloom.data.labelled import LabelledImages
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.models.defended import Defended
-from heirloom.models.encoder import FrozenEncoder
+from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
+from heirloom.models.own_encoder import stand_in_notes
 from heirloom.models.preprocessor import Preprocessor
 from heirloom.networks.backbones import BackboneSettings, build_backbone, save_backbone
+from heirloom.networks.classifier import HEAD, load_head
 from heirloom.networks.student_painter import Student, StudentPainter
-from heirloom.runtime.files import read_tensors
+from heirloom.runtime.files import write_tensors
 
 STAND_IN = "stand-in"
 
@@ -45,21 +47,18 @@ def student_alone(
 
 
 def pretrained_head(encoder: FrozenEncoder) -> nn.Linear | None:
-    """The linear classifier that ``heirloom pretrain`` saved beside the encoder, None where there is none."""
-    place = Path(encoder.settings.source).parent / "head.safetensors"
-    if not encoder.settings.is_local or not place.is_file():
+    """The linear classifier that ``heirloom pretrain`` saved beside the encoder, None where there is none, or where
+    the encoder is read as its logits already.
+    """
+    if not encoder.settings.is_local or encoder.settings.pooling == "logits":
         return None
-    tensors, _ = read_tensors(place)
-    classes, features = tensors["weight"].shape
-    head: nn.Linear = nn.utils.skip_init(nn.Linear, features, classes)
-    head.load_state_dict(tensors)
-    return head.requires_grad_(False).eval()
+    return load_head(encoder.settings.source)
 
 
-def save_stand_in(preprocessor: nn.Module, folder: Path, notes: dict[str, Any]) -> bool:
-    """Save the student as what it honestly is: a robust encoder in the foundation's own feature space, on which
-    heads and text embeddings made for the foundation work unchanged (``--model FOLDER``). False where there is
-    none.
+def save_stand_in(preprocessor: nn.Module, folder: Path, encoder: FrozenEncoder) -> bool:
+    """Save the student as what it honestly is: a robust encoder in the own feature space of ``encoder``, on which
+    heads and text embeddings made for that work unchanged (``--model FOLDER``). The classifier that ``heirloom
+    pretrain`` left is copied. False where there is no student.
     """
     student = student_of(preprocessor)
     if student is None:
@@ -71,5 +70,18 @@ def save_stand_in(preprocessor: nn.Module, folder: Path, notes: dict[str, Any]) 
     )
     backbone = build_backbone(own)
     backbone.body.load_state_dict(student.state_dict())
-    save_backbone(folder, backbone, notes)
+    save_backbone(folder, backbone, stand_in_notes(encoder))
+    keep_head(encoder, folder)
     return True
+
+
+def keep_head(encoder: FrozenEncoder, folder: Path) -> None:
+    """Put the classifier that ``encoder`` was trained with, if there is one, into the stand-in's ``folder``."""
+    head = pretrained_head(encoder)
+    if head is not None:
+        write_tensors(folder / HEAD, head.state_dict())
+
+
+def in_its_place(folder: Path) -> FrozenEncoder:
+    """The stand-in saved in ``folder``, frozen, read as the model that it stands in for."""
+    return load_encoder(EncoderSettings(str(folder)))

@@ -28,7 +28,7 @@ from heirloom.threat import Threat
 from heirloom.training.loop import History, Losses, Step, TrainingSettings, train, unwrapped
 
 FEATURE_NOISE = 0.1  # of the features' deviation, on the codes that the painter learns from
-Teacher = tuple[nn.Module, nn.Linear | None]
+Teacher = tuple[nn.Module, nn.Module | None]
 
 
 def distil(
@@ -57,10 +57,9 @@ def distil(
     targets = teacher_features(encoder, data, training, checkpoint)
     network.place(targets)
     indexed = replace(data, labels=torch.arange(len(data)))  # a step finds its targets by number
-    steps = [
-        (network.student, _student_step(targets, threat, settings, head)),
-        (network.painter, _painter_step(network, encoder, threat, settings)),
-    ]
+    steps: list[tuple[nn.Module, Step]] = [(network.student, _student_step(targets, threat, settings, head))]
+    if settings.distil.paints:
+        steps.append((network.painter, _painter_step(network, encoder, threat, settings, head)))
     history: History = []
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for phase, (part, step) in enumerate(steps):
@@ -97,7 +96,7 @@ def _share(
     path: Path | None,
 ) -> TrainingSettings:
     """The painter's share of the training, or what it leaves, in epochs, steps or minutes."""
-    training, share = settings.training, settings.distil.painter_share
+    training, share = settings.training, settings.distil.painter_share if settings.distil.paints else 0.0
     share = share if phase == 1 else 1 - share
     if settings.steps is not None:
         return replace(training, steps=settings.steps[min(phase, len(settings.steps) - 1)])
@@ -134,7 +133,7 @@ def teacher_features(
 
 
 def _student_step(
-    targets: Tensor, threat: Threat, settings: PreprocessorSettings, head: nn.Linear | None
+    targets: Tensor, threat: Threat, settings: PreprocessorSettings, head: nn.Module | None
 ) -> Step:
     each = _each(targets, settings, head)
     wide = replace(threat, eps=settings.chosen_radius * threat.eps)
@@ -151,15 +150,13 @@ def _student_step(
     return step
 
 
-def _each(targets: Tensor, settings: PreprocessorSettings, head: nn.Linear | None) -> Each:
+def _each(targets: Tensor, settings: PreprocessorSettings, head: nn.Module | None) -> Each:
     scale = targets.square().sum(1).mean().clamp_min(1e-12)
     if settings.distil.targets == "head":
         if head is None:
             raise InputError("head", "the frozen model's own classifier for targets head", "none")
-        weight, bias = head.weight.detach(), head.bias.detach()
-        return lambda q, target: logit_each(
-            q, target, weight.to(q.device), bias.to(q.device), scale.to(q.device)
-        )
+        own = head.requires_grad_(False)
+        return lambda q, target: logit_each(own.to(q.device)(q), own(target))
     generator = generator_of(settings.training.seed, "prototypes")
     centres = prototypes(targets, min(settings.distil.count, len(targets)), generator)
     return lambda q, target: student_each(q, target, centres.to(q.device), scale.to(q.device))
@@ -173,8 +170,13 @@ def own_augmentation(shape: tuple[int, ...]) -> Augmentation:
 
 
 def _painter_step(
-    network: StudentPainter, encoder: nn.Module, threat: Threat, settings: PreprocessorSettings
+    network: StudentPainter,
+    encoder: nn.Module,
+    threat: Threat,
+    settings: PreprocessorSettings,
+    head: nn.Module | None,
 ) -> Step:
+    own = head if settings.distil.targets == "head" else None
     spread = network.painter.deviation
 
     def step(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Losses:
@@ -187,7 +189,10 @@ def _painter_step(
             q = network.student(torch.where(moved, threat.project(x + corner, x), x))
             noise = normal(q.shape, generator, x.device)
             q = q + FEATURE_NOISE * spread.to(x.device) * noise
-        loss = painter(encoder(model(q)).float(), q)
+        seen = encoder(model(q)).float()
+        loss = painter(seen, q)
+        if own is not None:
+            loss = loss + logit_each(own.to(x.device)(seen), own(q)).mean()
         return {"loss": loss, "painter": loss}
 
     return step

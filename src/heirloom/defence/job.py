@@ -12,10 +12,18 @@ from torch import Tensor, nn
 
 from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence.choose import Trials, choose
-from heirloom.defence.controls import STAND_IN, pretrained_head, save_stand_in, student_alone, student_of
+from heirloom.defence.controls import (
+    STAND_IN,
+    in_its_place,
+    keep_head,
+    pretrained_head,
+    save_stand_in,
+    student_alone,
+    student_of,
+)
 from heirloom.defence.examples import examples
 from heirloom.defence.remarks import packed, remarks, unpacked
-from heirloom.defence.saved import DefendedModel
+from heirloom.defence.saved import LOCAL_ENCODER, DefendedModel
 from heirloom.defence.settings import AUTO, DefendSettings
 from heirloom.defence.train_preprocessor import fresh_preprocessor, train_preprocessor
 from heirloom.evaluation.audit import audit, audit_details
@@ -67,16 +75,20 @@ def defend(
     run = Run(out, {**facts, "head": module_facts(head)} if head else facts, resume=resume)
     told, seen = progress or silent, dict[str, Any]()
     if settings.defence.method == AUTO:
-        trials = Trials(encoder, train, validation, settings.threat, settings.head, settings.eval_batch_size)
+        trials = Trials(
+            encoder, train, validation, settings.threat, settings.head, settings.eval_batch_size, head
+        )
         chosen, seen["trials"] = choose(trials, settings.defence, run.path("trials"), told)
         settings = replace(settings, defence=chosen)
     method = settings.defence.method
     job = _Job(encoder, (train, validation, data.test), settings, run, told, head)
     measured = [run.stage(f"measured-{name}", partial(job.measured, name)) for name in settings.methods]
     model = job.model(method)
-    beside = run.stage("controls", lambda: job.controls(model))
+    beside = run.stage("controls", job.controls)
     rows = [found["row"] for found in measured]
-    rows[-1:-1] = [control["row"] for control in beside]
+    if beside:
+        place = settings.methods.index("distil")
+        rows[place:place] = [control["row"] for control in beside]
     details = {
         "classes": list(data.test.classes),
         "defences": [found["detail"] for found in measured],
@@ -87,7 +99,9 @@ def defend(
     if settings.audit_examples:
         details["audit"] = run.stage("audit", lambda: job.audited(model))
     model.save_pretrained(out)
-    save_stand_in(model.preprocessor, out / STAND_IN, {"teacher": encoder.settings.source})
+    if settings.is_encoder:
+        keep_head(encoder, out / LOCAL_ENCODER)
+    save_stand_in(model.preprocessor, out / STAND_IN, encoder)
     summary = run.result() or run.finish(
         "defence",
         rows,
@@ -135,7 +149,12 @@ class _Job:
 
     def model(self, method: str) -> DefendedModel:
         """The trained model of a finished stage."""
-        return DefendedModel.from_pretrained(self.run.path(method), encoder=self.encoder)
+        own = self.run.path(method, LOCAL_ENCODER)
+        encoder = in_its_place(own) if self._is_encoder(method) else self.encoder
+        return DefendedModel.from_pretrained(self.run.path(method), encoder=encoder)
+
+    def _is_encoder(self, method: str) -> bool:
+        return method == "distil" and self.settings.is_encoder
 
     def measured(self, method: DefenceMethod) -> dict[str, Any]:
         """The trained model's row of the table, and what the page shows of it."""
@@ -160,24 +179,32 @@ class _Job:
             },
         }
 
-    def controls(self, model: DefendedModel) -> list[dict[str, Any]]:
-        """Rows and verdicts of what ``distil`` must stand beside, none for other methods."""
-        student, own = student_of(model.preprocessor), pretrained_head(self.encoder)
-        if student is None:
+    def controls(self) -> list[dict[str, Any]]:
+        """Rows and verdicts of what ``distil`` must stand beside, none where it is not among the methods."""
+        if "distil" not in self.settings.methods:
             return []
-        beside: dict[str, nn.Module] = {
-            "student alone": student_alone(
+        model, own = self.model("distil"), self._own_head()
+        student, beside = student_of(model.preprocessor), dict[str, nn.Module]()
+        if student is not None and self.kept is not None:
+            beside["student alone"] = Defended(nn.Identity(), student, self.kept).eval()
+        elif student is not None:
+            beside["student alone"] = student_alone(
                 student, self.train, self.validation, self.settings.head, device=self.device
             )
-        }
-        if own is not None and own.out_features == len(self.train.classes):
-            beside["original head"] = Defended(model.preprocessor, self.encoder, own).eval()
+        if own is not None and self.kept is None:
+            beside["original head"] = Defended(model.preprocessor, model.encoder, own).eval()
         found = []
         for name, whole in beside.items():
             evaluation = self._evaluated(whole, name)
             row = {"defence": name, **evaluation.row()}
             found.append({"defence": name, "row": row, "right": packed(evaluation.correct)})
         return found
+
+    def _own_head(self) -> nn.Module | None:
+        """The frozen model's classifier of these classes, None where it has none."""
+        found = self.kept or pretrained_head(self.encoder)
+        fits = not isinstance(found, nn.Linear) or found.out_features == len(self.train.classes)
+        return found if fits else None
 
     def audited(self, model: DefendedModel) -> dict[str, Any]:
         """The audit of the defence that is saved."""
@@ -203,30 +230,37 @@ class _Job:
             self.settings.threat,
             settings,
             encoder=self.encoder,
+            head=self._own_head(),
             validation=self.validation,
             checkpoint=self.run.path(method, "checkpoint.safetensors"),
             resume=True,
             report=lambda done, total, losses: self.progress(f"train {method}", done, total, words(losses)),
         )
+        encoder = self.encoder
+        if self._is_encoder(method):
+            own = self.run.path(method, LOCAL_ENCODER)
+            save_stand_in(preprocessor, own, encoder)
+            preprocessor, encoder = nn.Identity(), in_its_place(own)
         model = DefendedModel(
             preprocessor,
-            self.encoder,
-            self._head(preprocessor, method),
+            encoder,
+            self._head(preprocessor, encoder, method),
             image_shape=self.train.shape,
             classes=self.train.classes,
             defence={
                 **{k: v for k, v in asdict(settings).items() if k != "architecture"},
                 "weight": settings.chosen_weight,
                 "threat": asdict(self.settings.threat),
+                "teacher": self.encoder.settings.source,
             },
         )
         model.save_own(self.run.path(method))
         return model, history
 
-    def _head(self, preprocessor: nn.Module, method: str) -> nn.Module:
+    def _head(self, preprocessor: nn.Module, encoder: FrozenEncoder, method: str) -> nn.Module:
         if self.kept is not None:
             return self.kept
-        whole = Defended(preprocessor, self.encoder, nn.Identity()).to(self.device)
+        whole = Defended(preprocessor, encoder, nn.Identity()).to(self.device)
         size = self.settings.eval_batch_size
         features, held_out = (
             extract_features(whole, part, batch_size=size, device=self.device)
@@ -283,6 +317,9 @@ def _check_before_anything_is_written(
     """Names, sizes and the foundation model's output, in a second rather than after an hour."""
     for method in settings.methods:
         fresh_preprocessor(train, replace(settings.defence, method=method), encoder)
+    needs_head = "distil" in settings.methods and settings.defence.distil.targets == "head"
+    own = head or pretrained_head(encoder)
+    require(not needs_head or own is not None, "targets", "features for a model without a classifier", "head")
     require(head is None or not settings.robust_head, "robust_head", "off for a head that is kept", True)
     first = train.select(torch.arange(min(2, len(train)))).images.to(settings.defence.training.device)
     whole = Defended(nn.Identity(), encoder, head or nn.Identity()).to(first.device)

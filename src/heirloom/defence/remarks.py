@@ -44,6 +44,8 @@ def remarks(
             )
             found.append({"warning": sentence, "against": "identity", "difference": gain})
     controls = [name for name in CONTROLS if name in right and name != defence]
+    if defence != "distil":  # the student is the control of its own defence alone
+        controls = [name for name in controls if name != "student alone"]
     if controls:
         strongest = max(controls, key=lambda name: int(right[name][worst].sum()))
         ahead = paired_difference(own[worst], right[strongest][worst])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from heirloom.attacks.named import attack_list
 from heirloom.data.augmentation import Augmentation
@@ -11,14 +11,13 @@ from heirloom.heads.linear import HeadSettings
 from heirloom.networks.student_painter import STUDENTS
 from heirloom.objectives.defences import DEFENCES
 from heirloom.objectives.objective import Objective
-from heirloom.runtime.choices import DefenceMethod
+from heirloom.runtime.choices import DefenceMethod, Targets
 from heirloom.runtime.errors import require
 from heirloom.threat import Threat
 from heirloom.training.loop import TrainingSettings
 
 AUTO = "auto"  # trials decide: heirloom.defence.choose
 METHODS: tuple[str, ...] = tuple(m for m in get_args(DefenceMethod) if m != AUTO)
-Targets = Literal["prototypes", "head"]
 
 
 @dataclass(frozen=True)
@@ -27,16 +26,18 @@ class DistilSettings:
 
     Attributes:
         student: ``resnet10`` of ``width`` (and twice and four times it), or ``resnet18``.
-        targets: besides the features themselves, the student learns the teacher's similarities to
-            ``prototypes`` (k-means centres, so many as ``count``) or the class probabilities of the frozen
+        targets: what the student learns to say under attack: the teacher's ``features`` and their similarities to
+            prototypes (k-means centres, so many as ``count``), or the class probabilities of the frozen
             classifier's own ``head``.
+        paints: False: the student alone is kept, an encoder that stands in for the frozen model.
         painter_share: of the training that the painter gets.
     """
 
     student: str = "resnet10"
     width: int = 32
-    targets: Targets = "prototypes"
+    targets: Targets = "features"
     count: int = 10
+    paints: bool = True
     painter_share: float = 0.15
 
     def __post_init__(self) -> None:
@@ -153,7 +154,14 @@ class DefendSettings:
         attack_list(self.attacks)
         require(self.eval_batch_size >= 1, "eval_batch_size", "at least 1", self.eval_batch_size)
         require(self.audit_examples >= 0, "audit_examples", "at least 0", self.audit_examples)
+        wanted = "distil for an encoder"
+        require(self.defence.distil.paints or self.is_encoder, "method", wanted, self.defence.method)
         require(0 < self.validation < 1, "validation", "a share between 0 and 1", self.validation)
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether what is saved is an encoder in the frozen model's place, not a preprocessor in front of it."""
+        return self.defence.method == "distil" and not self.defence.distil.paints
 
     @property
     def methods(self) -> list[DefenceMethod]:

@@ -47,7 +47,7 @@ def train_preprocessor(
     settings: PreprocessorSettings,
     *,
     encoder: nn.Module | None = None,
-    head: nn.Linear | None = None,
+    head: nn.Module | None = None,
     validation: LabelledImages | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
@@ -57,8 +57,8 @@ def train_preprocessor(
 
     Args:
         threat: what the inner attack may do, at the objective's radius.
-        encoder: the frozen model, for objectives that read it. head: its own linear classifier, for ``distil``
-            with targets ``head``.
+        encoder: the frozen model, for objectives that read it. head: its own classifier, from the encoder's
+            features or from logits, for ``distil`` with targets ``head``.
         validation: images whose reconstruction error joins the history as ``validation_reconstruction``.
         checkpoint, resume, report: see :func:`heirloom.training.loop.train`.
 

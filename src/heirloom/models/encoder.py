@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.models.image_processor import NORMALISATIONS, ImageProcessing
+from heirloom.models.own_encoder import load_own
 from heirloom.models.pooling import POOLINGS, Reading
-from heirloom.networks.backbones import is_saved_backbone, load_backbone
+from heirloom.networks.backbones import is_saved_backbone
 from heirloom.runtime.choices import Normalisation, Pooling
 from heirloom.runtime.errors import InputError, reject, require
 from heirloom.runtime.files import write_json
@@ -125,11 +126,12 @@ class FrozenEncoder(nn.Module):
         if self.channels == 3 and x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
         pixels = self.processing.padded((self.processing.resized(x) - self.mean) / self.std)
-        if not hasattr(self.backbone, "config"):  # a module of the user's own
-            return self.reading(self.backbone(pixels))
-        from heirloom.models.transformers_encoder import run_model
+        if hasattr(self.backbone, "config"):
+            from heirloom.models.transformers_encoder import run_model
 
-        features = self.reading(run_model(self.backbone, pixels, self.reading.kind))
+            features = self.reading(run_model(self.backbone, pixels, self.reading.kind))
+        else:  # a module of the user's own, or of ours
+            features = self.reading(self.backbone(pixels))
         return nn.functional.normalize(features) if self.reading.kind == "image-text" else features
 
     def extra_repr(self) -> str:
@@ -187,9 +189,10 @@ def load_encoder(settings: EncoderSettings, *, trust_remote_code: bool = False) 
     allowed = "left out unless model is one of Transformers"
     require(settings.adapter is None or is_transformers, "adapter", allowed, settings.adapter)
     if settings.is_local and is_saved_backbone(settings.source):
-        own = load_backbone(settings.source)
+        own, reading = load_own(settings.source, settings.pooling)
         side, channels = settings.image_size or own.settings.image_size, own.settings.channels
-        return FrozenEncoder(own, settings, processing=_fixed(side, settings), channels=channels)
+        processing = _fixed(side, settings)
+        return FrozenEncoder(own, settings, processing=processing, reading=reading, channels=channels)
     if settings.is_factory:
         processing = _fixed(settings.image_size, settings)
         colours = len(processing.mean) if len(processing.mean) > 1 else None

@@ -44,7 +44,7 @@ class BackboneSettings:
 
 
 class Backbone(nn.Module):
-    """[0, 1] pixels (N, C, H, W) -> features (N, feature_size)."""
+    """[0, 1] pixels (N, C, H, W) -> features (N, feature_size); ``notes`` say how it was trained."""
 
     mean: Tensor
     std: Tensor
@@ -56,6 +56,7 @@ class Backbone(nn.Module):
         self.register_buffer("std", _per_channel(settings.std, 1.0), persistent=False)
         self.body = _BODIES[_sized(settings.network)[0]](settings)
         self.feature_size = int(self.body.feature_size)  # type: ignore[arg-type]
+        self.notes: dict[str, Any] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body((x - self.mean) / self.std)
@@ -77,9 +78,10 @@ def build_backbone(settings: BackboneSettings, *, seed: int = 0) -> Backbone:
 
 
 def save_backbone(folder: Path, backbone: Backbone, notes: dict[str, Any] | None = None) -> None:
-    """Write ``model.safetensors`` and then ``config.json``; ``notes`` say how it was trained."""
+    """Write ``model.safetensors`` and then ``config.json``; ``notes`` (default: its own) say how it was trained."""
     write_tensors(folder / "model.safetensors", backbone.state_dict())
-    write_json(folder / "config.json", {"format": FORMAT, **asdict(backbone.settings), "notes": notes or {}})
+    told = backbone.notes if notes is None else notes
+    write_json(folder / "config.json", {"format": FORMAT, **asdict(backbone.settings), "notes": told})
 
 
 def is_saved_backbone(folder: str | Path) -> bool:
@@ -110,6 +112,7 @@ def load_backbone(folder: str | Path) -> Backbone:
         )
         backbone = build_backbone(settings)
         backbone.load_state_dict(read_tensors(path / "model.safetensors")[0])
+        backbone.notes = config.get("notes", {})
     except (KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(str(path), "a whole encoder", f"files that do not fit: {reason}") from None

@@ -51,13 +51,11 @@ def student_each(q: Tensor, target: Tensor, centres: Tensor, scale: Tensor) -> T
     return entropy + squared_error(q, target) / scale
 
 
-def logit_each(q: Tensor, target: Tensor, weight: Tensor, bias: Tensor, scale: Tensor) -> Tensor:
-    """As :func:`student_each`, with the frozen classifier's own linear head in place of the prototypes (Hinton et
-    al., 2015, at temperature 1): its probabilities are a target that needs no label either.
+def logit_each(logits: Tensor, target: Tensor) -> Tensor:
+    """One value an example, (N,): the cross-entropy of ``logits`` with the probabilities of the frozen classifier's
+    own logits ``target``, both (N, classes) (Hinton et al., 2015, at temperature 1): a target that needs no label.
     """
-    wanted = functional.linear(target, weight, bias).softmax(1)
-    entropy = -(wanted * functional.linear(q, weight, bias).log_softmax(1)).sum(1)
-    return entropy + squared_error(q, target) / scale
+    return -(target.softmax(1) * logits.log_softmax(1)).sum(1)
 
 
 def painter(seen: Tensor, q: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ ObjectiveName = Literal[
     "distil",
 ]
 DefenceMethod = Literal["auto", "identity", Transform, ObjectiveName]
+Targets = Literal["features", "head"]  # of distil
+SavedAs = Literal["preprocessor", "encoder"]
 PretrainMethod = Literal["supervised", "trades", "contrastive"]
 Optimiser = Literal["sgd", "lars"]
 RateSchedule = Literal["divided", "cosine"]
