@@ -49,7 +49,7 @@ def test_class_folders_are_read_as_labels(class_folders: Path) -> None:
     assert data.train.classes == ("cat", "dog")
     assert (len(data.train), len(data.test)) == (16, 4)
     assert data.train.pixels.dtype == torch.uint8
-    for pixel, label in zip(data.train.pixels[:, 0, 0, 0], data.train.labels, strict=True):
+    for pixel, label in zip(data.train.stored()[:, 0, 0, 0], data.train.labels, strict=True):
         assert (pixel >= 20) == bool(label)  # pixels as they were stored, with their own label
 
 
@@ -62,7 +62,7 @@ def test_parquet_folder_with_splits(tmp_path: Path) -> None:
         datasets.Dataset.from_dict(rows, features).to_parquet(str(tmp_path / f"{split}-00000.parquet"))
     data = load_images(str(tmp_path), limit=5, limit_test=4)
     assert (len(data.train), len(data.test), data.train.shape) == (5, 4, (1, 6, 6))
-    assert (data.train.pixels[:, 0, 0, 0].long() % 3 == data.train.labels).all()
+    assert (data.train.stored()[:, 0, 0, 0].long() % 3 == data.train.labels).all()
 
 
 def test_pictures_of_many_sizes_are_resized_and_cropped(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_pictures_of_many_sizes_are_resized_and_cropped(tmp_path: Path) -> None:
             _picture(9, size).save(tmp_path / name / f"{number}.png")
     data = load_images(str(tmp_path), image_size=16)
     assert data.train.shape == (3, 16, 16)
-    assert data.train.pixels[0, :, 8, 8].tolist() == [9, 246, 7]
+    assert data.train.stored()[0, :, 8, 8].tolist() == [9, 246, 7]
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW", "NHW"])
@@ -85,7 +85,7 @@ def test_an_npz_file_is_read_with_its_labels(tmp_path: Path, layout: str) -> Non
     )
     data = load_images(str(path))
     expected = images if layout != "NHW" else images[:, :1]
-    assert np.array_equal(data.test.pixels.numpy(), expected[30:])
+    assert np.array_equal(data.test.stored().numpy(), expected[30:])
     assert data.train.images.max() <= 1
 
 

@@ -60,7 +60,7 @@ def test_datasets_and_our_own_reader_see_the_stored_pixels(
         stored = read_split(built, split)
         theirs = np.stack([np.asarray(picture)[None] for picture in loaded[split]["image"]])
         assert np.array_equal(theirs, stored.pixels.numpy())
-        assert torch.equal(images.pixels, stored.pixels)
+        assert torch.equal(images.stored(), stored.pixels)
         assert torch.equal(images.labels, torch.tensor(loaded[split]["label"]))
     assert torch.equal(ours.train.labels, source.train.labels)
 

@@ -61,9 +61,9 @@ def test_drawn_patches_are_the_theorys_in_another_basis() -> None:
     torch.testing.assert_close(basis() @ basis().T, torch.eye(SIDE**2))
     images = draw(10, torch.Generator().manual_seed(3))
     sample = sample_patches(PLANTED, 10, torch.Generator().manual_seed(3))
-    patches = (images.pixels - 0.5).view(10, 6, SIDE, 6, SIDE).permute(0, 1, 3, 2, 4).reshape(10, 36, -1)
+    patches = (images.images - 0.5).view(10, 6, SIDE, 6, SIDE).permute(0, 1, 3, 2, 4).reshape(10, 36, -1)
     torch.testing.assert_close(patches @ basis().T, sample.x, atol=1e-5, rtol=0)
-    robust, non_robust = shown_strengths(images.pixels)
+    robust, non_robust = shown_strengths(images.images)
     own = images.labels[:, None]
     torch.testing.assert_close(robust.gather(1, own), torch.ones(10, 1), atol=0.12, rtol=0)
     torch.testing.assert_close(non_robust.gather(1, own), torch.ones(10, 1), atol=0.15, rtol=0)

@@ -160,7 +160,7 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(digits: LabelledIma
 def test_the_best_validation_epoch_is_kept_and_test_images_are_not_read(
     digits: LabelledImages, tmp_path: Path
 ) -> None:
-    broken = LabelledImages(digits.pixels * float("nan"), digits.labels, digits.classes)
+    broken = LabelledImages(digits.stored() * float("nan"), digits.labels, digits.classes)
     made = pretrain(digits, THREAT, replace(SETTINGS, adversarial_epochs=3), tmp_path, test=broken)
     scores = [entry["validation_robust"] for entry in made.history["adversarial"]]
     _, metadata = read_tensors(tmp_path / "best" / "adversarial.safetensors")

@@ -88,7 +88,7 @@ def test_a_checkpoint_of_another_run_is_refused_and_the_difference_named(
     checkpoint, data = tmp_path / "checkpoint.safetensors", _data()
     train(_model(), data, _noisy_step, SETTINGS, checkpoint=checkpoint, facts={"weight": 1})
     if change.get("data") == "other pixels":
-        data = replace(data, pixels=data.pixels.flip(0))
+        data = replace(data, pixels=data.stored().flip(0))
     if change.get("data") == "other labels":
         data = replace(data, labels=data.labels.flip(0).contiguous())
     with pytest.raises(InputError, match=f"resume must be of the run in .*{named}"):

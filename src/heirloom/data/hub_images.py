@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from heirloom.data.batches import batches
 from heirloom.data.labelled import TEST_SHARE, LabelledImages, labelled
-from heirloom.data.pictures import IMAGE_ENDINGS, read_header, read_picture
+from heirloom.data.pictures import IMAGE_ENDINGS, read_header
+from heirloom.data.pixels import PASS, Pixels
+from heirloom.data.streamed import Streamed, source_of
 from heirloom.runtime.errors import InputError, reject, require
 from heirloom.runtime.hub import offline_where_unreachable
+from heirloom.runtime.processors import free_memory
 
 LABEL_NAMES = ("label", "labels", "fine_label", "class", "target")
 DEFAULT_SIZE = 224
+IN_MEMORY = 1 << 30  # bytes of pixels that are decoded once and kept: 7,000 images of 224 pixels
 Splits = tuple[LabelledImages, LabelledImages]
 
 
@@ -26,6 +32,7 @@ def load_splits(
     label_column: str | None,
     revision: str | None,
     seed: int,
+    stream: bool | None = None,
 ) -> Splits:
     """Train and test images of ``source`` (see :func:`heirloom.data.images.load_images`)."""
     splits = _open(source, revision)
@@ -36,11 +43,11 @@ def load_splits(
     for name, argument in ((image, "image_column"), (label, "label_column")):
         require(name in train_split.features, argument, f"one of {', '.join(train_split.features)}", name)
     if test_split is None:
-        whole = _decode(train_split, image, label, image_size, None, seed)
+        whole = _decode(train_split, image, label, image_size, None, seed, stream)
         return whole.split(TEST_SHARE, seed=0)
-    train = _decode(train_split, image, label, image_size, limits[0], seed)
+    train = _decode(train_split, image, label, image_size, limits[0], seed, stream)
     size = image_size or (None if train.shape[1:] != (DEFAULT_SIZE,) * 2 else DEFAULT_SIZE)
-    return train, _decode(test_split, image, label, size, limits[1], seed)
+    return train, _decode(test_split, image, label, size, limits[1], seed, stream)
 
 
 def _open(source: str, revision: str | None) -> Any:
@@ -98,7 +105,13 @@ def _column(split: Any, option: str, wanted: Any) -> str:
 
 
 def _decode(
-    split: Any, image: str, label: str, image_size: int | None, limit: int | None, seed: int
+    split: Any,
+    image: str,
+    label: str,
+    image_size: int | None,
+    limit: int | None,
+    seed: int,
+    stream: bool | None,
 ) -> LabelledImages:
     import datasets
 
@@ -109,21 +122,36 @@ def _decode(
         split = split.select(chosen.tolist())
     require(len(split) > 0, "data", "at least one image", "none")
     files = split.select_columns([image]).cast_column(image, datasets.Image(decode=False))
-    headers = [read_header(*_source(row[image], number)) for number, row in enumerate(files)]
-    channels = 1 if all(header.is_grey for header in headers) else 3
-    side = image_size or (None if len({header.size for header in headers}) == 1 else DEFAULT_SIZE)
-    width, height = (side, side) if side is not None else headers[0].size
-    pixels = np.empty((len(split), channels, height, width), dtype=np.uint8)
-    for number, row in enumerate(files):
-        pixels[number] = read_picture(*_source(row[image], number), channels=channels, side=side)
+    pixels = _sized(files, image, image_size)
+    whole = pixels if _streams(pixels, stream) else _kept(pixels)
     names = split.features[label].names if _is_label(split.features[label]) else None
-    return labelled(torch.from_numpy(pixels), np.asarray(split[label]), names)
+    return labelled(whole, np.asarray(split[label]), names)
 
 
-def _source(row: Any, number: int) -> tuple[Path | bytes, str]:
-    """What the reader takes, and what errors call it: the file's name, or the row's number."""
-    if row is None:
-        reject("data", "an image in every row", f"none in row {number}")
-    path, content = row.get("path"), row.get("bytes")
-    name = f"{path} (row {number})" if path else f"row {number}"
-    return (content if content is not None else Path(path)), name
+def _sized(files: Any, image: str, image_size: int | None) -> Streamed:
+    """The pictures behind ``files`` at one size; only their headers are read."""
+    sizes, channels = set(), 1
+    for number, row in enumerate(files):
+        header = read_header(*source_of(row[image], number))
+        sizes.add(header.size)
+        channels = channels if header.is_grey else 3
+    side = image_size or (None if len(sizes) == 1 else DEFAULT_SIZE)
+    size = (side, side) if side is not None else sizes.pop()
+    return Streamed(files, image, torch.arange(len(files)), channels, side, size)
+
+
+def _streams(pixels: Streamed, wanted: bool | None) -> bool:
+    """Whether the pictures stay in their files: where, decoded, they would fill the memory. No figure depends on it."""
+    if wanted is not None:
+        return wanted
+    room = free_memory()
+    return math.prod(pixels.shape) > min(IN_MEMORY, IN_MEMORY if room is None else room // 8)
+
+
+def _kept(pixels: Pixels) -> torch.Tensor:
+    """All pictures, decoded once into one tensor."""
+    kept, done = torch.empty(pixels.shape, dtype=torch.uint8), 0
+    for part in batches(pixels, torch.arange(len(pixels)).split(PASS), workers=0):
+        kept[done : done + len(part)] = part
+        done += len(part)
+    return kept

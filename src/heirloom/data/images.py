@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from heirloom.data.labelled import TEST_SHARE, ImageSource, LabelledImages, labelled
+from heirloom.data.pixels import InMemory
 from heirloom.runtime.errors import InputError, require
 from heirloom.threat import check_images
 
@@ -26,6 +27,7 @@ def load_images(
     label_column: str | None = None,
     revision: str | None = None,
     seed: int = 0,
+    stream: bool | None = None,
 ) -> ImageSource:
     """Load a labelled image source.
 
@@ -39,6 +41,8 @@ def load_images(
         limit, limit_test: at most so many random training and test images, drawn with ``seed`` before
             anything is decoded.
         image_column, label_column: for sources whose columns are not found by their types.
+        stream: leave the pictures of folders and hub data sets in their files, to be decoded batch by batch; None:
+            where a split would take more than 1 GiB, or an eighth of the free memory. The pixels are the same.
 
     Raises:
         InputError: unknown source, empty folder, corrupt file, labels that are not class indices.
@@ -51,7 +55,7 @@ def load_images(
         from heirloom.data.hub_images import load_splits
 
         train, test = load_splits(
-            source, image_size, (limit, limit_test), image_column, label_column, revision, seed
+            source, image_size, (limit, limit_test), image_column, label_column, revision, seed, stream
         )
     if image_size is not None and (source == "digits" or source.endswith(".npz")):
         stored = train.shape[1:]
@@ -74,7 +78,7 @@ def _digits() -> tuple[LabelledImages, LabelledImages]:
     found = load_digits()
     images = torch.from_numpy(found.images).float()[:, None] / 16
     labels = torch.from_numpy(found.target).long()
-    whole = LabelledImages(images, labels, tuple(map(str, range(10))))
+    whole = LabelledImages(InMemory(images), labels, tuple(map(str, range(10))))
     return whole.split(0.25, seed=0)
 
 

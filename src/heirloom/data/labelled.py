@@ -1,4 +1,4 @@
-"""Images with labels, as tensors of pixels."""
+"""Images with labels, in memory or on the disk."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from heirloom.data.batches import batches
+from heirloom.data.pixels import PASS, InMemory, Pair, Pixels, UnitImages, digest_of, to_unit_range
 from heirloom.results.schema import DataUsed
 from heirloom.runtime.errors import reject, require
 from heirloom.runtime.identity import digest
@@ -23,22 +25,37 @@ class LabelledImages:
     """Images and their labels.
 
     Attributes:
-        pixels: (N, C, H, W), uint8 in [0, 255] or float32 in [0, 1]; kept as stored, to save memory.
+        pixels: (N, C, H, W), uint8 in [0, 255] or float32 in [0, 1]; kept as stored, to save memory: a tensor (which
+            becomes :class:`heirloom.data.pixels.InMemory`), or files that are decoded batch by batch.
         labels: (N,) int64 class indices.
         classes: the class names, one for each index.
     """
 
-    pixels: Tensor
+    pixels: Pixels
     labels: Tensor
     classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.pixels, Tensor):
+            object.__setattr__(self, "pixels", InMemory(self.pixels))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def images(self) -> Tensor:
-        """All images as float32 (N, C, H, W) in [0, 1]."""
-        return to_unit_range(self.pixels)
+        """All images as one float32 tensor (N, C, H, W) in [0, 1]: for sets that are known to be small."""
+        return to_unit_range(self.stored())
+
+    def stored(self) -> Tensor:
+        """All images as one tensor of the stored type: for sets that are known to be small."""
+        pixels = self.pixels
+        return pixels.tensor if isinstance(pixels, InMemory) else pixels.batch(torch.arange(len(self)))
+
+    @property
+    def pair(self) -> Pair:
+        """Images and labels for what goes through them batch by batch; no float copy of the set is made."""
+        return UnitImages(self.pixels), self.labels
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -49,13 +66,21 @@ class LabelledImages:
     def facts(self) -> dict[str, Any]:
         """What identifies these images in a run: digests of pixels and labels, and the class names."""
         return {
-            "pixels": digest(self.pixels),
+            "pixels": self._digest(),
             "labels": digest(self.labels),
             "classes": hashlib.sha256(repr(self.classes).encode()).hexdigest()[:16],
         }
 
+    def _digest(self) -> str:
+        """Of the pixels as stored, in one pass; remembered, since the pass may decode every picture."""
+        if "_digest_made" not in self.__dict__:
+            parts = batches(self.pixels, torch.arange(len(self)).split(PASS))
+            object.__setattr__(self, "_digest_made", digest_of(self.pixels.shape, self.pixels.dtype, parts))
+        made: str = self.__dict__["_digest_made"]
+        return made
+
     def select(self, indices: Tensor) -> LabelledImages:
-        return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
+        return replace(self, pixels=self.pixels.select(indices), labels=self.labels[indices])
 
     def limit(self, count: int | None, seed: int = 0) -> LabelledImages:
         """A random subset of at most ``count`` images (all of them where None)."""
@@ -99,13 +124,8 @@ class ImageSource:
         return DataUsed(name=self.name, train=len(self.train), test=len(self.test), digest=total)
 
 
-def to_unit_range(pixels: Tensor) -> Tensor:
-    """uint8 pixels as float32 in [0, 1]; float32 pixels as they are."""
-    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-
-
 def labelled(
-    pixels: Tensor, labels: Any, classes: Sequence[str] | None, argument: str = "labels"
+    pixels: Tensor | Pixels, labels: Any, classes: Sequence[str] | None, argument: str = "labels"
 ) -> LabelledImages:
     """Check labels and build :class:`LabelledImages`; class names default to the indices."""
     array = np.asarray(labels)
@@ -126,7 +146,8 @@ def labelled(
         f"class indices from 0 to {len(classes) - 1}",
         int(array.max()),
     )
-    return LabelledImages(pixels, torch.from_numpy(array.astype(np.int64)), tuple(classes))
+    held = InMemory(pixels) if isinstance(pixels, Tensor) else pixels
+    return LabelledImages(held, torch.from_numpy(array.astype(np.int64)), tuple(classes))
 
 
 def _permutation(count: int, seed: int) -> Tensor:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.data.augmentation import Augmentation, augment
-from heirloom.data.labelled import LabelledImages, to_unit_range
+from heirloom.data.batches import batches
+from heirloom.data.labelled import LabelledImages
+from heirloom.data.pixels import to_unit_range
 from heirloom.defence.budget import steps_in
 from heirloom.defence.inner import strongest_nearby
 from heirloom.defence.settings import PreprocessorSettings
@@ -113,7 +115,7 @@ def teacher_features(
     """Features (N, D), those of colour images averaged with those of the mirror image; from the file beside
     ``checkpoint`` where that is of this encoder and these images.
     """
-    wanted = {**module_facts(encoder), "images": digest(data.pixels)}
+    wanted = {**module_facts(encoder), "images": data.facts()["pixels"]}
     path = checkpoint.with_name("teacher.safetensors") if checkpoint is not None else None
     if path is not None and path.exists():
         tensors, facts = read_tensors(path)
@@ -122,7 +124,7 @@ def teacher_features(
         raise InputError("resume", f"of the run in {path.parent}", "another model or other images")
     encoder.to(training.device)
     parts = []
-    for pixels in data.pixels.split(256):
+    for pixels in batches(data.pixels, torch.arange(len(data)).split(256)):
         x = to_unit_range(pixels.to(training.device))
         found = encoder(x) if x.shape[1] == 1 else (encoder(x) + encoder(x.flip(3))) / 2
         parts.append(found.float().cpu())

@@ -218,7 +218,7 @@ def _validate(
     @torch.no_grad()
     def measure(model: nn.Module, epoch: int) -> dict[str, float]:
         device = next(model.parameters()).device
-        images = validation.images
+        images = validation.pair[0]
         errors = [
             functional.mse_loss(preprocessor(x.to(device)), x.to(device), reduction="none")
             .mean((1, 2, 3))

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heirloom.data.labelled import LabelledImages, to_unit_range
+from heirloom.data.labelled import LabelledImages
 from heirloom.data.pictures import image_uri
+from heirloom.data.pixels import to_unit_range
 from heirloom.features.pairing import NO_IMAGE, Pairing
 from heirloom.features.saved import SavedSplit, read_split
 from heirloom.features.steps import Built
@@ -66,4 +67,4 @@ def uri(pixels: Tensor) -> str:
 def _source(data: LabelledImages, index: int) -> Cell:
     if index == NO_IMAGE:
         return [uri(torch.full(data.shape, 0.5)), "no image"]
-    return [uri(data.pixels[index]), data.classes[int(data.labels[index])]]
+    return [uri(data.pixels.batch(torch.tensor([index]))[0]), data.classes[int(data.labels[index])]]

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.gradient import predict
 from heirloom.attacks.feature_targeted import feature_targeted
-from heirloom.data.labelled import LabelledImages, to_unit_range
+from heirloom.data.labelled import LabelledImages
+from heirloom.data.pixels import to_unit_range
 from heirloom.features.inversion import invert
 from heirloom.features.pairing import NO_IMAGE, Pairing
 from heirloom.features.settings import BuildSettings
@@ -50,7 +51,7 @@ def build_batch(
     """
     device = torch.device(settings.device)
     generator = generator_of(settings.seed, "features", "batch", split, int(rows[0]))
-    original = to_unit_range(data.pixels[pairing.original[rows]]).to(device)
+    original = to_unit_range(data.pixels.batch(pairing.original[rows])).to(device)
     start = _starts(data, pairing.start[rows], settings, generator).to(device)
     with torch.no_grad():
         target = predict(encoder, original)
@@ -67,7 +68,7 @@ def _starts(
     data: LabelledImages, indices: Tensor, settings: BuildSettings, generator: torch.Generator
 ) -> Tensor:
     if bool((indices != NO_IMAGE).all()):
-        return to_unit_range(data.pixels[indices])
+        return to_unit_range(data.pixels.batch(indices))
     shape = (len(indices), *data.shape)
     if settings.start == "noise":
         return uniform(shape, generator, torch.device("cpu"))

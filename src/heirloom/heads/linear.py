@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heirloom.attacks.losses import check_labels
-from heirloom.data.labelled import LabelledImages, to_unit_range
+from heirloom.data.batches import batches
+from heirloom.data.labelled import LabelledImages
+from heirloom.data.pixels import to_unit_range
 from heirloom.runtime.errors import require
 from heirloom.runtime.randomness import generator_of
 from heirloom.training.schedules import divided_at
@@ -47,8 +49,9 @@ def extract_features(
     features: Callable[[Tensor], Tensor], data: LabelledImages, *, batch_size: int = 256, device: str = "cpu"
 ) -> Tensor:
     """Features (N, D) of all images, on the CPU: computed once, since all before the head is frozen."""
-    batches = data.pixels.split(batch_size)
-    return torch.cat([features(to_unit_range(batch.to(device))).float().cpu() for batch in batches])
+    plan = torch.arange(len(data)).split(batch_size)
+    parts = [features(to_unit_range(part.to(device))).float().cpu() for part in batches(data.pixels, plan)]
+    return torch.cat(parts)
 
 
 def train_head(

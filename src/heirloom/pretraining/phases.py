@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from heirloom.analysis.filters import first_layer
-from heirloom.data.labelled import ImageSource, LabelledImages, to_unit_range
+from heirloom.data.labelled import ImageSource, LabelledImages
+from heirloom.data.pixels import PASS
 from heirloom.networks.backbones import Backbone, BackboneSettings, build_backbone, save_backbone
 from heirloom.networks.synchronised import synchronise
 from heirloom.pretraining.kept import keep_epoch
@@ -34,6 +35,7 @@ from heirloom.training.optimisers import LARS
 from heirloom.training.schedules import Schedule, divided_at, warmup_cosine
 from heirloom.training.supervised import supervised_step
 
+NORMALISED_BY = 10_000  # images, from which the mean and deviation are taken
 OnPhaseStep = Callable[[str, int, int, dict[str, float]], None]
 
 
@@ -209,10 +211,22 @@ def _backbone_settings(data: LabelledImages, settings: PretrainSettings) -> Back
     require(height == width, "data", "of square images (image_size crops them)", f"{height}x{width}")
     mean = std = None
     if settings.normalise:
-        sample = to_unit_range(data.pixels[:10_000]).transpose(0, 1).flatten(1)
-        mean = tuple(round(float(value), 4) for value in sample.mean(1))
-        std = tuple(round(float(value), 4) for value in sample.std(1).clamp_min(1e-3))
+        found = _statistics(data)
+        mean, std = (tuple(round(float(value), 4) for value in part) for part in found)
     return BackboneSettings(settings.network, channels, height, mean, std)
+
+
+def _statistics(data: LabelledImages) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel over the first images, batch by batch."""
+    few = data.select(torch.arange(min(len(data), NORMALISED_BY)))
+    total, squares, count = torch.zeros(few.shape[0]).double(), torch.zeros(few.shape[0]).double(), 0
+    for part in few.pair[0].split(PASS):
+        values = part.transpose(0, 1).flatten(1).double()
+        total, squares = total + values.sum(1), squares + values.square().sum(1)
+        count += values.shape[1]
+    mean = total / count
+    deviation = ((squares - count * mean.square()) / (count - 1)).clamp_min(0).sqrt()
+    return mean, deviation.clamp_min(1e-3)
 
 
 def _save_filters(folder: Path, encoder: Backbone, phase: str, epoch: int) -> None:

@@ -60,6 +60,6 @@ class BestEpoch:
 def _clean_accuracy(model: nn.Module, data: LabelledImages, device: torch.device) -> float:
     model.eval()
     right = 0
-    for x, y in zip(data.images.split(256), data.labels.split(256), strict=True):
+    for x, y in zip(data.pair[0].split(256), data.labels.split(256), strict=True):
         right += int((model(x.to(device)).argmax(1).cpu() == y).sum())
     return right / len(data)

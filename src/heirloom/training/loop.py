@@ -8,7 +8,7 @@ that was not: a checkpoint needs no random state.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heirloom.data.labelled import LabelledImages, to_unit_range
+from heirloom.data.labelled import LabelledImages
 from heirloom.results.schema import to_plain
 from heirloom.runtime.choices import MixedPrecision
 from heirloom.runtime.devices import make_accelerator
-from heirloom.runtime.errors import TrainingError, require
+from heirloom.runtime.errors import require
 from heirloom.runtime.identity import deciding
-from heirloom.runtime.randomness import generator_of, shared_generator_of
+from heirloom.runtime.randomness import shared_generator_of
 from heirloom.training.checkpoints import TrainingState, load_checkpoint, save_checkpoint, shapes_of
+from heirloom.training.feed import Feed
+from heirloom.training.readings import Readings
 from heirloom.training.schedules import Schedule, warmup_cosine
 
 FIRST_PROCESS = 0  # whose draws all processes share: part of the seed of every step
-DIVERGED = 1000.0  # times the first step's loss
 Losses = dict[str, Tensor]
 Step = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Losses]
 History = list[dict[str, float]]
@@ -132,13 +133,16 @@ def train(
         settings=settings,
         schedule=schedule or warmup_cosine(settings.warmup),
     )
+    readings = Readings(state, loop.total_steps, accelerator.device)
     started, saved, spent_before = time.perf_counter(), time.perf_counter(), state.seconds
+    feed = loop.feed_from(state.step)
     while state.step < loop.total_steps:
-        losses = loop.one_step(state)
+        loop.one_step(state, next(feed), readings)
         if report is not None:
-            report(state.step, loop.total_steps, losses)
+            report(state.step, loop.total_steps, readings.last)
         whole, rest = divmod(state.step, loop.steps_per_epoch)
         if rest == 0 or state.step == loop.total_steps:
+            readings.read()
             epoch = whole + (rest > 0)
             entry = {name: total / (rest or loop.steps_per_epoch) for name, total in state.sums.items()}
             extra = after_epoch(model, epoch) if after_epoch is not None else {}
@@ -149,6 +153,7 @@ def train(
             model.train()
         is_last = state.step == loop.total_steps
         if checkpoint is not None and (is_last or time.perf_counter() - saved > settings.checkpoint_seconds):
+            readings.read()  # so that no checkpoint holds what diverged
             state.seconds = spent_before + time.perf_counter() - started
             if accelerator.is_main_process:
                 save_checkpoint(checkpoint, model, optimizer, state, known)
@@ -174,64 +179,39 @@ class _Loop:
         require(len(data) > 0, "training images", "at least one", 0)
         self.accelerator, self.model, self.optimizer, self.step = accelerator, model, optimizer, step
         self.settings, self.schedule = settings, schedule
-        self.pixels, self.labels = data.pixels, data.labels
-        self.batch_size = batch_size_of(settings, len(data), accelerator.num_processes)
-        self.steps_per_epoch = len(data) // self.batch_size
+        size = batch_size_of(settings, len(data), accelerator.num_processes)
+        self.shared = {"rank": accelerator.process_index, "count": accelerator.num_processes}
+        self.feed = Feed(data, size, settings.seed, **self.shared)
+        self.steps_per_epoch = self.feed.steps_per_epoch
         self.total_steps = settings.steps or settings.epochs * self.steps_per_epoch
-        self._order: tuple[int, Tensor] | None = None
 
     def rate(self, step: int) -> float:
         return self.settings.learning_rate * self.schedule((step + 1) / self.total_steps)
 
-    def one_step(self, state: TrainingState) -> dict[str, float]:
-        x, y = self._batch(state.step)
+    def feed_from(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.feed.between(step, self.total_steps, self.accelerator.device)
+
+    def one_step(self, state: TrainingState, batch: tuple[Tensor, Tensor], readings: Readings) -> None:
+        device = self.accelerator.device
         generator = shared_generator_of(
-            self.settings.seed,
-            "step",
-            state.step,
-            FIRST_PROCESS,
-            rank=self.accelerator.process_index,
-            count=self.accelerator.num_processes,
-            device=self.accelerator.device,
+            self.settings.seed, "step", state.step, FIRST_PROCESS, **self.shared, device=device
         )
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(state.step)
-        losses = self.step(self.model, x, y, generator)
-        values = {name: float(value.detach()) for name, value in losses.items()}
-        state.first_loss = values["loss"] if state.first_loss is None else state.first_loss
-        limit = DIVERGED * max(abs(state.first_loss), 1.0)
-        self._stop_unless(abs(values["loss"]) < limit, state, f"The loss became {values['loss']:.4g}")
+        losses = self.step(self.model, *batch, generator)
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(losses["loss"])
-        if self.settings.mixed_precision != "fp16":  # there, the scaler skips such steps itself
-            self._stop_unless(self._gradient_is_finite(), state, "A gradient became infinite or NaN")
+        readings.add(state.step + 1, losses, self._gradient_length())
+        if readings.due():  # on the CPU before the weights are touched
+            readings.read()
         self.optimizer.step()
-        for name, value in values.items():
-            state.sums[name] = state.sums.get(name, 0.0) + value
         state.step += 1
-        return values
 
-    def _stop_unless(self, good: bool, state: TrainingState, what: str) -> None:
-        """Before the weights are touched, so that no checkpoint holds what diverged."""
-        if not good:
-            raise TrainingError(
-                f"{what} at step {state.step + 1} of {self.total_steps}: "
-                "lower the learning rate; the last checkpoint is kept."
-            )
-
-    def _gradient_is_finite(self) -> bool:
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        return bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients)))
-
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        epoch, position = divmod(step, self.steps_per_epoch)
-        if self._order is None or self._order[0] != epoch:
-            generator = generator_of(self.settings.seed, "order", epoch)
-            self._order = epoch, torch.randperm(len(self.labels), generator=generator)
-        indices = self._order[1][position * self.batch_size : (position + 1) * self.batch_size]
-        indices = indices[self.accelerator.process_index :: self.accelerator.num_processes]
-        device = self.accelerator.device
-        return to_unit_range(self.pixels[indices].to(device)), self.labels[indices].to(device)
+    def _gradient_length(self) -> Tensor | None:
+        """None under fp16: there, the scaler skips steps of infinite gradients itself."""
+        if self.settings.mixed_precision == "fp16":
+            return None
+        return torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
 
 
 def batch_size_of(settings: TrainingSettings, images: int, processes: int) -> int:

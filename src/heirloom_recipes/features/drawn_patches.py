@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from heirloom.data.labelled import LabelledImages
+from heirloom.data.pixels import InMemory
 from heirloom.runtime.errors import require
 from heirloom.theory.patches.model import PatchDistribution, sample_patches
 
@@ -32,7 +33,7 @@ def draw(n: int, generator: torch.Generator, distribution: PatchDistribution = P
     sample = sample_patches(distribution, n, generator)
     patches = (sample.x @ basis()).view(n, side, side, SIDE, SIDE)
     pixels = (0.5 + patches.permute(0, 1, 3, 2, 4).reshape(n, 1, side * SIDE, side * SIDE)).clamp(0, 1)
-    return LabelledImages(pixels, sample.y, tuple(map(str, range(distribution.classes))))
+    return LabelledImages(InMemory(pixels), sample.y, tuple(map(str, range(distribution.classes))))
 
 
 def shown_strengths(x: Tensor, distribution: PatchDistribution = PLANTED) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from heirloom.analysis.feature_learning import feature_learned
 from heirloom.attacks.pgd import pgd
-from heirloom.data.labelled import LabelledImages, to_unit_range
+from heirloom.data.labelled import LabelledImages
+from heirloom.data.pixels import to_unit_range
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.features.examples import grid_of
 from heirloom.features.pairing import Pairing, pair
@@ -97,7 +98,7 @@ def train_network(training: str, seed: int, steps: int) -> PatchNetwork:
     optimiser = torch.optim.Adam(network.parameters(), RATE)
     for _ in range(steps):
         data = draw(BATCH, generator)
-        x, y = data.pixels, data.labels
+        x, y = data.images, data.labels
         if training == "adversarial":
             x = pgd(network, x, y, THREAT, steps=ATTACK_STEPS, generator=generator)
         optimiser.zero_grad()
@@ -121,8 +122,8 @@ def _measured(laboratory: Laboratory, training: str, seed: int) -> dict[str, flo
     def made() -> dict[str, float]:
         network = train_network(training, seed, LENGTH[laboratory.scale.name])
         pairing, built, data = inverted(laboratory, network, seed)
-        clean = feature_learned(network, (data.pixels, data.labels))
-        verdicts = evaluate(network, (data.pixels, data.labels), THREAT, ("pgd-20",), seed=seed)
+        clean = feature_learned(network, (data.images, data.labels))
+        verdicts = evaluate(network, (data.images, data.labels), THREAT, ("pgd-20",), seed=seed)
         accuracy = {"clean": _mean(clean), "robust": _mean(list(verdicts.correct.values())[-1])}
         laboratory.tell(f"planted: {training}", seed - laboratory.seed + 1, len(laboratory.seeds), "")
         return {**accuracy, "relative error": _mean(built.relative_error), **_shown(pairing, built, data)}

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from heirloom.analysis.feature_learning import feature_learned
-from heirloom.data.labelled import to_unit_range
+from heirloom.data.pixels import to_unit_range
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.features.examples import grid_of
 from heirloom.features.saved import SavedSplit
