@@ -166,7 +166,7 @@ def test_seeds_and_heads_at_smoke_size(tmp_path: Path) -> None:
         assert row["robust"]["value"] == pytest.approx(sum(one["robust"]["value"] for one in each) / 2)
     assert [row["downstream"] for row in summary.rows if row["equal_epochs"]] == ["clean", "adversarial"]
     assert any("(equal epochs) / clean" in one["claim"] for one in summary.details["orderings"])
-    drawn = (tmp_path / "table-1" / "report.html").read_text()
+    drawn = (tmp_path / "table-1-2-seeds" / "report.html").read_text()
     assert "always the most frequent class" in drawn
     assert "over training seeds" in drawn
     behind = heads("smoke", tmp_path / "seed-0", method="supervised", width=4)

@@ -83,4 +83,4 @@ def reproduce(
         print_table(table.caption, table.columns, table.rows)
     if missing := summary.details.get("not covered"):
         print("Not covered at this scale: " + "; ".join(missing) + ".")
-    options.files_written(out / name)
+    options.files_written(out / (name if seeds is None else f"{name}-{seeds}-seeds"))

@@ -29,7 +29,8 @@ def table_over_seeds(
     """Run ``table`` once for each of ``seeds`` seeds from ``seed`` on, in ``out/seed-N``, and put them together.
 
     Every accuracy is the mean over the runs with its 95 % Student interval, every ordering is judged by the interval
-    of its differences over the runs. ``out/<table>`` gets the summary and the page, ``out/seed-N/<table>`` each run's.
+    of its differences over the runs. ``out/<table>-<seeds>-seeds`` gets the summary and the page, ``out/seed-N/<table>``
+    each run's, so that more seeds can be added later.
     """
     require(seeds >= 2, "seeds", "at least 2 where it is given", seeds)
     runs = []
@@ -42,7 +43,7 @@ def table_over_seeds(
     first = runs[0]
     facts = {"table": table, "scale": scale, "seeds": seeds, "seed": seed, "rows": [run.rows for run in runs]}
     assert first.threat is not None
-    return Run(out / table, facts, resume=True).finish(
+    return Run(out / f"{table}-{seeds}-seeds", facts, resume=True).finish(
         "inheritance",
         [merged(rows) for rows in zip(*(run.rows for run in runs), strict=True)],
         seed=seed,
