@@ -60,7 +60,32 @@ def _inheritance(name: str, what: str) -> Recipe:
     )
 
 
+def _illustration(name: str, what: str, makes: str) -> Recipe:
+    return Recipe(name, what, f"{makes}.illustrations:figure", "illustrations:printed", True)
+
+
+def _filter_figure(number: int, what: str) -> Recipe:
+    return Recipe(
+        f"inheritance/figure-{number}",
+        f"Figure {number}: first-layer filters, {what}",
+        "inheritance.recipes:filter_figure",
+        "inheritance.page:printed_filters",
+        True,
+        ("width",),
+        ("smoke", "small", "medium", "gpu", "paper"),
+    )
+
+
 RECIPES = (
+    _illustration("inheritance/figure-1", "Figure 1: the sparse coding model", "sparse_coding"),
+    _illustration("inheritance/figure-2", "Figure 2: what an attack moves", "sparse_coding"),
+    _illustration("inheritance/figure-3", "Figure 3: attacks on pairs", "sparse_coding"),
+    _filter_figure(5, "supervised, CIFAR-10"),
+    _filter_figure(6, "supervised, CIFAR-100"),
+    _filter_figure(7, "contrastive, CIFAR-10"),
+    _filter_figure(8, "contrastive, CIFAR-100"),
+    _filter_figure(9, "contrastive, CIFAR-10, over the epochs"),
+    _filter_figure(10, "7x7 stem"),
     _inheritance("table-1", "CIFAR-10, heads on clean and adversarial encoders"),
     _inheritance("table-2", "the same with encoders of three data sets"),
     _inheritance("table-4", "the 7x7 input layer"),
@@ -83,6 +108,8 @@ RECIPES = (
         ("method", "width"),
         ("smoke", "small", "medium", "gpu", "paper"),
     ),
+    _illustration("features/figure-1", "Figure 1: the patch data", "patches"),
+    _illustration("features/figure-2", "Figure 2: representatives and a perturbation", "patches"),
     Recipe(
         "features/table-1",
         "Table 1, Figures 4 and 5: what standard and adversarial training learn",

@@ -22,6 +22,7 @@ PAGES: dict[str, str] = {
     "features": "heirloom.features.page:features_page",
     "features-recipe": "heirloom_recipes.features.page:recipe_page",
     "inheritance": "heirloom_recipes.inheritance.page:inheritance_page",
+    "illustration": "heirloom_recipes.illustrations:illustration_page",
     "inheritance-heads": "heirloom_recipes.inheritance.heads:heads_page",
     "sparse-coding": "heirloom_recipes.sparse_coding.page:sparse_coding_page",
     "patches": "heirloom_recipes.patches.experiments:patches_page",

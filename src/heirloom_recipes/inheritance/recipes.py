@@ -5,6 +5,7 @@ Cost on two CPU cores at scale ``small``: see docs/pretraining.md, which tells w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,21 @@ from typing import Any
 from heirloom.analysis.filters import purity, purity_difference
 from heirloom.inspection.filters import filter_details, plain
 from heirloom.results.schema import Summary
+from heirloom.runtime.errors import require
 from heirloom_recipes.inheritance.paper import EncoderKey
-from heirloom_recipes.inheritance.run import encoder_filters, make_runner, reproduce_table
+from heirloom_recipes.inheritance.run import Runner, encoder_filters, make_runner, reproduce_table
 from heirloom_recipes.inheritance.scales import Scale
 from heirloom_recipes.inheritance.seeds import table_over_seeds
 
-FILTER_PAIRS = tuple(  # Figures 5 to 10: clean and adversarial pre-training of the same kind
-    (kind, replace(kind, adversarial=True))
-    for data in ("cifar10", "cifar100")
-    for kind in (
-        EncoderKey(data, "supervised", False),
-        EncoderKey(data, "supervised", False, "7x7"),
-        EncoderKey(data, "contrastive", False),
-    )
-)
+FILTERS = {  # whose first layers each figure shows, clean and adversarial beside each other
+    "figure-5": EncoderKey("cifar10", "supervised", False),
+    "figure-6": EncoderKey("cifar100", "supervised", False),
+    "figure-7": EncoderKey("cifar10", "contrastive", False),
+    "figure-8": EncoderKey("cifar100", "contrastive", False),
+    "figure-9": EncoderKey("cifar10", "contrastive", False),
+    # its caption says contrastive, CIFAR-100; the text that it belongs to (D.2, Table 4) supervised, CIFAR-10
+    "figure-10": EncoderKey("cifar10", "supervised", False, "7x7"),
+}
 
 
 def table(name: str, scale: str, out: Path, *, seeds: int | None = None, **options: Any) -> Summary:
@@ -35,17 +37,25 @@ def table(name: str, scale: str, out: Path, *, seeds: int | None = None, **optio
     return table_over_seeds(name, scale, out, seeds=seeds, **options)
 
 
-def filters(
-    scale: str, out: Path, *, method: str | None = None, width: int | None = None, **options: Any
-) -> Summary:
+def filters(scale: str, out: Path, *, method: str | None = None, **options: Any) -> Summary:
     """Figures 5 to 10: drawings, and the measures of clean and adversarial filters with their difference.
 
-    CIFAR-100's encoders (Figures 6, 8 and 10) are made where the scale covers it or ``sources`` says where it lies.
+    CIFAR-100's encoders (Figures 6 and 8) are made where the scale covers it or ``sources`` says where it lies.
     """
-    runner = make_runner(scale, width=width, out=out, **options)
-    pairs = [
-        pair for pair in FILTER_PAIRS if method in (None, pair[0].method) and runner.covers(pair[0].data)
-    ]
+    runner = make_runner(scale, out, **options)
+    chosen = [key for key in dict.fromkeys(FILTERS.values()) if method in (None, key.method)]
+    return _drawn(runner, [key for key in chosen if runner.covers(key.data)], "filters")
+
+
+def filter_figure(name: str, scale: str, out: Path, **options: Any) -> Summary:
+    """One of Figures 5 to 10."""
+    runner, key = make_runner(scale, out, **options), FILTERS[name]
+    require(runner.covers(key.data), "data", f"{key.data}=SOURCE, which scale {scale} has not", "none")
+    return _drawn(runner, [key], name)
+
+
+def _drawn(runner: Runner, clean_keys: Sequence[EncoderKey], into: str) -> Summary:
+    pairs = [(key, replace(key, adversarial=True)) for key in clean_keys]
     keys = [key for pair in pairs for key in pair]
     found = encoder_filters(runner, keys)
     rows: list[dict[str, Any]] = []
@@ -64,7 +74,7 @@ def filters(
         device=runner.device,
         details={"filters": details},
         settings=_settings(runner.scale),
-        into="filters",
+        into=into,
         seconds=max(runner.seconds(keys=keys), runner.run.seconds),
     )
 

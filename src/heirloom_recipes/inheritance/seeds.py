@@ -29,8 +29,8 @@ def table_over_seeds(
     """Run ``table`` once for each of ``seeds`` seeds from ``seed`` on, in ``out/seed-N``, and put them together.
 
     Every accuracy is the mean over the runs with its 95 % Student interval, every ordering is judged by the interval
-    of its differences over the runs. ``out/<table>-<seeds>-seeds`` gets the summary and the page, ``out/seed-N/<table>``
-    each run's, so that more seeds can be added later.
+    of its differences over the runs. ``out/<table>-<seeds>-seeds`` gets the summary and the page, each run's lie in
+    ``out/seed-N/<table>``, so that more seeds can be added later.
     """
     require(seeds >= 2, "seeds", "at least 2 where it is given", seeds)
     runs = []
