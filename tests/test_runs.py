@@ -54,9 +54,12 @@ def test_a_finished_stage_is_read_and_leftovers_of_a_killed_process_go(tmp_path:
     first = Run(tmp_path, FACTS).stage("one", make)
     leftover = tmp_path / "work" / ".x.json.1.part"
     leftover.write_text("half")
+    beside = tmp_path / ".summary.json.1.part"
+    beside.write_text("half")
     assert Run(tmp_path, FACTS, resume=True).stage("one", make) == first == {"value": [1, 2]}
     assert made == [1]
     assert not leftover.exists()
+    assert not beside.exists()
 
 
 def test_seconds_add_up_over_interruptions(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Run:
         if distributed.rank() == 0:
             stored = open_marker(self.path(MARKER), self.facts, resume=resume, place=folder)
             self._earlier = float(stored.get("seconds", 0.0))
-            remove_leftovers(self.path())
+            remove_leftovers(folder)
         distributed.wait()
 
     @property

@@ -1,5 +1,6 @@
 """Killed at random moments or shared by processes, an evaluation ends with the verdicts of one run whole."""
 
+import json
 import os
 import random
 import signal
@@ -14,6 +15,7 @@ import torch
 from heirloom import Threat
 from heirloom.data.images import load_images
 from heirloom.evaluation.comparison import read_verdicts
+from heirloom.evaluation.store import Store
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.results.schema import Summary
 from heirloom.runtime.files import read_tensors
@@ -104,6 +106,67 @@ def test_kill_9_at_random_moments_then_resume(whole: Path, tmp_path: Path) -> No
     row = Summary.read(tmp_path / "summary.json").rows[0]
     for name, correct in columns.items():
         assert row[name]["value"] == pytest.approx(float(correct.double().mean()))
+
+
+ONE_CHUNK = """
+import sys, torch
+from pathlib import Path
+from heirloom import Threat
+from heirloom.data.images import load_images
+from heirloom.evaluation.verdicts import evaluate
+from tests.evaluation.subjects import linear
+test = load_images("digits", limit_test=40).test
+model = linear(seconds=float(sys.argv[2]))
+evaluate(model, (test.images, test.labels), Threat("Linf", 0.05), ["apgd-t"], folder=Path(sys.argv[1]), resume=True)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_again_and_again_within_one_chunk_then_the_same_verdicts(tmp_path: Path) -> None:
+    moments, killed, records = random.Random(5), 0, set[str]()
+    command = [sys.executable, "-c", ONE_CHUNK, str(tmp_path / "killed"), "0.01"]
+    chunk = tmp_path / "killed" / "1-apgd-t-0" / "00000.safetensors"
+    while not chunk.exists():
+        process = subprocess.Popen(command, cwd=ROOT, env=environment())
+        began = {path.name for path in chunk.with_suffix(".under-way").rglob("*.safetensors")}
+        while process.poll() is None and began == (
+            records := {path.name for path in chunk.with_suffix(".under-way").rglob("*.safetensors")}
+        ):
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 1.5))
+        if process.poll() is None and killed < 3:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+            assert len(records) >= len(began), "what was kept is lost"
+        process.wait()
+    assert killed == 3
+    assert not chunk.with_suffix(".under-way").exists()
+    subprocess.run([*command[:-2], str(tmp_path / "whole"), "0"], cwd=ROOT, env=environment(), check=True)
+    one, two = (read_tensors(tmp_path / name / "1-apgd-t-0" / chunk.name) for name in ("killed", "whole"))
+    assert all(torch.equal(one[0][key], two[0][key]) for key in one[0])
+    passes = [json.loads(metadata["facts"])["passes"] for _, metadata in (one, two)]
+    assert passes[0] == passes[1]
+
+
+def test_what_a_killed_process_left_is_cleaned_when_the_store_is_opened(tmp_path: Path) -> None:
+    store, facts = Store(tmp_path), {"seed": 0}
+    store.open(facts, resume=False)
+    torn = tmp_path / "1-cascade-0" / ".00000.safetensors.77.part"
+    torn.parent.mkdir()
+    torn.write_bytes(b"half")
+    done, going = (store.under_way("1-cascade-0", number) for number in (0, 1))
+    for place in (done, going):
+        assert place is not None
+        place.mkdir()
+        (place / ".00001.safetensors.77.part").write_bytes(b"half")
+        (place / "00001.safetensors").write_bytes(b"whole")
+    assert done is not None
+    assert going is not None
+    done.with_suffix(".safetensors").write_bytes(b"verdicts")
+    Store(tmp_path).open(facts, resume=True)
+    assert not list(tmp_path.rglob("*.part"))
+    assert not done.exists()  # its chunk has its verdicts
+    assert (going / "00001.safetensors").exists()
 
 
 @pytest.mark.slow

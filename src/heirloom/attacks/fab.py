@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from heirloom.attacks.engine.best import Best
 from heirloom.attacks.engine.boundary import linearise, step_over
 from heirloom.attacks.engine.gradient import predict
+from heirloom.attacks.engine.journal import repeat
 from heirloom.attacks.engine.rows import rows_at_once
 from heirloom.attacks.engine.targets import ranked_targets
 from heirloom.attacks.losses import misclassified
@@ -135,22 +136,38 @@ class _Rows:
 def _descend(run: _Run, rows: _Rows, best: Best) -> None:
     """One run of all rows; fills ``best``."""
     geometry = GEOMETRIES[run.norm]
-    for _ in range(run.steps if len(rows.place) else 0):
+
+    def step(descent: _Descent) -> bool:
+        rows = descent.rows
+        if descent.step == run.steps or not len(rows.place):
+            descent.rows = rows[rows.place[:0]]
+            return False
+        descent.step += 1
         gaps, gradients = linearise(run.model, rows.point, rows.label, rows.rivals)
         point = rows.point = step_over(rows.point, rows.clean, gaps, gradients, run.norm)
         with torch.no_grad():
             fooled = misclassified(predict(run.model, point), rows.label)
         if not bool(fooled.any()):
-            continue
+            return True
         distance = geometry.length(point.double() - rows.clean.double()).flatten()
         best.keep_highest(rows.place[fooled], point[fooled], -distance[fooled])
         back = rows.clean + BACK * (point - rows.clean)
         rows.point = torch.where(fooled.view(-1, *[1] * (point.ndim - 1)), back, point)
         left = best.value[rows.place] < -run.enough
         if not bool(left.all()):
-            rows = rows[left]
-            if not len(rows.place):
-                return
+            descent.rows = rows[left]
+        return True
+
+    repeat(_Descent(best, rows), step)
+
+
+@dataclass
+class _Descent:
+    """A run under way: what is found, what still runs, and the next step."""
+
+    best: Best
+    rows: _Rows
+    step: int = 0
 
 
 def _random_start(x: Tensor, norm: Norm, radius: float, generator: torch.Generator | None) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.best import Best
 from heirloom.attacks.engine.gradient import input_gradient, predict
+from heirloom.attacks.engine.journal import repeat
 from heirloom.attacks.engine.region import Region
 from heirloom.attacks.engine.targets import Success
 from heirloom.attacks.losses import Loss, cross_entropy
@@ -70,7 +71,7 @@ def pgd(
             first = threat.project(start, x)
         else:
             first = threat.random_start(region.x, generator) if random_start else region.x
-        _ascend(run, region[best.active], y[best.active], first[best.active], best)
+        _ascend(run, region, y, first[best.active], best)
     return threat.project(best.point, x)
 
 
@@ -88,24 +89,44 @@ class _Run:
 
 def _ascend(run: _Run, region: Region, y: Tensor, x_adv: Tensor, best: Best) -> None:
     """One run from ``x_adv`` for the active examples of ``best``: fills it and takes out those that finish."""
-    for step in range(run.steps + 1):
-        if step < run.steps:
-            gradient, values, output = input_gradient(run.model, x_adv, y, run.loss)
-        else:
-            with torch.no_grad():
-                output = predict(run.model, x_adv)
-                values = run.loss(output, y)
-        done = torch.zeros_like(values, dtype=torch.bool) if run.until is None else run.until(output, y)
-        best.keep(best.active, x_adv, values, done)
+    near = region[best.active]
+
+    def step(climb: _Climb) -> bool:
+        nonlocal near
+        if len(near.x) != len(best.active):  # examples only ever leave
+            near = region[best.active]
+        label, last = y[best.active], climb.step == run.steps
+        gradient, values, output = _look(run, climb.x_adv, label, last=last)
+        done = torch.zeros_like(values, dtype=torch.bool) if run.until is None else run.until(output, label)
+        best.keep(best.active, climb.x_adv, values, done)
         if bool(done.any()):
-            left = ~done
             best.finish(done)
-            region, y, x_adv = region[left], y[left], x_adv[left]
-            if step < run.steps:
-                gradient = gradient[left]
-        if step == run.steps or not len(best.active):
-            break
-        x_adv = _moved(run, region, x_adv, gradient)
+            near, climb.x_adv, gradient = near[~done], climb.x_adv[~done], gradient[~done]
+        if last or not len(best.active):
+            climb.x_adv = climb.x_adv[:0]
+            return False
+        climb.x_adv, climb.step = _moved(run, near, climb.x_adv, gradient), climb.step + 1
+        return True
+
+    repeat(_Climb(best, x_adv), step)
+
+
+@dataclass
+class _Climb:
+    """A run under way: what is found, the points of the active examples, and the next step."""
+
+    best: Best
+    x_adv: Tensor
+    step: int = 0
+
+
+def _look(run: _Run, x_adv: Tensor, y: Tensor, *, last: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradient, losses and output; after the last step the gradient is not needed, and zero."""
+    if not last:
+        return input_gradient(run.model, x_adv, y, run.loss)
+    with torch.no_grad():
+        output = predict(run.model, x_adv)
+        return torch.zeros_like(x_adv), run.loss(output, y), output
 
 
 def _moved(run: _Run, region: Region, x_adv: Tensor, gradient: Tensor) -> Tensor:

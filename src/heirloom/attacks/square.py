@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.best import Best
 from heirloom.attacks.engine.gradient import predict
+from heirloom.attacks.engine.journal import repeat
 from heirloom.attacks.engine.proposals import PROPOSALS, Proposals
 from heirloom.attacks.engine.region import Region
 from heirloom.attacks.engine.rows import rows_at_once
@@ -79,11 +80,14 @@ class _Search:
 def _search(search: _Search, proposals: Proposals, best: Best) -> None:
     """Up to so many proposals for each example; moves the points of ``best`` and raises their margins."""
     queries, device = len(search.sides), search.y.device
-    spent, accepted = torch.zeros_like(search.y), 1.0
     best.finish(~(best.value < 0))
-    while len(active := best.active):
+
+    def step(walk: _Walk) -> bool:
+        active, spent = best.active, walk.spent
+        if not len(active):
+            return False
         # a proposal after an accepted one is lost, so look ahead only while few are accepted
-        ahead = rows_at_once(len(active), int(ACCEPTED_AHEAD / accepted)) if proposals.independent else 1
+        ahead = rows_at_once(len(active), int(ACCEPTED_AHEAD / walk.accepted)) if proposals.independent else 1
         row = active.repeat_interleave(ahead)
         turn = (spent[active][:, None] + torch.arange(ahead, device=device)).flatten()
         proposal, new = _ask(search, proposals, best, row, turn)
@@ -93,8 +97,20 @@ def _search(search: _Search, proposals: Proposals, best: Best) -> None:
         best.point[active[taken]], best.value[active[taken]] = proposal[chosen], new[chosen]
         used = torch.where(taken, which + 1, ahead)
         spent[active] += used
-        accepted = max(0.9 * accepted + 0.1 * float(taken.sum() / used.sum()), 1e-3)
+        walk.accepted = max(0.9 * walk.accepted + 0.1 * float(taken.sum() / used.sum()), 1e-3)
         best.finish(~((best.value[active] < 0) & (spent[active] < queries)))
+        return True
+
+    repeat(_Walk(best, torch.zeros_like(search.y)), step)
+
+
+@dataclass
+class _Walk:
+    """A search under way: what is found, queries spent on each example, the share of proposals accepted of late."""
+
+    best: Best
+    spent: Tensor
+    accepted: float = 1.0
 
 
 def _ask(

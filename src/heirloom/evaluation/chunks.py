@@ -6,10 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.engine.journal import Journal
 from heirloom.attacks.engine.passes import Counted, Passes
 from heirloom.attacks.engine.rows import images_at_once
 from heirloom.attacks.losses import check_labels, margin
@@ -60,16 +63,25 @@ class Bench:
     attacked: nn.Module  # the model itself, or a copy that costs less a pass
 
 
-def run_chunk(bench: Bench, name: str, part: int, run: Part | None, index: Tensor, limit: int) -> ChunkResult:
+def run_chunk(
+    bench: Bench,
+    name: str,
+    part: int,
+    run: Part | None,
+    index: Tensor,
+    limit: int,
+    kept: Path | None = None,
+) -> ChunkResult:
     """Attack the examples ``index``, at most ``limit`` at once (``run`` None: predict only).
 
     Every random draw is seeded by (seed, attack, part, first example, number of examples), so a chunk gives
     the same verdicts whenever and in whichever process it runs. A chunk halved for want of memory is two
-    chunks and draws anew.
+    chunks and draws anew. ``kept`` is a folder for where its attack is (:class:`Journal`): a chunk that was killed
+    goes on from there.
     """
-    started = time.perf_counter()
+    started, journal = time.perf_counter(), Journal(kept, (index.tolist(), limit))
     with images_at_once(limit):
-        pieces = [_run_piece(bench, name, part, run, piece) for piece in split_evenly(index, limit)]
+        pieces = [_run_piece(bench, name, part, run, piece, journal) for piece in split_evenly(index, limit)]
     return ChunkResult(
         index=index,
         fooled=torch.cat([piece[0] for piece in pieces]),
@@ -77,18 +89,24 @@ def run_chunk(bench: Bench, name: str, part: int, run: Part | None, index: Tenso
         x_adv=torch.cat([piece[2] for piece in pieces]),
         repaired=sum(piece[3] for piece in pieces),
         batch=limit,
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - started + journal.earlier,
         passes=sum((piece[4] for piece in pieces), Passes()),
     )
 
 
 def run_halving(
-    bench: Bench, name: str, part: int, run: Part | None, index: Tensor, limit: int
+    bench: Bench,
+    name: str,
+    part: int,
+    run: Part | None,
+    index: Tensor,
+    limit: int,
+    kept: Path | None = None,
 ) -> ChunkResult:
     """:func:`run_chunk`, halving ``limit`` until the chunk fits into memory."""
     while True:
         try:
-            return run_chunk(bench, name, part, run, index, limit)
+            return run_chunk(bench, name, part, run, index, limit, kept)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -123,7 +141,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _run_piece(
-    bench: Bench, name: str, part: int, run: Part | None, index: Tensor
+    bench: Bench, name: str, part: int, run: Part | None, index: Tensor, journal: Journal
 ) -> tuple[Tensor, Tensor, Tensor, int, Passes]:
     key = (bench.seed, name, part, int(index[0]) if len(index) else -1, len(index))
     x, y = bench.images[index].to(bench.device), bench.labels[index].to(bench.device)
@@ -132,13 +150,13 @@ def _run_piece(
         if run is None:
             x_adv, margins = x, margins_of(bench.model, x, y)
         else:
-            x_adv, margins, repaired, passes = _attack(bench, name, run, x, y, key)
+            x_adv, margins, repaired, passes = _attack(bench, run, x, y, key, journal)
     fooled = ~(margins < 0)
     return fooled.cpu(), margins.nan_to_num(nan=torch.inf).cpu(), x_adv[fooled].cpu(), repaired, passes
 
 
 def _attack(
-    bench: Bench, name: str, run: Part, x: Tensor, y: Tensor, key: tuple[object, ...]
+    bench: Bench, run: Part, x: Tensor, y: Tensor, key: tuple[Any, ...], journal: Journal
 ) -> tuple[Tensor, Tensor, int, Passes]:
     """The repaired candidates, the model's margins there, how many were repaired, and the attack's passes.
 
@@ -146,9 +164,10 @@ def _attack(
     model itself is attacked again: what fooled the copy alone, and what stands by a margin within ``DOUBT``
     times the copy's error at that point. So speed is bought with no example.
     """
-    attacked, itself = Counted(bench.attacked), Counted(bench.model)
+    attacked, itself, name = Counted(bench.attacked), Counted(bench.model), str(key[1])
     generator = generator_of(*key, device=bench.device)
-    found = run(attacked, x.clone(), y, bench.threat, generator)
+    with journal.of(key, attacked, generator):
+        found = run(attacked, x.clone(), y, bench.threat, generator)
     x_adv, repaired = repair(found, x, bench.threat, name)
     margins = margins_of(bench.model, x_adv, y)
     standing = (margins < 0).nonzero().flatten()
@@ -158,7 +177,8 @@ def _attack(
     again = standing[~(DOUBT * error < -margins[standing])]
     if len(again):
         generator = generator_of(*key, "again", device=bench.device)
-        found = run(itself, x[again], y[again], bench.threat, generator)
+        with journal.of((*key, "again", again.tolist()), itself, generator):
+            found = run(itself, x[again], y[again], bench.threat, generator)
         x_adv[again], more = repair(found, x[again], bench.threat, name)
         margins[again] = margins_of(bench.model, x_adv[again], y[again])
         repaired += more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from heirloom.runtime.files import read_tensors, remove_leftovers, write_tensors
 from heirloom.runtime.identity import open_marker
 
 MARKER = "run.json"
+UNDER_WAY = ".under-way"  # folders of chunks that are not finished
 
 
 class Store:
@@ -33,6 +35,9 @@ class Store:
         if self.folder is not None:
             open_marker(self.folder / MARKER, facts, resume=resume, place=self.folder)
             remove_leftovers(self.folder)
+            for kept in self.folder.rglob(f"*{UNDER_WAY}"):
+                if kept.with_suffix(".safetensors").exists():
+                    shutil.rmtree(kept, ignore_errors=True)  # killed between the verdicts and this
 
     def read(self, stage: str, number: int, index: Tensor) -> ChunkResult | None:
         """The stored result of chunk ``number`` of ``stage``, None where there is none for ``index``."""
@@ -74,6 +79,12 @@ class Store:
         }
         facts["passes"] = asdict(result.passes)
         write_tensors(path, tensors, {"facts": json.dumps(facts)})
+        shutil.rmtree(path.with_suffix(UNDER_WAY), ignore_errors=True)
+
+    def under_way(self, stage: str, number: int) -> Path | None:
+        """Where chunk ``number`` of ``stage`` keeps how far it is."""
+        path = self._path(stage, number)
+        return None if path is None else path.with_suffix(UNDER_WAY)
 
     def _path(self, stage: str, number: int) -> Path | None:
         return None if self.folder is None else self.folder / stage / f"{number:05d}.safetensors"

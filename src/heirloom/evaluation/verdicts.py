@@ -182,7 +182,8 @@ def _run_stage(
             continue
         result = store.read(stage.stored_as, number, index)
         if result is None:
-            result = run_halving(bench, stage.attack, stage.part, stage.run, index, limit)
+            kept = store.under_way(stage.stored_as, number)
+            result = run_halving(bench, stage.attack, stage.part, stage.run, index, limit, kept)
             store.write(stage.stored_as, number, result)
         limit = min(limit, result.batch)
         mine.append(result)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.best import Best
 from heirloom.attacks.engine.gradient import input_gradient, predict
+from heirloom.attacks.engine.journal import repeat
 from heirloom.attacks.engine.region import Region
 from heirloom.attacks.engine.step_rules import MomentumSteps, SparseSteps, State, StepRule
 from heirloom.attacks.engine.targets import Success
@@ -53,26 +54,68 @@ def ascend(
 ) -> Found:
     """One run from ``start`` within radius ``eps``: the best points."""
     rule, eps = STEPS[region.threat.norm], region.threat.eps if eps is None else eps
-    found, done = Best.of(start), torch.zeros(len(y), dtype=torch.bool, device=y.device)
-    state, last_check, interval = _begin(rule, region, y, start, eps), 0, rule.first_interval(steps)
-    for step in range(steps + 1):
-        if step > 0:
-            rule.advance(state, region, eps, step)
-        output = _evaluate(ascent, state, backward=step < steps)
-        if ascent.until is not None and bool((hit := ascent.until(output, state.y)).any()):
-            found.keep(state.index[hit], state.point[hit], state.value[hit], hit[hit])
-            done[state.index[hit]] = True
-            state, region = state[~hit], region[~hit]
-            if not len(state.index):
-                break
-        _keep_best(state)
-        if step == 0:
-            state.checked_value, state.rises = state.best_value.clone(), torch.zeros_like(state.rises)
-        elif step - last_check == interval and step < steps:
-            _go_back(state, rule.stalled(state, region, eps, interval * ascent.rho))
-            last_check, interval = step, rule.next_interval(steps, interval)
-    found.keep(state.index, state.best, state.best_value, torch.ones_like(state.index, dtype=torch.bool))
-    return Found(found.point, found.value, done)
+    done = torch.zeros(len(y), dtype=torch.bool, device=y.device)
+    begun = _begin(rule, region, y, start, eps)
+    climb = _Climb(Best.of(start), done, begun, interval=rule.first_interval(steps))
+    near = region
+
+    def step(climb: _Climb) -> bool:
+        nonlocal near
+        if len(near.x) != len(climb.state.index):  # rows only ever leave
+            near = region[climb.state.index]
+        if climb.step > 0:
+            rule.advance(climb.state, near, eps, climb.step)
+        output = _evaluate(ascent, climb.state, backward=climb.step < steps)
+        if ascent.until is not None and bool((hit := ascent.until(output, climb.state.y)).any()):
+            _take_out(climb, hit)
+            near = near[~hit]
+        if len(climb.state.index):
+            _keep_best(climb.state)
+            _check(climb, rule, near, eps, steps, ascent.rho)
+        climb.step += 1
+        if climb.step <= steps and len(climb.state.index):
+            return True
+        _end(climb)
+        return False
+
+    repeat(climb, step)
+    return Found(climb.found.point, climb.found.value, climb.done)
+
+
+@dataclass
+class _Climb:
+    """A run under way: what is found, who is done, those still running, and the next step."""
+
+    found: Best
+    done: Tensor
+    state: State
+    interval: int  # steps between two checkpoints
+    step: int = 0
+    last_check: int = 0
+
+
+def _take_out(climb: _Climb, hit: Tensor) -> None:
+    """Keep the points of those that ``hit``, and go on without them."""
+    state = climb.state
+    climb.found.keep(state.index[hit], state.point[hit], state.value[hit], hit[hit])
+    climb.done[state.index[hit]] = True
+    climb.state = state[~hit]
+
+
+def _check(climb: _Climb, rule: StepRule, region: Region, eps: float, steps: int, rho: float) -> None:
+    """At a checkpoint, halve the step where progress stalls."""
+    state = climb.state
+    if climb.step == 0:
+        state.checked_value, state.rises = state.best_value.clone(), torch.zeros_like(state.rises)
+    elif climb.step - climb.last_check == climb.interval and climb.step < steps:
+        _go_back(state, rule.stalled(state, region, eps, climb.interval * rho))
+        climb.last_check, climb.interval = climb.step, rule.next_interval(steps, climb.interval)
+
+
+def _end(climb: _Climb) -> None:
+    state, every = climb.state, torch.ones_like(climb.state.index, dtype=torch.bool)
+    climb.found.keep(state.index, state.best, state.best_value, every)
+    climb.state = state[~every]
 
 
 def _begin(rule: StepRule, region: Region, y: Tensor, start: Tensor, eps: float) -> State:
