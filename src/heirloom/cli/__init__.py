@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import sys
 
-import typer
-
 from heirloom.cli import common
 from heirloom.cli.certify import certify
 from heirloom.cli.defend import defend
@@ -23,16 +21,14 @@ from heirloom.cli.pretrain import pretrain
 from heirloom.cli.probe import probe
 from heirloom.cli.report import report
 from heirloom.cli.reproduce import reproduce
+from heirloom.cli.rerun import rerun
+from heirloom.cli.shared import App
 from heirloom.cli.theory import theory_app
 
-app = typer.Typer(
+app = App(
     name="heirloom",
     help="Adversarial robustness for a frozen vision foundation model: given, measured, explained.",
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(common.top_level)
 for command in (
@@ -44,6 +40,7 @@ for command in (
     predict,
     export,
     report,
+    rerun,
     pretrain,
     probe,
     inspect,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from heirloom.cli import options
+
 
 def certify(
     saved: Annotated[
@@ -25,7 +27,10 @@ def certify(
     n: Annotated[int, typer.Option(help="Draws for each image.")] = 1000,
     n0: Annotated[int, typer.Option(help="Draws that choose the class.")] = 100,
     alpha: Annotated[float, typer.Option(help="Probability that a certificate is wrong.")] = 0.001,
-    limit: Annotated[int | None, typer.Option(help="At most so many test images, drawn at random.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit-test", "--limit", help="At most so many test images, drawn at random."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Noisy images at once.")] = 256,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
@@ -68,4 +73,5 @@ def certify(
         )
     columns, rows = accuracy_table(summary.rows, "model")
     print_table(f"Certified accuracy in % [95 % interval], L2, sigma {sigma:g}, n {n}", columns, rows)
-    print(f"{WHAT}\n{place / 'summary.json'}\n{place / 'report.html'}")
+    print(WHAT)
+    options.files_written(summary, place)

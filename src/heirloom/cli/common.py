@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
 
+from heirloom.cli.voice import Voice, use, voice
 from heirloom.runtime.errors import InputError, TrainingError
 
 UsageError: Any = typer.BadParameter.__base__
@@ -15,8 +19,21 @@ ClickError: Any = UsageError.__base__
 INTERRUPTED = 130  # what the library makes of Ctrl-C
 
 
-def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
-    """Run ``app``; every expected failure is one sentence on standard error and exit status 2."""
+def run(app: typer.Typer, arguments: list[str] | None = None, speaker: Voice | None = None) -> int:
+    """Run ``app``; every expected failure is one sentence on standard error and exit status 2.
+
+    ``speaker`` is told what the command tells (:mod:`heirloom.cli.voice`).
+    """
+    speaker = speaker or Voice()
+    speaker.command = None if arguments is None else shlex.join(["heirloom", *arguments])
+    before = use(speaker)
+    try:
+        return _run(app, arguments)
+    finally:
+        use(before)
+
+
+def _run(app: typer.Typer, arguments: list[str] | None) -> int:
     try:
         code = app(args=arguments, standalone_mode=False)
     except InputError as error:
@@ -49,7 +66,8 @@ def option_names(app: typer.Typer, arguments: list[str]) -> dict[str, str]:
     for word in arguments:
         command = getattr(command, "commands", {}).get(word, command)
     options = [p for p in command.params if p.opts and p.opts[0].startswith("--")]
-    return {p.name: max([*p.opts], key=len) for p in options}
+    typed = {word.partition("=")[0] for word in arguments}
+    return {p.name: next((o for o in p.opts if o in typed), max(p.opts, key=len)) for p in options}
 
 
 def _in_our_words(message: str) -> str:
@@ -80,5 +98,11 @@ def top_level(
 
 
 def _fail(sentence: str) -> int:
-    print(f"heirloom: {' '.join(sentence.split())}", file=sys.stderr)
+    """One sentence on standard error; with ``--json`` it is the document, too."""
+    sentence = " ".join(sentence.split())
+    if voice().verbose and sys.exc_info()[0] is not None:
+        traceback.print_exc()
+    if voice().as_json:
+        print(json.dumps({"error": sentence}))
+    print(f"heirloom: {sentence}", file=sys.stderr)
     return 2

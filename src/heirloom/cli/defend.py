@@ -197,4 +197,4 @@ def print_summary(summary: Summary, out: Path) -> None:
     count = summary.rows[0]["clean"]["n"]
     print_table(f"Accuracy in % [95 % interval], {summary.threat}, {count} test images", columns, rows)
     print("Each column is the worst case over its attack and all before it.")
-    options.files_written(out)
+    options.files_written(summary, out)

@@ -33,7 +33,10 @@ def evaluate(
         str | None, typer.Option(help="Radius in pixel units. Default: the defence's, else 8/255.")
     ] = None,
     attacks: options.Attacks = "pgd-10,pgd-20,cascade",
-    limit: Annotated[int | None, typer.Option(help="At most so many test images, drawn at random.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit-test", "--limit", help="At most so many test images, drawn at random."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Images at once; halved when memory runs out.")] = 256,
     seed: options.Seed = 0,
     seeds: Annotated[int, typer.Option(help="Repeat with so many seeds; their spread is told apart.")] = 1,
@@ -188,4 +191,4 @@ def print_evaluation(summary: Summary, findings: list[Finding], out: Path) -> No
         print(f"\nAUDIT, {finding.check}: {finding.cause}\n  Remedy: {finding.remedy}")
     if findings and not failed(findings):
         print(f"Audit: none of {len(findings)} signs of a wrong figure was found.")
-    options.files_written(out)
+    options.files_written(summary, out)

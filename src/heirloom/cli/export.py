@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from heirloom.cli.voice import voice
 
 
 def export(
@@ -23,11 +25,14 @@ def export(
 
     require(onnx is not None or program is not None, "onnx", "given, or --program", "neither")
     defended = DefendedModel.from_pretrained(model, trust_remote_code=trust_remote_code)
+    written: list[dict[str, Any]] = []
     for path, write in ((onnx, export_onnx), (program, export_program)):
         if path is not None:
             worst = write(defended, defended.image_shape, path)
+            written.append({"file": str(path), "largest_difference": worst})
             print(
                 f"{path}: pixels (N, {', '.join(map(str, defended.image_shape))}) in [0, 1] -> logits; ",
                 end="",
             )
             print(f"at most {worst:.1e} from PyTorch's")
+    voice().document = {"input": list(defended.image_shape), "files": written}

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from heirloom.cli import options
+from heirloom.cli.shared import App
 from heirloom.runtime import choices
 
-features_app = typer.Typer(
+if TYPE_CHECKING:
+    from heirloom.results.schema import Summary
+
+features_app = App(
     help="Data sets of robust and of non-robust features, made by inverting an encoder's representations.",
     no_args_is_help=True,
-    rich_markup_mode=None,
 )
 
 
@@ -95,14 +98,13 @@ def build(
             resume=resume,
             progress=progress,
         )
-    _print(summary.rows, out)
+    _print(summary, out)
 
 
-def _print(rows: list[dict[str, object]], out: Path) -> None:
+def _print(summary: Summary, out: Path) -> None:
     from heirloom.cli.output import print_table
     from heirloom.features.page import quality
 
-    table = quality(rows)
+    table = quality(summary.rows)
     print_table(table.caption, table.columns, table.rows)
-    options.files_written(out)
-    print(out / "README.md")
+    options.files_written(summary, out, out / "README.md")

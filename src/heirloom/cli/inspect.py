@@ -45,4 +45,4 @@ def inspect(
     summary = inspect_job(loaded, out, seed=seed, resume=resume)
     table = measures(summary.rows)
     print_table(table.caption, table.columns, table.rows)
-    options.files_written(out)
+    options.files_written(summary, out)

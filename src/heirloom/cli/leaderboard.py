@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from heirloom.cli import options
+
 
 def leaderboard(
     folders: Annotated[list[Path], typer.Argument(help="Folders with a summary.json of evaluate or defend.")],
@@ -35,11 +37,11 @@ def leaderboard(
     entries = read_entries(folders)
     summary = stopwatch.summary("leaderboard", [asdict(entry) for entry in entries], seed=0)
     summary.write(out / "summary.json")
-    page = draw(summary, out)
+    draw(summary, out)
     rows = [[e.name, str(e.worst), e.by, str(e.clean), e.audit, e.group] for e in entries]
     names = ["model", "worst case", "by", "clean", "audit", "threat, images"]
     print_table("Worst case in % [95 % interval]", names, rows)
-    print(f"{out / 'summary.json'}\n{page}")
+    more = [out / "robustbench.json"] if robustbench is not None else []
     if robustbench is not None:
         write_json(out / "robustbench.json", info)
-        print(out / "robustbench.json")
+    options.files_written(summary, out, *more)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heirloom.cli.voice import told
 from heirloom.runtime import choices
 
 if TYPE_CHECKING:
+    from heirloom.results.schema import Summary
     from heirloom.threat import Threat
 
 Model = Annotated[
@@ -50,6 +52,7 @@ def names_in(text: str) -> tuple[str, ...]:
     return tuple(name for part in text.split(",") if (name := part.strip()))
 
 
-def files_written(out: Path) -> None:
+def files_written(summary: Summary, out: Path, *more: Path) -> None:
     """Tell where the figures lie, one file a line."""
-    print(f"{out / 'summary.json'}\n{out / 'report.html'}")
+    told(summary, out, *more)
+    print("\n".join(str(path) for path in (out / "summary.json", out / "report.html", *more)))

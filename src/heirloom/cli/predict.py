@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from heirloom.cli.voice import voice
 
 
 def predict(
@@ -14,7 +17,9 @@ def predict(
         list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)
     ],
     top: Annotated[int, typer.Option(help="Classes told of each image.")] = 1,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    json_lines: Annotated[
+        bool, typer.Option(help="One JSON object a line, as soon as it is known; --json: one list of all.")
+    ] = False,
     batch_size: Annotated[int, typer.Option(help="Images that go through the model together.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     trust_remote_code: Annotated[
@@ -32,6 +37,7 @@ def predict(
     place = torch_device(device)
     files = picture_files(images)
     defended = DefendedModel.from_pretrained(model, trust_remote_code=trust_remote_code).to(place)
+    told: list[dict[str, Any]] = []
     for start in range(0, len(files), batch_size):
         batch = files[start : start + batch_size]
         pixels = read_pictures(batch, defended.image_shape).to(place)
@@ -39,14 +45,11 @@ def predict(
         for path, row in zip(batch, probabilities.cpu(), strict=True):
             best = row.topk(min(top, len(row)))
             classes = [defended.classes[i] for i in best.indices.tolist()]
-            print(_line(path, classes, best.values.tolist(), json), flush=True)
-
-
-def _line(path: Path, classes: list[str], probabilities: list[float], as_json: bool) -> str:
-    pairs = list(zip(classes, probabilities, strict=True))
-    if not as_json:
-        return "\t".join([str(path), *(f"{name} {value:.3f}" for name, value in pairs)])
-    import json
-
-    told: list[dict[str, Any]] = [{"class": name, "probability": round(value, 6)} for name, value in pairs]
-    return json.dumps({"file": str(path), "predictions": told})
+            pairs = list(zip(classes, best.values.tolist(), strict=True))
+            shown = [{"class": name, "probability": round(value, 6)} for name, value in pairs]
+            found: dict[str, Any] = {"file": str(path), "predictions": shown}
+            if voice().as_json:
+                told.append(found)
+            words = "\t".join([str(path), *(f"{name} {value:.3f}" for name, value in pairs)])
+            print(json.dumps(found) if json_lines else words, flush=True)
+    voice().document = told

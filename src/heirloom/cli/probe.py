@@ -109,4 +109,4 @@ def print_rows(summary: Summary, out: Path) -> None:
         print_table(
             "Contrastive pre-training", ["pre-training", "last loss"], [[summary.rows[0]["pretrain"], loss]]
         )
-    options.files_written(out)
+    options.files_written(summary, out)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from heirloom.cli.voice import voice
+
 
 def report(
     folder: Annotated[
@@ -18,4 +20,6 @@ def report(
     from heirloom.report.pages import draw
     from heirloom.results.schema import Summary
 
-    print(draw(Summary.read(folder / "summary.json"), folder))
+    page = draw(Summary.read(folder / "summary.json"), folder)
+    voice().document = {"files": [str(page)]}
+    print(page)

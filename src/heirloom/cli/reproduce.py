@@ -10,10 +10,20 @@ import typer
 from heirloom.cli import options
 
 
+def _recipes(incomplete: str) -> list[str]:
+    from heirloom_recipes.catalogue import recipe_names
+
+    return [name for name in recipe_names() if name.startswith(incomplete)]
+
+
 def reproduce(
     recipe: Annotated[
         str,
-        typer.Argument(help="PAPER/TABLE, e.g. inheritance/table-1, features/table-1.", show_default=False),
+        typer.Argument(
+            help="PAPER/TABLE, e.g. inheritance/table-1, features/table-1.",
+            show_default=False,
+            autocompletion=_recipes,
+        ),
     ],
     scale: Annotated[
         str, typer.Option(help="smoke, small, gpu or paper; inheritance: medium too.")
@@ -83,4 +93,4 @@ def reproduce(
         print_table(table.caption, table.columns, table.rows)
     if missing := summary.details.get("not covered"):
         print("Not covered at this scale: " + "; ".join(missing) + ".")
-    options.files_written(out / (name if seeds is None else f"{name}-{seeds}-seeds"))
+    options.files_written(summary, out / (name if seeds is None else f"{name}-{seeds}-seeds"))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import typer
-
+from heirloom.cli.shared import App
 from heirloom.cli.theory_cropd import cropd_bound
 from heirloom.cli.theory_patches import patches_app
 from heirloom.cli.theory_sparse_coding import sparse_coding_app
 
-theory_app = typer.Typer(
+theory_app = App(
     help="The papers' simulations: sparse coding (purification) and patch data (feature learning).",
     no_args_is_help=True,
-    rich_markup_mode=None,
 )
 
 

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from heirloom.cli.progress import note
+from heirloom.cli.voice import told
+
 
 def cropd_bound(
     model: Annotated[str, typer.Option(help="Frozen model for digits, as demo's runs/demo/foundation.")],
@@ -33,7 +36,7 @@ def cropd_bound(
         epochs=epochs,
         limit=limit_test,
         seed=seed,
-        report=lambda words: typer.echo(words, err=True),
+        report=note,
     )
     for row in summary.rows:
         typer.echo("  ".join(f"{name} {'-' if v is None else format(v, '.4g')}" for name, v in row.items()))
@@ -46,6 +49,7 @@ def cropd_bound(
             f"n {n}: errors {made.clean_error:.4g} and {made.adversarial_error:.4g}, "
             f"losses {made.clean_loss:.4g} and {made.adversarial_loss:.4g}"
         )
+    told(summary, out)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,8 @@ import typer
 
 from heirloom.cli.options import ResultFolder as Out
 from heirloom.cli.options import Resume, files_written
+from heirloom.cli.progress import note
+from heirloom.cli.shared import App
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
 Seed = Annotated[int, typer.Option(min=0, help="The first seed.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Networks, each with its own seed.")]
 
-patches_app = typer.Typer(
+patches_app = App(
     help="Patch data: how robust and non-robust features are learned (bare: all experiments, 3 minutes).",
     invoke_without_command=True,
-    rich_markup_mode=None,
 )
 
 
@@ -172,7 +172,7 @@ def _seeds(first: int, count: int) -> list[int]:
 
 
 def _note(stage: str) -> None:
-    print(f"heirloom: {stage}", file=sys.stderr)
+    note(f"heirloom: {stage}")
 
 
 def _run(
@@ -191,4 +191,4 @@ def _run(
         for shown in details["tables"]:
             print_table(shown["caption"], shown["columns"], shown["rows"])
             print()
-    files_written(out)
+    files_written(summary, out)

@@ -10,6 +10,7 @@ import typer
 
 from heirloom.cli.options import ResultFolder as Out
 from heirloom.cli.options import Resume, Seed, files_written
+from heirloom.cli.shared import App
 
 if TYPE_CHECKING:
     from heirloom_recipes.sparse_coding.experiments import Sizes
@@ -23,9 +24,8 @@ Restarts = Annotated[
 Steps = Annotated[int | None, typer.Option(help="Training steps, where not each training's own.")]
 HOME = Path("runs/sparse-coding")
 
-sparse_coding_app = typer.Typer(
+sparse_coding_app = App(
     help="Sparse coding: purification, simulated and trained. Without a command: all.",
-    rich_markup_mode=None,
 )
 
 
@@ -205,4 +205,4 @@ def run(names: Sequence[str], sizes: Sizes, seed: int, out: Path, resume: bool) 
         for title, columns, cells in found:
             print_table(title, columns, cells)
     print(lead(summary))
-    files_written(out)
+    files_written(summary, out)

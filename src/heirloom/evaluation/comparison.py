@@ -31,6 +31,7 @@ def evaluation_details(evaluation: Evaluation) -> dict[str, Any]:
         "examples": len(evaluation.x_adv),
         "attacks": [column for column in evaluation.correct if column != "clean"],
         "standing": {column: int(right.sum()) for column, right in evaluation.correct.items()},
+        "verdicts": {column: digest(right) for column, right in evaluation.correct.items()},
         "repaired": dict(evaluation.repaired),
         "passes": {name: asdict(passes) for name, passes in evaluation.passes.items()},
         "batch": evaluation.batch,

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from heirloom.results.schema import DataUsed, Summary, to_plain
+from heirloom.runtime.given import GIVEN
 from heirloom.threat import Threat
 
 
@@ -23,7 +24,9 @@ class Stopwatch:
 
     def __init__(self, command: str | None = None) -> None:
         self._started = time.perf_counter()
-        self._command = command or shown_command()
+        given = GIVEN.get()
+        self._command = command or (given and given.command) or shown_command()
+        self._options = {} if given is None else given.options
 
     @property
     def seconds(self) -> float:
@@ -55,6 +58,7 @@ class Stopwatch:
             threat=threat,
             data=data,
             settings=to_plain(dict(settings or {})),
+            options=to_plain(dict(self._options)),
             rows=to_plain(list(rows)),
             details=to_plain(dict(details or {})),
         )

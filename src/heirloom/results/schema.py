@@ -76,7 +76,8 @@ class Summary(_Strict):
 
     ``kind`` says which page draws it (see ``heirloom.report.pages``); ``threat`` and ``data`` are None where there
     is no attack or no image. ``rows`` are the figures: mappings of names to numbers, texts, :class:`Proportion`
-    or :class:`Mean`; a paper's figure stands beside ours under ``"paper"``. ``details`` holds what a page draws
+    or :class:`Mean`; a paper's figure stands beside ours under ``"paper"``. ``options`` are the command's words (under
+    ``"command"``) and every option's value, so that the run can be repeated; ``details`` holds what a page draws
     besides (curves, images as data URIs, audits); ``commit`` is None outside a git checkout.
     """
 
@@ -91,6 +92,7 @@ class Summary(_Strict):
     threat: Threat | None = None
     data: DataUsed | None = None
     settings: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     rows: list[dict[str, Any]]
     details: dict[str, Any] = {}
 
