@@ -76,7 +76,20 @@ def _filter_figure(number: int, what: str) -> Recipe:
     )
 
 
+def _cropd(name: str, what: str, function: str = "table") -> Recipe:
+    makes = f"cropd.recipes:{function}"
+    return Recipe(f"cropd/{name}", what, makes, "cropd.page:printed", function == "table")
+
+
 RECIPES = (
+    _cropd("table-1", "two classes of CIFAR-10, clean and robust heads"),
+    _cropd("table-2", "five data sets, each preprocessor"),
+    _cropd("table-3", "preprocessors trained on other images"),
+    _cropd("table-8", "against adversarial training with labels"),
+    _cropd("table-9", "fewer training images"),
+    _cropd("table-10", "before a foundation trained by RoCL"),
+    _cropd("costs", "Tables 11 and 12: seconds and parameters", "costs"),
+    _cropd("figure-2", "what each preprocessor makes of images", "figure_2"),
     _illustration("inheritance/figure-1", "Figure 1: the sparse coding model", "sparse_coding"),
     _illustration("inheritance/figure-2", "Figure 2: what an attack moves", "sparse_coding"),
     _illustration("inheritance/figure-3", "Figure 3: attacks on pairs", "sparse_coding"),

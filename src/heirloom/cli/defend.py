@@ -34,6 +34,9 @@ def defend(
     sigma: Annotated[
         float, typer.Option(help="denoise: standard deviation of the noise, in pixel units.")
     ] = 0.25,
+    vae: Annotated[
+        str, typer.Option(help="vae: hub id or folder of an AutoencoderKL, used as it is; [vae].")
+    ] = "stabilityai/sd-vae-ft-mse",
     attack_steps: Annotated[int, typer.Option(help="Steps of the training attack.")] = 1,
     student: Annotated[str, typer.Option(help="distil: resnet10 or resnet18.")] = "resnet10",
     student_width: Annotated[int, typer.Option(help="distil: channels of a ResNet-10's first stage.")] = 32,
@@ -143,6 +146,7 @@ def defend(
             weight=weight,
             radius=radius,
             sigma=sigma,
+            vae=vae,
             attack_steps=attack_steps,
             distil=DistilSettings(
                 student=student,

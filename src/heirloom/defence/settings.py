@@ -66,6 +66,7 @@ class PreprocessorSettings:
         attack_steps: of the training attack: one of 1.25 radius, or several of half a radius.
         temperature: tau of the contrastive loss.
         sigma: standard deviation of the Gaussian noise of ``denoise``, in pixel units.
+        vae: hub id or folder of the AutoencoderKL of method ``vae``, which is not trained.
         augmentation: of those objectives that augment (Table 5; never ARAE). None: none.
         training: epochs, batch size, learning rate, seed, device, precision.
         minutes: train for about so long in place of ``training.epochs``: speed is measured on the first steps,
@@ -80,6 +81,7 @@ class PreprocessorSettings:
     attack_steps: int = 1
     temperature: float = 0.5
     sigma: float = 0.25
+    vae: str = "stabilityai/sd-vae-ft-mse"
     augmentation: Augmentation | None = None
     distil: DistilSettings = field(default_factory=DistilSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
@@ -119,6 +121,8 @@ class PreprocessorSettings:
             del deciding["distil"]
         if not self.method.startswith("denoise"):
             del deciding["sigma"]
+        if self.method != "vae":
+            del deciding["vae"]
         return {k: v for k, v in deciding.items() if k not in ("training", "minutes", "steps")}
 
 

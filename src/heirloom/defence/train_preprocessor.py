@@ -19,7 +19,7 @@ from heirloom.defence.budget import steps_in
 from heirloom.defence.distil import distil
 from heirloom.defence.inner import strongest_nearby
 from heirloom.defence.settings import METHODS, DistilSettings, PreprocessorSettings
-from heirloom.models.preprocessor import Preprocessor, build_preprocessor
+from heirloom.models.preprocessor import Preprocessor, build_preprocessor, vae_preprocessor
 from heirloom.networks.transforms import TRANSFORMS
 from heirloom.objectives.objective import Batch
 from heirloom.runtime.choices import Architecture
@@ -103,6 +103,8 @@ def fresh_preprocessor(
     if settings.method in TRANSFORMS:
         return build_preprocessor(settings.method, data.shape)
     objective = settings.objective
+    if settings.method == "vae":
+        return vae_preprocessor(settings.vae, data.shape)
     if objective is None:
         return nn.Identity()
     if objective.needs_model and encoder is None:

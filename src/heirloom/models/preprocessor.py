@@ -17,6 +17,7 @@ from heirloom.networks.small_autoencoders import (
 )
 from heirloom.networks.student_painter import StudentPainter, StudentPainterSettings
 from heirloom.networks.transforms import TRANSFORMS, Transform, TransformSettings
+from heirloom.networks.vae import Vae, VaeSettings, pretrained_vae
 from heirloom.runtime.choices import Architecture
 from heirloom.runtime.errors import InputError, reject, require
 
@@ -27,6 +28,7 @@ NetworkSettings = (
     | MaskedAutoencoderSettings
     | StudentPainterSettings
     | TransformSettings
+    | VaeSettings
 )
 
 
@@ -95,6 +97,13 @@ def build_preprocessor(
         return Preprocessor(architecture, _network(settings))  # type: ignore[arg-type]
 
 
+def vae_preprocessor(source: str, image_shape: tuple[int, int, int]) -> Preprocessor:
+    """The AutoencoderKL of a hub id or folder, trained already, for images of ``image_shape`` (C, H, W), H = W."""
+    channels, height, width = image_shape
+    require(height == width, "image_shape", "square for an auto-encoder", f"{height}x{width}")
+    return Preprocessor("vae", pretrained_vae(source, height, channels))
+
+
 def rebuild_preprocessor(description: dict[str, Any]) -> Preprocessor:
     """The network that :meth:`Preprocessor.describe` described, weights not loaded yet."""
     changes = dict(description)
@@ -115,6 +124,7 @@ def _settings(architecture: str, values: dict[str, Any]) -> NetworkSettings:
         "vit-small32": (MaskedAutoencoderSettings, {}),
         "vit-large224": (MaskedAutoencoderSettings, {"patch_size": 14, "width": 768}),
         "student-painter": (StudentPainterSettings, {}),
+        "vae": (VaeSettings, {}),
         **{kind: (TransformSettings, {"kind": kind}) for kind in TRANSFORMS},
     }
     kind, preset = presets[architecture]
@@ -138,6 +148,8 @@ def _network(settings: NetworkSettings) -> nn.Module:
         return ConvAutoencoder(settings)
     if isinstance(settings, StudentPainterSettings):
         return StudentPainter(settings)
+    if isinstance(settings, VaeSettings):
+        return Vae(settings)
     if isinstance(settings, TransformSettings):
         return Transform(settings)
     return MaskedAutoencoder(settings)

@@ -24,6 +24,7 @@ PAGES: dict[str, str] = {
     "inheritance": "heirloom_recipes.inheritance.page:inheritance_page",
     "illustration": "heirloom_recipes.illustrations:illustration_page",
     "inheritance-heads": "heirloom_recipes.inheritance.heads:heads_page",
+    "cropd": "heirloom_recipes.cropd.page:cropd_page",
     "sparse-coding": "heirloom_recipes.sparse_coding.page:sparse_coding_page",
     "patches": "heirloom_recipes.patches.experiments:patches_page",
 }

@@ -12,7 +12,7 @@ Pooling = Literal["auto", "cls", "mean", "pooler", "logits", "image-text"]
 HeadKind = Literal["linear", "own", "zero-shot"]
 Normalisation = Literal["auto", "none", "half", "imagenet"]
 Transform = Literal["jpeg", "bit-depth", "median"]
-Architecture = Literal["mlp", "conv", "vit-small32", "vit-large224", "student-painter", Transform]
+Architecture = Literal["mlp", "conv", "vit-small32", "vit-large224", "student-painter", "vae", Transform]
 # one objective a file: heirloom/objectives/<name with underscores>.py
 ObjectiveName = Literal[
     "vanilla",
@@ -26,7 +26,7 @@ ObjectiveName = Literal[
     "feature-stability",
     "distil",
 ]
-DefenceMethod = Literal["auto", "identity", Transform, ObjectiveName]
+DefenceMethod = Literal["auto", "identity", "vae", Transform, ObjectiveName]
 Targets = Literal["features", "head"]  # of distil
 SavedAs = Literal["preprocessor", "encoder"]
 PretrainMethod = Literal["supervised", "trades", "contrastive"]

@@ -1,0 +1,121 @@
+"""CRoPD's tables and Figure 2 by name, each ``(scale, out, **options) -> Summary`` with its page beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from heirloom.attacks.pgd import pgd
+from heirloom.report.figures import image_uri
+from heirloom.results.schema import Summary
+from heirloom.runtime.files import read_json
+from heirloom.runtime.randomness import generator_of
+from heirloom_recipes.cropd.paper import COLUMNS, HOURS, PARAMETERS, TABLES, Cell
+from heirloom_recipes.cropd.run import Runner, first_images
+
+FIGURE_2 = ("vanilla", "arae", "cropd", "adversarial-reconstruction", "distil")
+SHOWN, STEPS = 6, 20
+
+
+def table(name: str, scale: str, out: Path, **options: Any) -> Summary:
+    """``table-1``, 2, 3, 8, 9 or 10: the paper's rows and ours, those that the scale covers."""
+    runner = Runner(scale, out, **options)
+    cells = [cell for cell in TABLES[name] if runner.covers(cell)]
+    return _finished(runner, name, cells, [_figures(cell, runner.row(cell)) for cell in cells])
+
+
+def costs(scale: str, out: Path, **options: Any) -> Summary:
+    """Tables 11 and 12: seconds of training and numbers of parameters, of every method on one data set."""
+    runner = Runner(scale, out, **options)
+    cells = [cell for cell in TABLES["table-2"] if runner.covers(cell)][:16]
+    cells = [cell for cell in cells if cell.data == cells[0].data]
+    rows = []
+    for cell in cells:
+        kept = runner.row(cell)
+        trained = runner.run.folder / "foundations" / f"{cell.data}-{cell.foundation}" / "finished.json"
+        rows.append(
+            {
+                "defence": cell.name,
+                "training seconds": kept["seconds"],
+                "foundation seconds": read_json(trained)["seconds"] if trained.exists() else None,
+                "parameters": kept["parameters"],
+                "share of the foundation": kept["parameters"] / kept["foundation"],
+            }
+        )
+    return _finished(runner, "costs", cells, rows, {"paper": {"hours": HOURS, "parameters": PARAMETERS}})
+
+
+def figure_2(scale: str, out: Path, **options: Any) -> Summary:
+    """What each preprocessor makes of clean images and of those that PGD-20 on the whole has found."""
+    runner = Runner(scale, out, **options)
+    data = next(cell.data for cell in TABLES["table-2"] if runner.covers(cell))
+    x, y = first_images(runner.data(data), SHOWN)
+    cells, rows, drawn = [Cell(data, method) for method in FIGURE_2], [], {}
+    for cell in cells:
+        model, _ = runner.whole(cell)
+        generator = generator_of(runner.seed, "figure 2")
+        x_adv = pgd(model, x, y, runner.scale.threat(data), steps=STEPS, generator=generator)
+        made = {
+            "image": x,
+            "attacked": x_adv,
+            "of the image": model.preprocessor(x),
+            "of the attacked": model.preprocessor(x_adv),
+        }
+        drawn[cell.method] = {
+            name: [image_uri(image.detach()) for image in images] for name, images in made.items()
+        }
+        errors = {
+            name: float((made[name] - x).square().mean().detach())
+            for name in ("of the image", "of the attacked")
+        }
+        rows.append({"defence": cell.name, **{f"error {name}": error for name, error in errors.items()}})
+    return _finished(runner, "figure-2", cells, rows, {"examples": drawn})
+
+
+def _figures(cell: Cell, kept: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **{name: value for name, value in asdict(cell).items() if name != "paper"},
+        "defence": cell.name,
+        **kept["figures"],
+        "seconds": kept["seconds"],
+        "paper": {
+            name: None if value is None else value / 100
+            for name, value in zip(COLUMNS, cell.paper, strict=False)
+        },
+    }
+
+
+def _finished(
+    runner: Runner,
+    name: str,
+    cells: Sequence[Cell],
+    rows: Sequence[dict[str, Any]],
+    details: dict[str, Any] | None = None,
+) -> Summary:
+    s = runner.scale
+    missing = [cell.name for cell in TABLES.get(name, ()) if not runner.covers(cell)]
+    first = cells[0].data if cells else next(iter(s.sources))
+    return runner.run.finish(
+        "cropd",
+        rows,
+        seed=runner.seed,
+        device=runner.device,
+        threat=s.threat(first) if cells else None,
+        data=runner.data(first).used() if cells else None,
+        settings={
+            "table": name,
+            "scale": s.name,
+            "attacks": ", ".join(s.attacks),
+            "foundation": s.foundation or s.network,
+            "images": ", ".join(f"{k} = {v}" for k, v in s.sources.items() if k in s.datasets),
+            "eps": ", ".join(
+                f"{cell}: {s.threat(cell).eps:.4g}" for cell in dict.fromkeys(c.data for c in cells)
+            ),
+            "defence": str(s.defence),
+        },
+        details={"not covered": missing, **(details or {})},
+        into=name,
+        seconds=runner.run.seconds,
+    )

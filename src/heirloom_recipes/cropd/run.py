@@ -1,0 +1,221 @@
+"""One body for all of CRoPD's tables: foundation, preprocessor, head, verdicts, each made once and kept.
+
+Everything lies under one folder, so the tables share foundations (``foundations/``), preprocessors (``preprocessors/``)
+and rows (``work/stages/``), and a command that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from heirloom.data.images import load_images
+from heirloom.data.labelled import ImageSource, LabelledImages
+from heirloom.defence.remarks import packed
+from heirloom.defence.settings import PreprocessorSettings
+from heirloom.defence.train_preprocessor import architecture_for, train_preprocessor
+from heirloom.evaluation.columns import verdicts, words
+from heirloom.heads.adversarial import train_adversarial_head
+from heirloom.heads.linear import extract_features, train_head
+from heirloom.models.defended import Defended
+from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
+from heirloom.models.preprocessor import parameter_count
+from heirloom.pretraining.phases import pretrain
+from heirloom.runs import Progress, Run, silent
+from heirloom.runtime.errors import require
+from heirloom.runtime.files import read_json, write_json
+from heirloom.runtime.identity import deciding
+from heirloom_recipes.catalogue import OutOfTimeError
+from heirloom_recipes.cropd.paper import Cell
+from heirloom_recipes.cropd.scales import SOURCES, scale_settings
+
+SUBSETS = {"cifar2": "cifar10"}  # its first two classes
+GIVEN = (*SOURCES, "vae", "foundation")  # what --data may name
+
+
+class Runner:
+    """Makes the parts and rows of one scale in one folder, each once."""
+
+    def __init__(
+        self,
+        scale: str,
+        out: Path,
+        *,
+        sources: dict[str, str] | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+        progress: Progress = silent,
+        minutes: float | None = None,
+    ) -> None:
+        given, chosen = dict(sources or {}), scale_settings(scale, seed, device)
+        unknown = sorted(set(given) - set(GIVEN))
+        require(not unknown, "data", f"NAME=SOURCE with a name of {', '.join(GIVEN)}", ", ".join(unknown))
+        chosen = replace(
+            chosen,
+            vae=given.pop("vae", chosen.vae),
+            foundation=given.pop("foundation", chosen.foundation),
+            sources={**chosen.sources, **given},
+            datasets=tuple(dict.fromkeys((*chosen.datasets, *given))),
+        )
+        self.scale, self.seed, self.device = chosen, seed, device
+        self.progress, self.loaded = progress, dict[str, ImageSource]()
+        self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        shared = replace(chosen, datasets=())  # naming one more data set is the same run
+        self.run = Run(out, {"scale": deciding(shared), "seed": seed}, resume=True)
+
+    def covers(self, cell: Cell) -> bool:
+        """Whether this scale has all that the row needs."""
+        names = {SUBSETS.get(name, name) for name in (cell.trained_on or cell.data, cell.data)}
+        trained_here = self.scale.foundation is None or cell.foundation == "frozen"
+        return (
+            names <= set(self.scale.datasets)
+            and trained_here
+            and (cell.method != "vae" or self.scale.vae is not None)
+        )
+
+    def data(self, name: str) -> ImageSource:
+        """The images called ``name``; ``cifar2``: the first two classes of ``cifar10``."""
+        if name not in self.loaded:
+            s = self.scale
+            found = load_images(
+                s.sources[SUBSETS.get(name, name)],
+                image_size=s.image_size,
+                limit=None if name in SUBSETS else s.limit,
+                limit_test=None if name in SUBSETS else s.limit_test,
+                seed=self.seed,
+            )
+            self.loaded[name] = _first_classes(found, 2, s.limit, s.limit_test) if name in SUBSETS else found
+        return self.loaded[name]
+
+    def encoder(self, cell: Cell) -> FrozenEncoder:
+        """The frozen model of a row: the scale's, or one trained on the row's images."""
+        if self.scale.foundation is not None:
+            return load_encoder(EncoderSettings(self.scale.foundation))
+        s, folder = self.scale, self.run.folder / "foundations" / f"{cell.data}-{cell.foundation}"
+        if not (folder / "finished.json").exists():
+            chosen = replace(s.contrastive if cell.foundation == "rocl" else s.supervised, network=s.network)
+            if cell.foundation == "frozen":
+                chosen = replace(chosen, adversarial_epochs=0)
+            started = time.perf_counter()
+            pretrain(
+                self.data(cell.data).train,
+                s.threat(cell.data),
+                chosen,
+                folder,
+                resume=True,
+                report=lambda phase, done, total, losses: self.tell(
+                    f"{folder.name}: {phase} phase", done, total, words(losses)
+                ),
+            )
+            write_json(folder / "finished.json", {"seconds": round(time.perf_counter() - started, 2)})
+        return load_encoder(EncoderSettings(str(folder / "encoder")))
+
+    def preprocessor(self, cell: Cell) -> tuple[nn.Module, float]:
+        """What stands in front in a row, and the seconds that its training took."""
+        data = self.data(cell.trained_on or cell.data).train
+        data = data.limit(round(cell.share * len(data)), self.seed)
+        settings = self.settings(cell, data)
+        reads_model = settings.objective is not None and settings.objective.needs_model
+        encoder = self.encoder(cell) if reads_model else None
+        parts = (cell.trained_on or cell.data, cell.method, f"{settings.chosen_weight:g}", f"{cell.share:g}")
+        folder = (
+            self.run.folder
+            / "preprocessors"
+            / "-".join((*parts, *((cell.data, cell.foundation) if reads_model else ())))
+        )
+        started = time.perf_counter()
+        made, _ = train_preprocessor(
+            data,
+            self.scale.threat(cell.data),
+            settings,
+            encoder=encoder,
+            checkpoint=folder / "checkpoint.safetensors",
+            resume=True,
+            report=lambda done, total, losses: self.tell(f"{cell.name}: train", done, total, words(losses)),
+        )
+        spent = folder / "seconds.json"
+        if not spent.exists():
+            write_json(spent, {"seconds": round(time.perf_counter() - started, 2)})
+        return made, float(read_json(spent)["seconds"])
+
+    def settings(self, cell: Cell, data: LabelledImages) -> PreprocessorSettings:
+        """Of the row's preprocessor."""
+        own = self.scale.defence
+        chosen = architecture_for(data.shape) if own.architecture == "mlp" else own.architecture
+        settings = replace(own, method=cell.method, weight=cell.weight, architecture=chosen)  # type: ignore[arg-type]
+        return settings if self.scale.vae is None else replace(settings, vae=self.scale.vae)
+
+    def whole(self, cell: Cell) -> tuple[Defended, float]:
+        """The row's model with its head, and the seconds that the preprocessor took."""
+        front, seconds = self.preprocessor(cell)
+        model = Defended(front, self.encoder(cell), nn.Identity()).to(self.device)
+        data = self.data(cell.data).train
+        features = extract_features(model, data, device=self.device)
+        model.head = train_head(features, data.labels, len(data.classes), self.scale.head).to(self.device)
+        if cell.head == "robust":
+            place = self.run.path("heads", f"{cell.name}.safetensors")
+            train_adversarial_head(
+                model,
+                data,
+                self.scale.threat(cell.data),
+                self.scale.head,
+                device=self.device,
+                checkpoint=place,
+                report=lambda done, total, losses: self.tell(
+                    f"{cell.name}: robust head", done, total, words(losses)
+                ),
+            )
+        return model.eval(), seconds
+
+    def row(self, cell: Cell) -> dict[str, Any]:
+        """The row's figures, verdicts (as strings of 0 and 1) and costs."""
+
+        def make() -> dict[str, Any]:
+            model, seconds = self.whole(cell)
+            found = verdicts(
+                model,
+                self.data(cell.data),
+                self.scale.threat(cell.data),
+                self.scale.attacks,
+                seed=self.seed,
+                device=self.device,
+                told=lambda stage, done, total, text: self.progress(
+                    f"{cell.name}: {stage}", done, total, text
+                ),
+            )
+            return {
+                "figures": found.row(),
+                "right": packed(found.correct),
+                "seconds": seconds,
+                "parameters": parameter_count(model.preprocessor),
+                "foundation": parameter_count(model.encoder),
+            }
+
+        return dict(self.run.stage(cell.name.replace(" ", "-").replace("%", "percent"), make))
+
+    def tell(self, stage: str, done: int, total: int, text: str) -> None:
+        """Pass on how far it is; :class:`OutOfTimeError` once the minutes are over."""
+        self.progress(stage, done, total, text)
+        if self.deadline is not None and time.monotonic() > self.deadline and done < total:
+            raise OutOfTimeError
+
+
+def _first_classes(source: ImageSource, count: int, limit: int | None, limit_test: int | None) -> ImageSource:
+    def cut(data: LabelledImages, most: int | None) -> LabelledImages:
+        kept = data.select((data.labels < count).nonzero().flatten())
+        return replace(kept, classes=data.classes[:count]).limit(most)
+
+    return ImageSource(
+        f"{source.name}, {count} classes", cut(source.train, limit), cut(source.test, limit_test)
+    )
+
+
+def first_images(data: ImageSource, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first ``count`` test images and their labels."""
+    chosen = data.test.select(torch.arange(min(count, len(data.test))))
+    return chosen.images, chosen.labels

@@ -1,0 +1,173 @@
+"""The sizes of CRoPD's recipes. ``smoke``: seconds, digits in every data set's place. ``small``: minutes on two CPU
+cores, for the data sets that ``--data`` names. ``gpu``: a night on one GPU. ``paper``: its settings (Appendix A).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from heirloom.data.augmentation import Augmentation
+from heirloom.defence.settings import DistilSettings, PreprocessorSettings
+from heirloom.heads.linear import HeadSettings
+from heirloom.pretraining.settings import PretrainSettings
+from heirloom.threat import Threat
+from heirloom.training.loop import TrainingSettings
+from heirloom_recipes.inheritance import scales as inheritance
+
+SOURCES = {
+    "cifar10": "uoft-cs/cifar10",
+    "cifar100": "uoft-cs/cifar100",
+    "imagenette": "frgfm/imagenette",
+    "svhn": "ufldl-stanford/svhn",
+    "tiny-imagenet": "zh-plus/tiny-imagenet",
+    "mnist": "ylecun/mnist",
+    "fashion": "zalando-datasets/fashion_mnist",
+}
+RADII = {"imagenette": 4 / 255, "mnist": 0.2, "fashion": 0.1}  # else 8/255
+VAE = "stabilityai/sd-vae-ft-mse"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One size of all recipes.
+
+    Attributes:
+        sources: where each data set comes from; ``--data NAME=SOURCE`` goes first. datasets: those that this size
+            covers by itself: rows on others are left out and named.
+        foundation: of the frozen model: a hub id or folder; None: trained here on the row's own images, cleanly with
+            labels (and under attack, or by RoCL, where the row says so) as ``supervised`` and ``contrastive`` say.
+        network: of what is trained here. defence: of every preprocessor but its method and weight.
+        minutes: of training each; None: as ``defence`` says. vae: id or folder of the AutoencoderKL; None: left out.
+        attacks: columns after "clean"; the last is the worst case.
+    """
+
+    name: str
+    sources: dict[str, str]
+    datasets: tuple[str, ...]
+    limit: int | None
+    limit_test: int | None
+    image_size: int | None
+    foundation: str | None
+    network: str
+    supervised: PretrainSettings
+    contrastive: PretrainSettings
+    defence: PreprocessorSettings
+    head: HeadSettings
+    attacks: tuple[str, ...]
+    vae: str | None = None
+
+    def threat(self, data: str) -> Threat:
+        return Threat("Linf", RADII.get(data, 8 / 255))
+
+
+def scale_settings(name: str, seed: int, device: str) -> Scale:
+    """The settings of a size, seeded."""
+    scale = {"smoke": _smoke, "small": _small, "gpu": _gpu, "paper": _paper}[name](seed, device)
+    training = replace(scale.defence.training, seed=seed, device=device)
+    return replace(
+        scale,
+        defence=replace(scale.defence, training=training),
+        head=replace(scale.head, seed=seed),
+    )
+
+
+def _smoke(seed: int, device: str) -> Scale:
+    """That the code runs, not what it finds."""
+    own = inheritance.scale_settings("smoke", seed, device)
+    training = TrainingSettings(epochs=1, batch_size=64, learning_rate=3e-3)
+    return Scale(
+        "smoke",
+        dict.fromkeys(SOURCES, "digits"),
+        ("cifar10", "cifar100"),
+        128,
+        16,
+        None,
+        None,
+        "resnet8",
+        own.supervised,
+        own.contrastive,
+        PreprocessorSettings(
+            architecture="mlp",
+            training=training,
+            distil=DistilSettings(width=8),
+            steps=(2, 2),
+        ),
+        HeadSettings(epochs=2),
+        ("pgd-2", "pma-2"),
+    )
+
+
+def _small(seed: int, device: str) -> Scale:
+    """Minutes on a CPU: 10,000 images, small networks, two minutes for each preprocessor, ``cascade``."""
+    own = inheritance.scale_settings("small", seed, device)
+    return Scale(
+        "small",
+        dict(SOURCES),
+        (),
+        10000,
+        200,
+        None,
+        None,
+        "resnet10-6x6-w32",
+        replace(own.supervised, clean_epochs=6),
+        own.contrastive,
+        PreprocessorSettings(
+            architecture="mlp",
+            training=TrainingSettings(batch_size=128, learning_rate=2e-3, warmup=0.1),
+            minutes=1.0,
+        ),
+        HeadSettings(epochs=30, batch_size=256),
+        ("pgd-10", "pgd-20", "cascade"),
+    )
+
+
+def _gpu(seed: int, device: str) -> Scale:
+    """Whole data sets, ResNet-18, the paper's auto-encoder with a tenth of its epochs."""
+    own = inheritance.scale_settings("gpu", seed, device)
+    return Scale(
+        "gpu",
+        dict(SOURCES),
+        ("cifar10", "cifar100", "svhn"),
+        None,
+        None,
+        32,
+        None,
+        "resnet18",
+        own.supervised,
+        own.contrastive,
+        PreprocessorSettings(
+            architecture="vit-small32",
+            training=TrainingSettings(epochs=40, batch_size=256, learning_rate=5e-4, mixed_precision="bf16"),
+            augmentation=Augmentation(),
+            distil=DistilSettings(student="resnet18"),
+        ),
+        HeadSettings(),
+        ("pgd-10", "pgd-20", "cascade"),
+        VAE,
+    )
+
+
+def _paper(seed: int, device: str) -> Scale:
+    """Appendix A: ViT-MAE-large frozen, 400 epochs of a ViT auto-encoder, AutoAttack."""
+    own = inheritance.scale_settings("paper", seed, device)
+    return Scale(
+        "paper",
+        dict(SOURCES),
+        tuple(name for name in SOURCES if name not in ("mnist", "fashion", "imagenette")),
+        None,
+        None,
+        32,
+        "facebook/vit-mae-large",
+        "resnet18",
+        own.supervised,
+        own.contrastive,
+        PreprocessorSettings(
+            architecture="vit-small32",
+            training=TrainingSettings(epochs=400, batch_size=32, warmup=0.05),
+            augmentation=Augmentation(),
+            distil=DistilSettings(student="resnet18"),
+        ),
+        HeadSettings(),
+        ("pgd-10", "pgd-20", "autoattack"),
+        VAE,
+    )
