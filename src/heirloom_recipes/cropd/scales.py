@@ -37,7 +37,7 @@ class Scale:
         foundation: of the frozen model: a hub id or folder; None: trained here on the row's own images, cleanly with
             labels (and under attack, or by RoCL, where the row says so) as ``supervised`` and ``contrastive`` say.
         network: of what is trained here. defence: of every preprocessor but its method and weight.
-        minutes: of training each; None: as ``defence`` says. vae: id or folder of the AutoencoderKL; None: left out.
+        vae: id or folder of the AutoencoderKL; None: left out.
         attacks: columns after "clean"; the last is the worst case.
     """
 
@@ -98,13 +98,13 @@ def _smoke(seed: int, device: str) -> Scale:
 
 
 def _small(seed: int, device: str) -> Scale:
-    """Minutes on a CPU: 10,000 images, small networks, two minutes for each preprocessor, ``cascade``."""
+    """Minutes on a CPU: 5000 images, small networks, 15 epochs of each preprocessor, ``cascade``."""
     own = inheritance.scale_settings("small", seed, device)
     return Scale(
         "small",
         dict(SOURCES),
         (),
-        10000,
+        5000,
         200,
         None,
         None,
@@ -113,8 +113,7 @@ def _small(seed: int, device: str) -> Scale:
         own.contrastive,
         PreprocessorSettings(
             architecture="mlp",
-            training=TrainingSettings(batch_size=128, learning_rate=2e-3, warmup=0.1),
-            minutes=1.0,
+            training=TrainingSettings(epochs=15, batch_size=64, learning_rate=2e-3, warmup=0.1),
         ),
         HeadSettings(epochs=30, batch_size=256),
         ("pgd-10", "pgd-20", "cascade"),
