@@ -35,6 +35,7 @@ def test_published_figures_as_typed_in_by_hand() -> None:
         "table-8": 4,
         "table-9": 4,
         "table-10": 12,
+        "trade-off": 0,
     }
     for cells in TABLES.values():
         assert len({cell.name for cell in cells}) == len(cells)
@@ -43,7 +44,9 @@ def test_published_figures_as_typed_in_by_hand() -> None:
 
 
 @pytest.mark.slow
-def test_every_table_at_scale_smoke(tmp_path: Path) -> None:
+def test_every_table_at_scale_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, step in {"table-1": 3, "table-10": 3, "trade-off": 4}.items():  # every kind of row, not every row
+        monkeypatch.setitem(TABLES, name, TABLES[name][::step])
     for name in NAMES:
         summary = recipe_of(name).make("smoke", tmp_path)
         place = tmp_path / name.partition("/")[2]
@@ -58,7 +61,7 @@ def test_every_table_at_scale_smoke(tmp_path: Path) -> None:
                 r["defence"] for r in summary.rows
             }
             assert left == set(summary.details["not covered"])  # no row is dropped unsaid
-            covered = ("cifar2", "cifar10", "cifar100")  # and no VAE: this scale has none to load
+            covered = ("cifar2", "cifar10", "cifar100", "digits")  # and no VAE: this scale has none to load
             assert all("vae" in one or one.split(",")[0] not in covered for one in left)
             for row in summary.rows:
                 values = [row[c]["value"] for c in ("clean", "pgd-2", "pma-2")]

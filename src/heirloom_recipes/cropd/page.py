@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from heirloom.report.page import Images, Part, Section, Table, Text, page
+from heirloom.report.figures import COLOURS, data_uri, new_axes
+from heirloom.report.page import Figure, Images, Part, Section, Table, Text, page
 from heirloom.results.schema import Proportion, Summary
 
+MARKS = ("o", "s", "^")
 WHY = (
     "The paper's AutoAttack stands above its PGD-10 in many rows, which no fixed model allows; our columns are the "
     "worst case over an attack and all before it, so they can only fall. A dash: the paper does not give the figure."
@@ -15,7 +17,9 @@ WHY = (
 
 def cropd_page(summary: Summary) -> str:
     """The page as HTML."""
-    parts: list[Part] = [*printed(summary)]
+    is_picture = summary.settings["table"] == "trade-off" and bool(summary.rows)
+    parts: list[Part] = [trade_off(summary)] if is_picture else []
+    parts += printed(summary)
     if summary.rows and "paper" in summary.rows[0]:
         parts.append(Text(WHY))
     parts += _drawn(summary)
@@ -45,6 +49,39 @@ def printed(summary: Summary) -> list[Table]:
         cells.append(line)
     caption = f"Accuracy in % [95 % interval over images], ours and the paper's; eps by data: {summary.settings['eps']}"
     return [Table(caption, ["images, in front", *columns], cells)]
+
+
+def trade_off(summary: Summary) -> Figure:
+    """Clean accuracy against the worst case, a panel for each eps; the area of a mark is what its training cost."""
+    worst = summary.settings["attacks"].split(", ")[-1]
+    radii = sorted({row["eps"] for row in summary.rows})
+    figure, panels = new_axes(len(radii), figsize=(4.2 * len(radii), 4.6))
+    panels = [panels] if len(radii) == 1 else list(panels)
+    for eps, axes in zip(radii, panels, strict=True):
+        _marks(axes, [row for row in summary.rows if row["eps"] == eps], worst)
+        axes.set_title(f"eps {eps:g}")
+        axes.set_xlabel(f"worst case under {worst} (%)")
+    first = panels[0]
+    first.set_ylabel("clean (%)")
+    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
+    return Figure(
+        "Clean accuracy against the worst case; a mark's area grows with the processor seconds of its training (the "
+        "smallest: none). A line joins one method's weights, which are written beside its marks.",
+        data_uri(figure),
+    )
+
+
+def _marks(axes: Any, rows: list[dict[str, Any]], worst: str) -> None:
+    for place, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
+        own = [row for row in rows if row["method"] == method]
+        x, y = ([100 * row[name]["value"] for row in own] for name in (worst, "clean"))
+        colour, mark = COLOURS[place % len(COLOURS)], MARKS[place // len(COLOURS)]
+        axes.plot(x, y, color=colour, linewidth=0.8)
+        sizes = [15 + 8 * row["seconds"] for row in own]
+        axes.scatter(x, y, s=sizes, alpha=0.75, label=method, color=colour, marker=mark)
+        for row, across, up in zip(own, x, y, strict=True):
+            if row["weight"] is not None:
+                axes.annotate(f"{row['weight']:g}", (across, up), fontsize=7)
 
 
 def _published(summary: Summary) -> list[Table]:

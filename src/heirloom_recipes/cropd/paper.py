@@ -21,6 +21,7 @@ class Cell:
         foundation: ``frozen`` (pre-trained cleanly), ``rocl`` (contrastive under attack), ``adversarial`` (trained
             under attack with labels: the table's fine-tuned model, and Table 8's "Encoder-Only").
         head: ``clean`` or ``robust``. share: of the training images that the preprocessor gets.
+        eps: radius of training and test; None: the scale's for these images.
         paper: the published figures, in the order of ``COLUMNS``; empty: the row is ours.
     """
 
@@ -32,6 +33,7 @@ class Cell:
     foundation: str = "frozen"
     trained_on: str | None = None
     share: float = 1.0
+    eps: float | None = None
 
     @property
     def name(self) -> str:
@@ -39,6 +41,7 @@ class Cell:
         parts = [self.data, self.method]
         parts += [f"lambda {self.weight:g}"] if self.weight is not None else []
         parts += [f"from {self.trained_on}"] if self.trained_on else []
+        parts += [f"eps {self.eps:g}"] if self.eps else []
         parts += [f"{100 * self.share:g} % of the images"] if self.share < 1 else []
         parts += [self.foundation] if self.foundation != "frozen" else []
         parts += [f"{self.head} head"] if self.head != "clean" else []
@@ -192,6 +195,19 @@ TABLES: dict[str, tuple[Cell, ...]] = {
         *(Cell("cifar2", rival, foundation="rocl") for rival in RIVALS),
     ),
 }
+TABLES["trade-off"] = tuple(  # ours: clean accuracy against the worst case
+    Cell("digits", method, (), weight, eps=eps)
+    for eps in (0.1, 0.15, 0.2)
+    for method, weight in (
+        ("identity", None),
+        ("vanilla", None),
+        ("arae", None),
+        *(("cropd", weight) for weight in (0.1, 1.0, 10.0, 100.0)),
+        ("stability", 1.0),
+        ("stability", 4.0),
+        *((rival, None) for rival in RIVALS if rival != "stability"),
+    )
+)
 # Table 11, hours on an A100: training CRoPD, the head, cleanly fine-tuning the model, and under attack.
 HOURS = {"cifar100": (5.0, 3.0, 7.3, 19.6), "imagenette": (9.6, 1.7, 3.6, 22.3)}
 PARAMETERS = {"preprocessor": 1.8e7, "foundation": 3.0e8}  # Table 12, images of 32 pixels

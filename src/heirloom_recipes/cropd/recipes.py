@@ -20,7 +20,7 @@ SHOWN, STEPS = 6, 20
 
 
 def table(name: str, scale: str, out: Path, **options: Any) -> Summary:
-    """``table-1``, 2, 3, 8, 9 or 10: the paper's rows and ours, those that the scale covers."""
+    """``table-1``, 2, 3, 8, 9, 10 or ``trade-off``: the paper's rows and ours, those that the scale covers."""
     runner = Runner(scale, out, **options)
     cells = [cell for cell in TABLES[name] if runner.covers(cell)]
     return _finished(runner, name, cells, [_figures(cell, runner.row(cell)) for cell in cells])
@@ -56,7 +56,7 @@ def figure_2(scale: str, out: Path, **options: Any) -> Summary:
     for cell in cells:
         model, _ = runner.whole(cell)
         generator = generator_of(runner.seed, "figure 2")
-        x_adv = pgd(model, x, y, runner.scale.threat(data), steps=STEPS, generator=generator)
+        x_adv = pgd(model, x, y, runner.scale.threat(cell), steps=STEPS, generator=generator)
         made = {
             "image": x,
             "attacked": x_adv,
@@ -102,7 +102,7 @@ def _finished(
         rows,
         seed=runner.seed,
         device=runner.device,
-        threat=s.threat(first) if cells else None,
+        threat=s.threat(cells[0]) if cells else None,
         data=runner.data(first).used() if cells else None,
         settings={
             "table": name,
@@ -110,9 +110,7 @@ def _finished(
             "attacks": ", ".join(s.attacks),
             "foundation": s.foundation or s.network,
             "images": ", ".join(f"{k} = {v}" for k, v in s.sources.items() if k in s.datasets),
-            "eps": ", ".join(
-                f"{cell}: {s.threat(cell).eps:.4g}" for cell in dict.fromkeys(c.data for c in cells)
-            ),
+            "eps": ", ".join(dict.fromkeys(f"{c.data}: {s.threat(c).eps:.4g}" for c in cells)),
             "defence": str(s.defence),
         },
         details={"not covered": missing, **(details or {})},

@@ -104,7 +104,7 @@ class Runner:
             started = time.perf_counter()
             pretrain(
                 self.data(cell.data).train,
-                s.threat(cell.data),
+                s.threat(cell),
                 chosen,
                 folder,
                 resume=True,
@@ -116,22 +116,23 @@ class Runner:
         return load_encoder(EncoderSettings(str(folder / "encoder")))
 
     def preprocessor(self, cell: Cell) -> tuple[nn.Module, float]:
-        """What stands in front in a row, and the seconds that its training took."""
+        """What stands in front in a row, and the processor seconds that its training took."""
         data = self.data(cell.trained_on or cell.data).train
         data = data.limit(round(cell.share * len(data)), self.seed)
         settings = self.settings(cell, data)
         reads_model = settings.objective is not None and settings.objective.needs_model
         encoder = self.encoder(cell) if reads_model else None
-        parts = (cell.trained_on or cell.data, cell.method, f"{settings.chosen_weight:g}", f"{cell.share:g}")
+        own, eps = cell.trained_on or cell.data, self.scale.threat(cell).eps
+        parts = (own, cell.method, f"{settings.chosen_weight:g}", f"{cell.share:g}", f"{eps:.3g}")
         folder = (
             self.run.folder
             / "preprocessors"
             / "-".join((*parts, *((cell.data, cell.foundation) if reads_model else ())))
         )
-        started = time.perf_counter()
+        started = time.process_time()
         made, _ = train_preprocessor(
             data,
-            self.scale.threat(cell.data),
+            self.scale.threat(cell),
             settings,
             encoder=encoder,
             checkpoint=folder / "checkpoint.safetensors",
@@ -140,14 +141,16 @@ class Runner:
         )
         spent = folder / "seconds.json"
         if not spent.exists():
-            write_json(spent, {"seconds": round(time.perf_counter() - started, 2)})
+            write_json(spent, {"seconds": round(time.process_time() - started, 2)})
         return made, float(read_json(spent)["seconds"])
 
     def settings(self, cell: Cell, data: LabelledImages) -> PreprocessorSettings:
         """Of the row's preprocessor."""
         own = self.scale.defence
         chosen = architecture_for(data.shape) if own.architecture == "mlp" else own.architecture
-        settings = replace(own, method=cell.method, weight=cell.weight, architecture=chosen)  # type: ignore[arg-type]
+        training = replace(own.training, epochs=self.scale.epochs.get(cell.data, own.training.epochs))
+        settings = replace(own, architecture=chosen, training=training, weight=cell.weight)
+        settings = replace(settings, method=cell.method)  # type: ignore[arg-type]
         return settings if self.scale.vae is None else replace(settings, vae=self.scale.vae)
 
     def whole(self, cell: Cell) -> tuple[Defended, float]:
@@ -162,7 +165,7 @@ class Runner:
             train_adversarial_head(
                 model,
                 data,
-                self.scale.threat(cell.data),
+                self.scale.threat(cell),
                 self.scale.head,
                 device=self.device,
                 checkpoint=place,
@@ -180,7 +183,7 @@ class Runner:
             found = verdicts(
                 model,
                 self.data(cell.data),
-                self.scale.threat(cell.data),
+                self.scale.threat(cell),
                 self.scale.attacks,
                 seed=self.seed,
                 device=self.device,

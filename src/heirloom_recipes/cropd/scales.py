@@ -4,7 +4,7 @@ cores, for the data sets that ``--data`` names. ``gpu``: a night on one GPU. ``p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from heirloom.data.augmentation import Augmentation
 from heirloom.defence.settings import DistilSettings, PreprocessorSettings
@@ -12,6 +12,7 @@ from heirloom.heads.linear import HeadSettings
 from heirloom.pretraining.settings import PretrainSettings
 from heirloom.threat import Threat
 from heirloom.training.loop import TrainingSettings
+from heirloom_recipes.cropd.paper import Cell
 from heirloom_recipes.inheritance import scales as inheritance
 
 SOURCES = {
@@ -20,10 +21,11 @@ SOURCES = {
     "imagenette": "frgfm/imagenette",
     "svhn": "ufldl-stanford/svhn",
     "tiny-imagenet": "zh-plus/tiny-imagenet",
+    "digits": "digits",
     "mnist": "ylecun/mnist",
     "fashion": "zalando-datasets/fashion_mnist",
 }
-RADII = {"imagenette": 4 / 255, "mnist": 0.2, "fashion": 0.1}  # else 8/255
+RADII = {"imagenette": 4 / 255, "digits": 0.15, "mnist": 0.2, "fashion": 0.1}  # else 8/255
 VAE = "stabilityai/sd-vae-ft-mse"
 
 
@@ -37,6 +39,7 @@ class Scale:
         foundation: of the frozen model: a hub id or folder; None: trained here on the row's own images, cleanly with
             labels (and under attack, or by RoCL, where the row says so) as ``supervised`` and ``contrastive`` say.
         network: of what is trained here. defence: of every preprocessor but its method and weight.
+        epochs: of preprocessors on images where they differ.
         vae: id or folder of the AutoencoderKL; None: left out.
         attacks: columns after "clean"; the last is the worst case.
     """
@@ -55,9 +58,10 @@ class Scale:
     head: HeadSettings
     attacks: tuple[str, ...]
     vae: str | None = None
+    epochs: dict[str, int] = field(default_factory=dict)
 
-    def threat(self, data: str) -> Threat:
-        return Threat("Linf", RADII.get(data, 8 / 255))
+    def threat(self, cell: Cell) -> Threat:
+        return Threat("Linf", cell.eps or RADII.get(cell.data, 8 / 255))
 
 
 def scale_settings(name: str, seed: int, device: str) -> Scale:
@@ -78,7 +82,7 @@ def _smoke(seed: int, device: str) -> Scale:
     return Scale(
         "smoke",
         dict.fromkeys(SOURCES, "digits"),
-        ("cifar10", "cifar100"),
+        ("cifar10", "cifar100", "digits"),
         128,
         16,
         None,
@@ -103,7 +107,7 @@ def _small(seed: int, device: str) -> Scale:
     return Scale(
         "small",
         dict(SOURCES),
-        (),
+        ("digits",),
         5000,
         200,
         None,
@@ -117,6 +121,7 @@ def _small(seed: int, device: str) -> Scale:
         ),
         HeadSettings(epochs=30, batch_size=256),
         ("pgd-10", "pgd-20", "cascade"),
+        epochs={"digits": 100},
     )
 
 
