@@ -45,7 +45,11 @@ def test_published_figures_as_typed_in_by_hand() -> None:
 
 @pytest.mark.slow
 def test_every_table_at_scale_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, step in {"table-1": 3, "table-10": 3, "trade-off": 4}.items():  # every kind of row, not every row
+    for name, step in {
+        "table-1": 3,
+        "table-10": 3,
+        "trade-off": 4,
+    }.items():  # every kind of row, not every row
         monkeypatch.setitem(TABLES, name, TABLES[name][::step])
     for name in NAMES:
         summary = recipe_of(name).make("smoke", tmp_path)
