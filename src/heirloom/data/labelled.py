@@ -55,7 +55,9 @@ class LabelledImages:
     @property
     def pair(self) -> Pair:
         """Images and labels for what goes through them batch by batch; no float copy of the set is made."""
-        return UnitImages(self.pixels), self.labels
+        if "_unit" not in self.__dict__:  # one for all who ask: it remembers its digest
+            object.__setattr__(self, "_unit", UnitImages(self.pixels))
+        return self.__dict__["_unit"], self.labels
 
     @property
     def shape(self) -> tuple[int, int, int]:

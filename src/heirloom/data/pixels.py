@@ -78,7 +78,7 @@ class UnitImages:
 
     def __init__(self, pixels: Pixels) -> None:
         self.pixels = pixels
-        self._digest: str | None = None
+        self._hashed: Any = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -100,11 +100,16 @@ class UnitImages:
 
         return map(to_unit_range, batches(self.pixels, torch.arange(len(self)).split(size)))
 
-    def digest(self) -> str:
-        """That of the float32 tensor (:func:`heirloom.runtime.identity.digest`), and one pass over the set."""
-        if self._digest is None:
-            self._digest = digest_of(self.shape, torch.float32, self.split(PASS))
-        return self._digest
+    def digest(self, *following: Tensor) -> str:
+        """That of the float32 tensor and what follows it (:func:`heirloom.runtime.identity.digest`): one pass over
+        the set, the first time.
+        """
+        if self._hashed is None:
+            self._hashed = hash_of(self.shape, torch.float32, self.split(PASS))
+        total = self._hashed.copy()
+        for tensor in following:
+            total.update(_header(tuple(tensor.shape), tensor.dtype) + _bytes(tensor))
+        return total.hexdigest()[:32]
 
     def check(self, argument: str = "images") -> None:
         """Raise :class:`InputError` unless all are in [0, 1]; those stored as uint8 are."""
@@ -124,15 +129,38 @@ def to_unit_range(pixels: Tensor) -> Tensor:
 
 def digest_of(shape: tuple[int, ...], dtype: torch.dtype, parts: Iterator[Tensor]) -> str:
     """:func:`heirloom.runtime.identity.digest` of a tensor that comes in parts."""
-    total = hashlib.sha256(repr((tuple(shape), dtype)).encode())
+    return str(hash_of(shape, dtype, parts).hexdigest())[:32]
+
+
+def hash_of(shape: tuple[int, ...], dtype: torch.dtype, parts: Iterator[Tensor]) -> Any:
+    total = hashlib.sha256(_header(shape, dtype))
     for part in parts:
-        total.update(part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()[:32]
+        total.update(_bytes(part))
+    return total
+
+
+def _header(shape: tuple[int, ...], dtype: torch.dtype) -> bytes:
+    return repr((tuple(shape), dtype)).encode()
+
+
+def _bytes(x: Tensor) -> bytes | memoryview:
+    return memoryview(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def digest_of_images(images: Images) -> str:
     """The digest of images, whether they are all there or not."""
     return digest(images) if isinstance(images, Tensor) else images.digest()
+
+
+def digest_of_pair(data: Pair) -> str:
+    """The digest of images and labels together."""
+    images, labels = data
+    return digest(images, labels) if isinstance(images, Tensor) else images.digest(labels)
+
+
+def select(images: Images, indices: Tensor) -> Images:
+    """The images ``indices`` of a set; what is not all there stays so."""
+    return images[indices] if isinstance(images, Tensor) else images.select(indices)
 
 
 def check_all(images: Images, argument: str = "images") -> None:

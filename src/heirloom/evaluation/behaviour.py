@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from heirloom.data.pixels import Images
 from heirloom.evaluation.copies import fresh_copy, logits
 from heirloom.runtime.identity import module_facts
 from heirloom.runtime.randomness import generator_of
@@ -15,7 +16,7 @@ IMAGES = 4  # of the data, and as many of noise
 GRID = 0.1  # in units of the logits' spread: far above what another device or batch changes, below what code does
 
 
-def model_facts(model: nn.Module, images: Tensor) -> dict[str, str]:
+def model_facts(model: nn.Module, images: Images) -> dict[str, str]:
     """:func:`heirloom.runtime.identity.module_facts`, and ``behaviour``: a digest of coarse logits of a few images.
 
     Args:
@@ -25,7 +26,7 @@ def model_facts(model: nn.Module, images: Tensor) -> dict[str, str]:
     return {**module_facts(model), "behaviour": behaviour(model, images)}
 
 
-def behaviour(model: nn.Module, images: Tensor) -> str:
+def behaviour(model: nn.Module, images: Images) -> str:
     """The digest of :func:`model_facts`; that of no logits where the model cannot be copied."""
     copied = fresh_copy(model)
     if copied is None:

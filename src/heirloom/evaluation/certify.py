@@ -17,13 +17,13 @@ from scipy.special import betaincinv, ndtri
 from torch import Tensor, nn
 
 from heirloom.attacks.engine.gradient import predict
+from heirloom.data.pixels import Pair, check_all
 from heirloom.evaluation.chunks import seeded
 from heirloom.results.schema import Proportion
 from heirloom.results.statistics import proportion
 from heirloom.runtime.errors import require
 from heirloom.runtime.files import read_json, write_json
 from heirloom.runtime.randomness import generator_of, seed_of
-from heirloom.threat import check_images
 
 ABSTAIN = -1
 EVERY = 8  # images between two writes
@@ -69,7 +69,7 @@ class Certificate:
 
 def certify(
     model: nn.Module,
-    data: tuple[Tensor, Tensor],
+    data: Pair,
     settings: CertifySettings,
     *,
     kept: Path | None = None,
@@ -85,11 +85,11 @@ def certify(
         InputError: images outside [0, 1].
     """
     images, _ = data
-    check_images(images)
+    check_all(images)
     model = model.to(settings.device).eval()
     done = [Certificate(**one) for one in read_json(kept)] if kept is not None and kept.exists() else []
     for number in range(len(done), len(images)):
-        done.append(certify_one(model, images[number], number, settings))
+        done.append(certify_one(model, images[[number]][0], number, settings))
         if kept is not None and ((number + 1) % EVERY == 0 or number + 1 == len(images)):
             write_json(kept, [asdict(one) for one in done])
         if report is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
+from heirloom.data.pixels import Pair, digest_of_images, digest_of_pair
 from heirloom.evaluation.behaviour import model_facts
 from heirloom.evaluation.certify import (
     CertifySettings,
@@ -34,7 +35,7 @@ WHAT = (
 def certify_job(
     model: nn.Module,
     name: str,
-    data: tuple[Tensor, Tensor],
+    data: Pair,
     settings: CertifySettings,
     out: Path,
     *,
@@ -45,7 +46,7 @@ def certify_job(
     """Certify and write ``out``: work/certificates.json, summary.json, report.html."""
     facts = {
         "model": model_facts(model, data[0]),
-        "data": {"pixels": digest(data[0]), "labels": digest(data[1])},
+        "data": {"pixels": digest_of_images(data[0]), "labels": digest(data[1])},
     }
     run = Run(out, facts | {"settings": deciding(settings)}, resume=resume)
     found = certify(model, data, settings, kept=run.path("certificates.json"), report=report)
@@ -66,7 +67,7 @@ def certify_job(
         [row],
         seed=settings.seed,
         device=settings.device,
-        data=DataUsed(name=source, train=0, test=len(data[1]), digest=digest(*data)),
+        data=DataUsed(name=source, train=0, test=len(data[1]), digest=digest_of_pair(data)),
         settings={k: v for k, v in asdict(settings).items() if k not in ("seed", "device")},
         details={"curve": curve, "largest_radius": reach},
     )

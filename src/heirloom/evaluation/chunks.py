@@ -17,6 +17,7 @@ from heirloom.attacks.engine.passes import Counted, Passes
 from heirloom.attacks.engine.rows import images_at_once
 from heirloom.attacks.losses import check_labels, margin
 from heirloom.attacks.named import Part
+from heirloom.data.pixels import Images
 from heirloom.runtime.errors import InputError
 from heirloom.runtime.randomness import generator_of, seed_of
 from heirloom.threat import Threat
@@ -33,7 +34,7 @@ class ChunkResult:
     Attributes:
         fooled: (K,) bool: misclassified at the repaired ``x_adv``, or, for the clean pass, as it stands.
         margin: (K,) float32: highest other logit minus the true one there; 0 or above where ``fooled``.
-        x_adv: (F, C, H, W): the adversarial images of the F fooled ones, in order.
+        x_adv: (F, C, H, W): the adversarial images of the F fooled ones, in order; or the file that holds them.
         repaired: how many images the attack left outside the threat set or not a number.
         batch: the most examples that went through the model at once after memory ran out, else K or more.
         seconds: spent on it.
@@ -43,7 +44,7 @@ class ChunkResult:
     index: Tensor
     fooled: Tensor
     margin: Tensor
-    x_adv: Tensor
+    x_adv: Tensor | Path
     repaired: int
     batch: int
     seconds: float
@@ -55,7 +56,7 @@ class Bench:
     """What stays the same over all chunks of an evaluation."""
 
     model: nn.Module
-    images: Tensor
+    images: Images
     labels: Tensor
     threat: Threat
     seed: int

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from heirloom.data.pixels import Pair, digest_of_pair
 from heirloom.evaluation.verdicts import Evaluation
 from heirloom.results.schema import Difference, Mean
 from heirloom.results.statistics import mean, paired_difference
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import InputError
 from heirloom.runtime.files import read_tensors, write_tensors
-from heirloom.runtime.identity import digest
 from heirloom.threat import Threat
 
 VERDICTS = "verdicts.safetensors"
@@ -28,7 +28,7 @@ def evaluation_details(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "norm": evaluation.threat.norm,
         "eps": evaluation.threat.eps,
-        "examples": len(evaluation.x_adv),
+        "examples": len(evaluation.correct["clean"]),
         "attacks": [column for column in evaluation.correct if column != "clean"],
         "standing": {column: int(right.sum()) for column, right in evaluation.correct.items()},
         "verdicts": {column: digest(right) for column, right in evaluation.correct.items()},
@@ -49,11 +49,11 @@ def spread_over_seeds(evaluations: Sequence[Evaluation]) -> dict[str, Mean]:
     return {name: mean([float(e.correct[name].double().mean()) for e in evaluations]) for name in columns}
 
 
-def write_verdicts(path: Path, evaluation: Evaluation, data: tuple[Tensor, Tensor]) -> None:
+def write_verdicts(path: Path, evaluation: Evaluation, data: Pair) -> None:
     """All columns, one byte an example, with what another evaluation must share to be compared."""
     columns = {f"correct.{name}": right.to(torch.uint8) for name, right in evaluation.correct.items()}
     facts = {
-        "data": digest(*data),
+        "data": digest_of_pair(data),
         "threat": json.dumps(asdict(evaluation.threat)),
         "columns": "\n".join(evaluation.correct),
     }
@@ -69,14 +69,14 @@ def read_verdicts(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise InputError(str(path), "an evaluation's verdicts", "something else") from None
 
 
-def check_comparable(data: tuple[Tensor, Tensor], threat: Threat, other: Path) -> dict[str, Tensor]:
+def check_comparable(data: Pair, threat: Threat, other: Path) -> dict[str, Tensor]:
     """The columns of the evaluation in folder ``other``.
 
     Raises:
         InputError: ``other`` is no evaluation, or one of other images or another threat.
     """
     columns, facts = read_verdicts(other / VERDICTS)
-    if facts["data"] != digest(*data):
+    if facts["data"] != digest_of_pair(data):
         raise InputError("against", "an evaluation of the same images", f"{other}, which is of others")
     measured = Threat(**json.loads(facts["threat"]))
     if measured != threat:
@@ -84,7 +84,7 @@ def check_comparable(data: tuple[Tensor, Tensor], threat: Threat, other: Path) -
     return columns
 
 
-def compare(evaluation: Evaluation, data: tuple[Tensor, Tensor], other: Path) -> dict[str, Difference]:
+def compare(evaluation: Evaluation, data: Pair, other: Path) -> dict[str, Difference]:
     """This model's accuracy minus that of the evaluation in folder ``other``, on the same examples."""
     columns = check_comparable(data, evaluation.threat, other)
     shared = [name for name in evaluation.correct if name in columns]

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from heirloom.attacks.named import attack_list
+from heirloom.data.pixels import Pair, digest_of_images, digest_of_pair
 from heirloom.evaluation.adaptive.job import further
 from heirloom.evaluation.audit import Finding, audit, audit_details, fresh_copy
 from heirloom.evaluation.behaviour import model_facts
@@ -29,7 +30,7 @@ from heirloom.runtime.errors import require
 from heirloom.runtime.identity import deciding, digest, module_facts
 from heirloom.threat import Threat
 
-Data = tuple[Tensor, Tensor]
+Data = Pair
 
 
 @dataclass(frozen=True)
@@ -166,14 +167,14 @@ def run_facts(
     return {
         "model": model_facts(model, data[0]),
         "surrogate": None if surrogate is None else module_facts(surrogate),
-        "data": {"pixels": digest(data[0]), "labels": digest(data[1])},
+        "data": {"pixels": digest_of_images(data[0]), "labels": digest(data[1])},
         "threat": threat,
         "settings": {**chosen, "attack_dtype": str(settings.attack_dtype)},
     }
 
 
 def data_used(name: str, data: Data) -> DataUsed:
-    return DataUsed(name=name, train=0, test=len(data[1]), digest=digest(*data))
+    return DataUsed(name=name, train=0, test=len(data[1]), digest=digest_of_pair(data))
 
 
 def _evaluated(

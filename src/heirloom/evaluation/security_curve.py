@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from heirloom.data.pixels import Pair, select
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.results.statistics import proportion
 from heirloom.threat import Threat
@@ -18,12 +19,12 @@ FACTORS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
 
 def security_curve(
     model: nn.Module,
-    data: tuple[Tensor, Tensor],
+    data: Pair,
     threat: Threat,
     *,
     factors: Sequence[float] = FACTORS,
     attack: str = "pgd-20",
-    batch_size: int = 256,
+    batch_size: int | None = None,
     seed: int = 0,
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
@@ -45,7 +46,7 @@ def security_curve(
             ball = replace(threat, eps=threat.eps * factor) if factor > 0 else threat
             found = evaluate(
                 model,
-                (images[alive], labels[alive]),
+                (select(images, alive), labels[alive]),
                 ball,
                 [attack] if factor > 0 else [],
                 batch_size=batch_size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from torch import Tensor
 
 from heirloom.attacks.engine.passes import Passes
 from heirloom.evaluation.chunks import ChunkResult
+from heirloom.runtime import distributed
 from heirloom.runtime.errors import InputError
-from heirloom.runtime.files import read_tensors, remove_leftovers, write_tensors
+from heirloom.runtime.files import read_json, read_tensors, remove_leftovers, write_json, write_tensors
 from heirloom.runtime.identity import open_marker
 
-MARKER = "run.json"
+MARKER, LIMIT = "run.json", "at-once.json"
 UNDER_WAY = ".under-way"  # folders of chunks that are not finished
 
 
@@ -66,6 +67,7 @@ class Store:
         path = self._path(stage, number)
         if path is None:
             return
+        assert isinstance(result.x_adv, Tensor)
         tensors = {
             "index": result.index,
             "fooled": result.fooled.to(torch.uint8),
@@ -85,6 +87,23 @@ class Store:
         """Where chunk ``number`` of ``stage`` keeps how far it is."""
         path = self._path(stage, number)
         return None if path is None else path.with_suffix(UNDER_WAY)
+
+    def without_images(self, stage: str, number: int, result: ChunkResult) -> ChunkResult:
+        """``result`` with the file of its adversarial images in their place, where there is one: nobody, and no other
+        process, has to hold them.
+        """
+        path = self._path(stage, number)
+        return result if path is None else replace(result, x_adv=path)
+
+    def limit(self, found: int) -> int:
+        """How many images go through the model at once: ``found``, or what the evaluation began with here."""
+        if self.folder is None:
+            return distributed.least(found)
+        place = self.folder / LIMIT
+        if distributed.rank() == 0 and not place.exists():
+            write_json(place, {"at_once": found})
+        distributed.wait()
+        return int(read_json(place)["at_once"])
 
     def _path(self, stage: str, number: int) -> Path | None:
         return None if self.folder is None else self.folder / stage / f"{number:05d}.safetensors"

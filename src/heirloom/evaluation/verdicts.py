@@ -14,16 +14,20 @@ from heirloom.attacks.engine.low_precision import low_precision
 from heirloom.attacks.engine.passes import Passes
 from heirloom.attacks.losses import check_labels
 from heirloom.attacks.named import Attack, Part, attack_list
+from heirloom.data.pixels import Pair, check_all, digest_of_images
+from heirloom.evaluation.adversarial_images import AdversarialImages
 from heirloom.evaluation.behaviour import model_facts
 from heirloom.evaluation.chunks import Bench, ChunkResult, margins_of, run_halving, seeded
 from heirloom.evaluation.store import Store
+from heirloom.models.memory import Allocated, at_once
 from heirloom.results.schema import Proportion
 from heirloom.results.statistics import proportion
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import require
 from heirloom.runtime.identity import digest
-from heirloom.threat import Threat, check_images
+from heirloom.threat import Threat
 
+CHUNK = 256  # examples whose verdicts are stored together, and whose draws share a seed
 OnChunk = Callable[[str, int, int, float], None]
 
 
@@ -34,7 +38,9 @@ class Evaluation:
     Attributes:
         correct: ``correct["clean"]`` and ``correct[attack]`` are boolean (N,): right on the clean image, and
             still right after that attack AND all before it, so the columns can only fall from left to right.
-        x_adv: (N, C, H, W): each example's adversarial image: the first that fooled it, else the clean one.
+        x_adv: (N, C, H, W): each example's adversarial image: the first that fooled it, else the clean one. A tensor
+            where the images came as one; else :class:`AdversarialImages`, which reads each when it is asked for. None
+            where they were not to be kept.
         margin: (N,): highest other logit minus the true one on the clean images; below 0 where right.
         repaired: for each attack, how many images it left outside the threat set (the harness put them back).
         batch: the most examples that went through the model at once: less than asked for if memory ran out.
@@ -44,7 +50,7 @@ class Evaluation:
 
     threat: Threat
     correct: dict[str, Tensor]
-    x_adv: Tensor = field(repr=False)
+    x_adv: Tensor | AdversarialImages = field(repr=False)
     margin: Tensor | None = field(default=None, repr=False)
     repaired: dict[str, int] = field(default_factory=dict)
     batch: int = 0
@@ -61,11 +67,11 @@ class Evaluation:
 
 def evaluate(
     model: nn.Module,
-    data: tuple[Tensor, Tensor],
+    data: Pair,
     threat: Threat,
     attacks: Sequence[str | Attack] = ("pgd-10", "pgd-20", "cascade"),
     *,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
     attack_dtype: torch.dtype | None = None,
@@ -83,7 +89,9 @@ def evaluate(
 
     Args:
         model: [0, 1] pixels (N, C, H, W) -> logits (N, classes).
-        data: images in [0, 1] and labels (N,).
+        data: images in [0, 1] and labels (N,); ``LabelledImages.pair`` hands them over batch by batch.
+        batch_size: images that go through the model at once. None: chunks of 256, of which so many go at once as the
+            memory has room for, and as are fast on a CPU (:mod:`heirloom.models.memory`).
         attacks: names (see :func:`heirloom.attacks.named.named_attack`) or :class:`Attack`, weakest first.
         attack_dtype: run the attacks' passes on a copy in this type (``torch.bfloat16``); verdicts stay the model's,
             and where the copy's error might have decided, the model itself is attacked again.
@@ -95,7 +103,7 @@ def evaluate(
         InputError: images outside [0, 1], labels out of range, an unknown attack, a folder of another run.
     """
     images, labels = data
-    require(batch_size >= 1, "batch_size", "at least 1", batch_size)
+    require(batch_size is None or batch_size >= 1, "batch_size", "at least 1", batch_size)
     floating = isinstance(attack_dtype, torch.dtype) and attack_dtype.is_floating_point
     require(attack_dtype is None or floating, "attack_dtype", "None or a floating torch.dtype", attack_dtype)
     chosen = attack_list(attacks)
@@ -105,45 +113,47 @@ def evaluate(
     was_training = model.training
     model = model.to(place).eval()
     try:
-        check_evaluable(model, data, place)
-        store = Store(folder)
+        each = check_evaluable(model, data, place)
+        store, size = Store(folder), batch_size or CHUNK
         if distributed.rank() == 0 and folder is not None:
             facts = {
                 "model": model_facts(model, images),
-                "data": {"pixels": digest(images), "labels": digest(labels)},
+                "data": {"pixels": digest_of_images(images), "labels": digest(labels)},
                 "threat": asdict(threat),
                 "attacks": names,
                 "seed": seed,
-                "batch_size": batch_size,
+                "batch_size": size,
                 "attack_dtype": str(attack_dtype),
             }
             store.open(facts, resume=resume)
         distributed.wait()
+        limit = size if batch_size else store.limit(at_once(each, place, size))
         faster = _for_the_passes(model, images[:3].to(place), attack_dtype)
         bench = Bench(model, images, labels, threat, seed, place, faster)
-        return _evaluate(bench, chosen, batch_size, store, report)
+        return _evaluate(bench, chosen, (size, limit), store, report)
     finally:
         model.train(was_training)
 
 
 def _evaluate(
-    bench: Bench, attacks: Sequence[Attack], batch_size: int, store: Store, report: OnChunk | None
+    bench: Bench, attacks: Sequence[Attack], sizes: tuple[int, int], store: Store, report: OnChunk | None
 ) -> Evaluation:
-    x_adv = bench.images.clone()
+    """``sizes``: of a chunk, and of what goes through the model at once."""
+    x_adv = AdversarialImages(bench.images)
     margin, standing = torch.zeros(len(x_adv)), torch.ones(len(x_adv), dtype=torch.bool)
     correct: dict[str, Tensor] = {}
     repaired = dict.fromkeys((attack.name for attack in attacks), 0)
     passes = dict.fromkeys(repaired, Passes())
-    limit, seconds = batch_size, 0.0
+    (chunk, limit), seconds = sizes, 0.0
     for number, attack in enumerate([Attack("clean", ()), *attacks]):
         for part, run in enumerate(attack.parts or [None]):
             stage = _Stage(attack.name, part, run, f"{number}-{attack.name}-{part}")
-            chunks = standing.nonzero().flatten().split(batch_size)
+            chunks = standing.nonzero().flatten().split(chunk)
             results = _run_stage(bench, stage, chunks, limit, store, standing=standing, report=report)
             for result in results:
                 fooled = result.index[result.fooled]
                 standing[fooled] = False
-                x_adv[fooled] = result.x_adv
+                x_adv.put(fooled, result.x_adv)
                 if run is None:
                     margin[result.index] = result.margin
                 else:
@@ -151,7 +161,8 @@ def _evaluate(
                     passes[attack.name] += result.passes
                 limit, seconds = min(limit, result.batch), seconds + result.seconds
         correct[attack.name] = standing.clone()
-    return Evaluation(bench.threat, correct, x_adv, margin, repaired, limit, seconds, passes)
+    found = x_adv[:] if isinstance(bench.images, Tensor) else x_adv
+    return Evaluation(bench.threat, correct, found, margin, repaired, limit, seconds, passes)
 
 
 @dataclass(frozen=True)
@@ -185,6 +196,7 @@ def _run_stage(
             kept = store.under_way(stage.stored_as, number)
             result = run_halving(bench, stage.attack, stage.part, stage.run, index, limit, kept)
             store.write(stage.stored_as, number, result)
+        result = store.without_images(stage.stored_as, number, result)
         limit = min(limit, result.batch)
         mine.append(result)
         fallen += int(result.fooled.sum()) * distributed.count()  # the others' are like this process's own
@@ -200,16 +212,18 @@ def _for_the_passes(model: nn.Module, x: Tensor, dtype: torch.dtype | None) -> n
     return copy if dtype is None else low_precision(copy, x, dtype)
 
 
-def check_evaluable(
-    model: nn.Module, data: tuple[Tensor, Tensor], device: str | torch.device = "cpu"
-) -> None:
-    """Refuse images, labels or a model that cannot be judged, before any time is spent."""
+def check_evaluable(model: nn.Module, data: Pair, device: str | torch.device = "cpu") -> int:
+    """Refuse images, labels or a model that cannot be judged, before any time is spent.
+
+    Returns:
+        the bytes that a forward pass of an image allocates.
+    """
     images, labels = data
-    check_images(images)
+    check_all(images)
     require(len(images) == len(labels), "labels", f"as many as images ({len(images)})", len(labels))
     place, was_training = distributed.local_device(device), model.training
     try:
-        with torch.no_grad(), seeded(place, 0):
+        with torch.no_grad(), seeded(place, 0), Allocated() as allocated:
             logits = model.to(place).eval()(images[:2].to(place))
     finally:
         model.train(was_training)
@@ -220,6 +234,7 @@ def check_evaluable(
         tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__,
     )
     check_labels(labels, logits.shape[1])
+    return allocated.bytes // len(logits)
 
 
 def fooled(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -61,6 +61,11 @@ def gather(mine: list[Item]) -> list[Item]:
     return [hands[k % count()][k // count()] for k in range(sum(map(len, hands)))]
 
 
+def least(mine: int) -> int:
+    """The smallest of the numbers that the processes have."""
+    return min(gather([mine]))
+
+
 def dealt(items: Iterable[Item]) -> list[tuple[int, Item]]:
     """The (position, item) pairs that are this process's to do."""
     return [(k, item) for k, item in enumerate(items) if k % count() == rank()]

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from heirloom.attacks.losses import cross_entropy, margin
 from heirloom.attacks.pgd import pgd
 from heirloom.attacks.square import square
+from heirloom.data.pixels import Pair
 from heirloom.evaluation.adaptive.sources import Source
+from heirloom.evaluation.adversarial_images import AdversarialImages
 from heirloom.evaluation.chunks import margins_of, repair, seeded
 from heirloom.results.schema import Proportion
 from heirloom.results.statistics import interval, proportion
 from heirloom.runtime.errors import require
-from heirloom.runtime.files import read_tensors, write_tensors
+from heirloom.runtime.files import write_tensors
 from heirloom.runtime.randomness import generator_of, seed_of
 from heirloom.threat import Threat
 
@@ -78,13 +80,13 @@ class Setting:
 
 def adaptive(
     setting: Setting,
-    data: tuple[Tensor, Tensor],
-    known: Tensor,
+    data: Pair,
+    known: Tensor | AdversarialImages,
     *,
     batch_size: int = 256,
     folder: Path | None = None,
     report: OnBatch | None = None,
-) -> Tensor:
+) -> AdversarialImages:
     """For each image the one (N, C, H, W) on which the model is right least often, of all that were found.
 
     Args:
@@ -92,19 +94,21 @@ def adaptive(
         folder: finished batches are kept there and read again.
     """
     images, labels = data
-    require(known.shape == images.shape, "known", f"of shape {tuple(images.shape)}", tuple(known.shape))
-    found = []
+    shape = tuple(images.shape)
+    require(tuple(known.shape) == shape, "known", f"of shape {shape}", tuple(known.shape))
+    found = AdversarialImages(images)
     for number, index in enumerate(torch.arange(len(images)).split(batch_size)):
         place = folder / f"{number:05d}.safetensors" if folder else None
         if place is not None and place.exists():
-            found.append(read_tensors(place)[0]["x_adv"])
+            found.put(index, place)
         else:
-            found.append(_attacked(setting, images[index], labels[index], known[index], int(index[0])).cpu())
+            made = _attacked(setting, images[index], labels[index], known[index], int(index[0])).cpu()
             if place is not None:
-                write_tensors(place, {"x_adv": found[-1]})
+                write_tensors(place, {"x_adv": made})
+            found.put(index, made if place is None else place)
         if report is not None:
             report("adaptive", int(index[-1]) + 1, len(images))
-    return torch.cat(found)
+    return found
 
 
 def _attacked(setting: Setting, x: Tensor, y: Tensor, known: Tensor, first: int) -> Tensor:
@@ -159,9 +163,19 @@ def _score(setting: Setting, x: Tensor, y: Tensor) -> Tensor:
     return drawn(setting.model, x, y, CHOOSING if setting.random else 1).right.double().mean(0)
 
 
-def drawn(model: nn.Module, x: Tensor, y: Tensor, draws: int, batch_size: int = 256) -> Draws:
-    """``model`` asked ``draws`` times about ``x``."""
-    parts = list(zip(x.split(batch_size), y.split(batch_size), strict=True))
-    return Draws(
-        torch.stack([torch.cat([margins_of(model, a, b) < 0 for a, b in parts]) for _ in range(draws)])
-    )
+def drawn(
+    model: nn.Module,
+    x: Tensor | AdversarialImages,
+    y: Tensor,
+    draws: int,
+    batch_size: int = 256,
+    device: str | torch.device | None = None,
+) -> Draws:
+    """``model``, on ``device`` (None: where the labels are), asked ``draws`` times about ``x``."""
+    place = y.device if device is None else device
+
+    def once() -> Tensor:
+        parts = zip(x.split(batch_size), y.split(batch_size), strict=True)
+        return torch.cat([margins_of(model, a.to(place), b.to(place)) < 0 for a, b in parts])
+
+    return Draws(torch.stack([once() for _ in range(draws)]))

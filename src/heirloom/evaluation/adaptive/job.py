@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from heirloom.data.pixels import Pair
 from heirloom.evaluation.adaptive.attack import STEPS, Draws, Setting, adaptive, drawn
 from heirloom.evaluation.adaptive.sources import judged, sources
+from heirloom.evaluation.adversarial_images import AdversarialImages
 from heirloom.evaluation.audit import Finding, failed
 from heirloom.evaluation.chunks import seeded
 from heirloom.evaluation.verdicts import Evaluation
@@ -30,7 +32,7 @@ RANDOM = {"randomness", "eval-mode"}
 
 def further(
     model: nn.Module,
-    data: tuple[Tensor, Tensor],
+    data: Pair,
     settings: EvaluationSettings,
     findings: Sequence[Finding],
     evaluation: Evaluation,
@@ -63,14 +65,14 @@ def further(
         chosen = sources(model, found, few, random=random, surrogate=surrogate, bpda=parts)
         report = (lambda name, done, total: progress(name, done, total, "")) if progress else None
         setting = replace(setting, sources=chosen)
-        size = settings.batch_size
+        size = evaluation.batch
         x_adv = adaptive(setting, data, x_adv, batch_size=size, folder=folder, report=report)
         result["adaptive"] = {
             "sources": [s.name for s in chosen],
             "steps": STEPS,
             "judged": type(setting.model).__name__,
         }
-    scored = _scored(setting, data, x_adv, (settings.draws or DRAWS) if random else 1)
+    scored = _scored(setting, data, x_adv, (settings.draws or DRAWS) if random else 1, evaluation.batch)
     if random:
         result["draws"] = scored.details()
     if settings.adaptive:
@@ -83,10 +85,12 @@ def _differs(model: nn.Module, x: Tensor) -> bool:
     return any(not torch.equal(model(x), model(x)) for _ in range(6))
 
 
-def _scored(setting: Setting, data: tuple[Tensor, Tensor], x_adv: Tensor, draws: int) -> Draws:
+def _scored(
+    setting: Setting, data: Pair, x_adv: Tensor | AdversarialImages, draws: int, batch_size: int
+) -> Draws:
     """Over fresh draws, other ones than those by which ``x_adv`` was chosen."""
     with seeded(torch.device(setting.device), seed_of(setting.seed, "scores")):
-        return drawn(setting.model, x_adv.to(setting.device), data[1].to(setting.device), draws)
+        return drawn(setting.model, x_adv, data[1], draws, batch_size, setting.device)
 
 
 def _part(text: str) -> tuple[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from heirloom.data.pixels import Images, Pair, check_all
 from heirloom.evaluation.audit import consistency, forward, numbers, symptoms
 from heirloom.evaluation.audit.findings import (
     CHECKS,
@@ -30,7 +31,7 @@ from heirloom.evaluation.verdicts import Evaluation
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import require
 from heirloom.runtime.randomness import seed_of
-from heirloom.threat import Threat, check_images
+from heirloom.threat import Threat
 
 __all__ = [
     "CHECKS",
@@ -47,7 +48,7 @@ __all__ = [
 
 def audit(
     model: nn.Module,
-    data: tuple[Tensor, Tensor],
+    data: Pair,
     threat: Threat,
     evaluation: Evaluation | None = None,
     *,
@@ -78,7 +79,7 @@ def audit(
         counted in the evidence of the last finding, ``selection``.
     """
     images, labels = data
-    check_images(images)
+    check_all(images)
     require(examples >= 1, "examples", "at least 1", examples)
     require(len(images) == len(labels), "labels", f"as many as images ({len(images)})", len(labels))
     place = distributed.local_device(device)
@@ -108,7 +109,7 @@ def audit(
 
 def _findings(
     subject: Subject,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     evaluation: Evaluation | None,
     surrogate: nn.Module | None,

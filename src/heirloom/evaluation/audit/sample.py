@@ -7,6 +7,7 @@ import hashlib
 import torch
 from torch import Tensor
 
+from heirloom.data.pixels import Images
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.verdicts import Evaluation
 
@@ -50,10 +51,10 @@ def too_few(sampled: int, right: int) -> Finding:
     )
 
 
-def selection(images: Tensor, labels: Tensor, classes: int, margins: Tensor | None) -> Finding:
+def selection(images: Images, labels: Tensor, classes: int, margins: Tensor | None) -> Finding:
     """Over ALL examples of the evaluation: copies, missing classes, a suspicious lack of errors."""
     n = len(labels)
-    copies = n - len({hashlib.sha256(image.numpy().tobytes()).digest() for image in images.cpu()})
+    copies = n - _different(images)
     present = len(labels.unique())
     expected = classes * (1 - (1 - 1 / classes) ** n)
     evidence: dict[str, object] = {"n": n, "copies": copies, "classes_present": present, "classes": classes}
@@ -83,6 +84,14 @@ def selection(images: Tensor, labels: Tensor, classes: int, margins: Tensor | No
         "how it was drawn.",
         evidence=evidence,
     )
+
+
+def _different(images: Images) -> int:
+    """How many of the images are no copies of others."""
+    seen = {
+        hashlib.sha256(image.numpy().tobytes()).digest() for part in images.split(64) for image in part.cpu()
+    }
+    return len(seen)
 
 
 def sample_of(n: int, count: int, seed: int) -> Tensor:

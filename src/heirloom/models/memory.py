@@ -1,0 +1,70 @@
+"""How many images go through a model at once: what memory there is, and on a CPU what is faster."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from heirloom.runtime.processors import free_memory
+
+MOST = 256
+SHARE = 0.5  # of the free memory: others work here too
+BACKWARD = 2.0  # times what a forward pass allocates: what is saved for the backward pass, and its gradients
+LARGE = (
+    24 << 20
+)  # bytes an image in a forward pass, from which a CPU is faster with few images (docs/scaling.md) ...
+FAST = 256 << 20  # ... so many that they allocate about this much
+
+
+class Allocated(TorchDispatchMode):
+    """Counts the bytes that the operations inside allocate: all that a forward pass could keep for a backward one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        given = {a.untyped_storage().data_ptr() for a in args if isinstance(a, Tensor)}
+        for value in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(value, Tensor) and value.untyped_storage().data_ptr() not in given:
+                self.bytes += value.numel() * value.element_size()
+        return made
+
+
+@torch.no_grad()
+def bytes_per_image(model: nn.Module, x: Tensor) -> int:
+    """What a forward pass of ``model`` allocates for one of the images ``x`` (n, C, H, W), which it is shown once."""
+    with Allocated() as allocated:
+        model(x)
+    return allocated.bytes // max(1, len(x))
+
+
+def at_once(each: int, device: torch.device, most: int = MOST) -> int:
+    """How many images, at most ``most``, of which a forward pass allocates ``each`` bytes, go together forwards and
+    backwards; a power of two where it is fewer. At least 1: what does not fit then is halved, or does not fit at all.
+    """
+    fits, room = most, _room(device)
+    if room is not None:
+        fits = min(fits, int(SHARE * room / (BACKWARD * max(1, each))))
+    if device.type == "cpu" and each >= LARGE:
+        fits = min(fits, max(8, FAST // each))
+    return most if fits >= most else max(1, 1 << (max(1, fits).bit_length() - 1))
+
+
+def fitting(model: nn.Module, x: Tensor, most: int = MOST) -> int:
+    """:func:`at_once` for ``model``, shown the images ``x`` once; ``most`` where it cannot be told."""
+    with suppress(RuntimeError, NotImplementedError):
+        return at_once(bytes_per_image(model, x), x.device, most)
+    return most
+
+
+def _room(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free_memory()
