@@ -64,7 +64,7 @@ def certify(
         summary = certify_job(
             target.model,
             target.name,
-            (images.images, images.labels),
+            images.pair,
             settings,
             place,
             source=source,

@@ -92,7 +92,8 @@ def defend(
     normalisation: options.Normalisation = "auto",
     trust_remote_code: options.TrustRemoteCode = False,
     validation: options.Validation = 0.1,
-    eval_batch_size: Annotated[int, typer.Option(help="Batch size of evaluation.")] = 256,
+    eval_batch_size: options.EvalBatchSize = None,
+    curve: Annotated[bool, typer.Option(help="Accuracy against eps, on 256 test images.")] = True,
     audit_examples: Annotated[int, typer.Option(help="Test images for the audit; 0: no audit.")] = 64,
     strict: Annotated[
         bool, typer.Option(help="Exit with status 1 where the defence costs more than it gives.")
@@ -168,6 +169,7 @@ def defend(
         validation=validation,
         eval_batch_size=eval_batch_size,
         audit_examples=audit_examples,
+        **({} if curve else {"curve_images": 0}),
     )
     encoder = load_encoder(reading, trust_remote_code=trust_remote_code)
     kept = ready_head(

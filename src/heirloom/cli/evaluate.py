@@ -37,7 +37,7 @@ def evaluate(
         int | None,
         typer.Option("--limit-test", "--limit", help="At most so many test images, drawn at random."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images at once; halved when memory runs out.")] = 256,
+    batch_size: options.EvalBatchSize = None,
     seed: options.Seed = 0,
     seeds: Annotated[int, typer.Option(help="Repeat with so many seeds; their spread is told apart.")] = 1,
     device: options.Device = "auto",
@@ -135,7 +135,7 @@ def evaluate(
     with _progress(distributed.rank() == 0) as progress:
         summary, findings = evaluate_job(
             in_dtype(target.on(images.classes), dtype_named(dtype)),
-            (images.images, images.labels),
+            images.pair,
             settings,
             place,
             resume=resume,

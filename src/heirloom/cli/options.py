@@ -37,6 +37,9 @@ MixedPrecision = Annotated[choices.MixedPrecision, typer.Option(help="Of trainin
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Resume = Annotated[bool, typer.Option(help="Go on with the interrupted run in OUT.")]
+EvalBatchSize = Annotated[
+    int | None, typer.Option(help="Images at once in evaluation [default: as memory and speed allow].")
+]
 ResultFolder = Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")]
 
 

@@ -32,6 +32,7 @@ def probe(
     learning_rate: Annotated[float, typer.Option(help="Of the adversarial head.")] = 0.1,
     attack_steps: Annotated[int, typer.Option(help="PGD steps in training.")] = 10,
     attack_step_size: Annotated[str | None, typer.Option(help="In pixel units [default: eps / 4].")] = None,
+    eval_batch_size: options.EvalBatchSize = None,
     validation: options.Validation = 0.02,
     validation_images: options.ValidationImages = 1000,
     limit: options.Limit = None,
@@ -77,6 +78,7 @@ def probe(
         attack=InnerAttack(attack_steps, step_size),
         validation=validation,
         validation_images=validation_images,
+        eval_batch_size=eval_batch_size,
     )
     with stage_progress() as progress:
         summary = probe_job(

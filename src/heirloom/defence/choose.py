@@ -35,7 +35,7 @@ class Trials:
     validation: LabelledImages
     threat: Threat
     head: HeadSettings
-    batch_size: int = 256
+    batch_size: int | None = None
     kept: nn.Module | None = None
 
 
@@ -91,7 +91,7 @@ def _trial(trials: Trials, settings: PreprocessorSettings, place: Path) -> dict[
     held_out = trials.validation.limit(JUDGED, settings.training.seed)
     found = evaluate(
         whole,
-        (held_out.images, held_out.labels),
+        held_out.pair,
         trials.threat,
         [named_attack(ATTACK)],
         batch_size=trials.batch_size,

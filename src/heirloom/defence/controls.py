@@ -33,7 +33,7 @@ def student_alone(
     validation: LabelledImages,
     settings: HeadSettings,
     *,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     device: str = "cpu",
 ) -> Defended:
     """The student with a head of its own, trained as every other head is, and no foundation model."""

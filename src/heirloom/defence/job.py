@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence.choose import Trials, choose
@@ -43,7 +43,6 @@ from heirloom.runtime.errors import require
 from heirloom.runtime.identity import deciding, module_facts
 
 SHOWN_IMAGES = 6
-CURVE_IMAGES = 256
 
 
 def defend(
@@ -168,13 +167,7 @@ class _Job:
                 "right": packed(evaluation.correct),
                 "history": history,
                 "per_class": per_class(evaluation, self.test),
-                "curve": security_curve(
-                    model,
-                    self._first(CURVE_IMAGES),
-                    self.settings.threat,
-                    batch_size=self.settings.eval_batch_size,
-                    device=self.device,
-                ),
+                "curve": self._curve(model),
                 "examples": examples(model, evaluation, self.test, SHOWN_IMAGES, self.device),
             },
         }
@@ -211,7 +204,7 @@ class _Job:
         self.progress("audit", 0, 1, "")
         findings = audit(
             model,
-            (self.test.images, self.test.labels),
+            self.test.pair,
             self.settings.threat,
             self._evaluated(model, self.settings.defence.method),
             device=self.device,
@@ -263,8 +256,10 @@ class _Job:
         whole = Defended(preprocessor, encoder, nn.Identity()).to(self.device)
         size = self.settings.eval_batch_size
         features, held_out = (
-            extract_features(whole, part, batch_size=size, device=self.device)
-            for part in (self.train, self.validation)
+            extract_features(
+                whole, part, batch_size=size, device=self.device, kept=self.run.path(method, name)
+            )
+            for name, part in (("features", self.train), ("held-out", self.validation))
         )
         head = train_head(
             features,
@@ -295,7 +290,7 @@ class _Job:
 
         return evaluate(
             model,
-            (self.test.images, self.test.labels),
+            self.test.pair,
             self.settings.threat,
             self.settings.attacks,
             batch_size=self.settings.eval_batch_size,
@@ -306,9 +301,13 @@ class _Job:
             report=report,
         )
 
-    def _first(self, count: int) -> tuple[Tensor, Tensor]:
-        chosen = self.test.select(torch.arange(min(count, len(self.test))))
-        return chosen.images, chosen.labels
+    def _curve(self, model: nn.Module) -> list[dict[str, Any]]:
+        """On the first test images; nothing where it was not asked for."""
+        if not self.settings.curve_images:
+            return []
+        few = self.test.select(torch.arange(min(self.settings.curve_images, len(self.test))))
+        size = self.settings.eval_batch_size
+        return security_curve(model, few.pair, self.settings.threat, batch_size=size, device=self.device)
 
 
 def _check_before_anything_is_written(

@@ -137,8 +137,9 @@ class DefendSettings:
         head: of each of them. robust_head: train it on adversarial examples too (CRoPD, Table 1, "robust").
         attacks: columns of the table, each the worst case over it and those before it.
         validation: share of the training images held out; heads are selected on it.
-        eval_batch_size: of evaluation. audit_examples: test images that the audit of the saved defence looks at;
-            0: no audit.
+        eval_batch_size: images at once in evaluation and in features; None: as the memory has room for
+            (:mod:`heirloom.models.memory`). audit_examples: test images that the audit of the saved defence looks at;
+            0: no audit. curve_images: that the security curve is measured on; 0: no curve.
     """
 
     threat: Threat
@@ -148,15 +149,18 @@ class DefendSettings:
     robust_head: bool = False
     attacks: tuple[str, ...] = ("pgd-10", "pgd-20", "cascade")
     validation: float = 0.1
-    eval_batch_size: int = 256
+    eval_batch_size: int | None = None
     audit_examples: int = 64
+    curve_images: int = 256
 
     def __post_init__(self) -> None:
         for method in self.compare:
             require(method in METHODS, "compare", f"among {', '.join(METHODS)}", method)
         require(bool(self.attacks), "attacks", "at least one", "none")
         attack_list(self.attacks)
-        require(self.eval_batch_size >= 1, "eval_batch_size", "at least 1", self.eval_batch_size)
+        size = self.eval_batch_size
+        require(size is None or size >= 1, "eval_batch_size", "at least 1", size)
+        require(self.curve_images >= 0, "curve_images", "at least 0", self.curve_images)
         require(self.audit_examples >= 0, "audit_examples", "at least 0", self.audit_examples)
         wanted = "distil for an encoder"
         require(self.defence.distil.paints or self.is_encoder, "method", wanted, self.defence.method)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -20,10 +21,13 @@ def measured(
     *,
     seed: int = 0,
     device: str = "cpu",
+    batch_size: int | None = None,
+    folder: Path | None = None,
     told: Progress = silent,
 ) -> dict[str, Any]:
     """``clean``, each attack's column, and ``robust``: the last, which is the worst case over all."""
-    return figures_of(verdicts(model, data, threat, attacks, seed=seed, device=device, told=told))
+    options: dict[str, Any] = {"batch_size": batch_size, "folder": folder, "told": told}
+    return figures_of(verdicts(model, data, threat, attacks, seed=seed, device=device, **options))
 
 
 def verdicts(
@@ -34,15 +38,27 @@ def verdicts(
     *,
     seed: int = 0,
     device: str = "cpu",
+    batch_size: int | None = None,
+    folder: Path | None = None,
     told: Progress = silent,
 ) -> Evaluation:
-    """Verdicts on the test images."""
+    """Verdicts on the test images; kept in ``folder``, and gone on with from there."""
 
     def report(attack: str, done: int, total: int, robust: float) -> None:
         told(f"evaluate: {attack}", done, total, f"robust {100 * robust:.1f} %")
 
-    pair = (data.test.images, data.test.labels)
-    return evaluate(model, pair, threat, attacks, device=device, seed=seed, report=report)
+    return evaluate(
+        model,
+        data.test.pair,
+        threat,
+        attacks,
+        batch_size=batch_size,
+        device=device,
+        seed=seed,
+        folder=folder,
+        resume=True,
+        report=report,
+    )
 
 
 def figures_of(evaluation: Evaluation) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class EvaluationSettings:
     data: str
     threat: Threat
     attacks: tuple[str, ...]
-    batch_size: int = 256
+    batch_size: int | None = None
     seed: int = 0
     seeds: int = 1
     device: str = "cpu"
@@ -57,7 +57,8 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         attack_list(self.attacks)
-        require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+        size = self.batch_size
+        require(size is None or size >= 1, "batch_size", "at least 1", size)
         require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
 
 
@@ -149,7 +150,7 @@ def _audited(
         examples=settings.audit_examples,
         seed=settings.seed,
         device=settings.device,
-        batch_size=min(settings.batch_size, 64),
+        batch_size=min(evaluation.batch, 64),
         surrogate=surrogate,
         pristine=pristine,
     )

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heirloom.attacks.pgd import pgd
+from heirloom.attacks.losses import cross_entropy as cross_entropy_each
 from heirloom.data.labelled import LabelledImages
 from heirloom.heads.linear import HEAD_SCHEDULE, HeadSettings, extract_features
 from heirloom.models.defended import Defended
+from heirloom.models.memory import fitting
 from heirloom.runtime.identity import module_facts
 from heirloom.threat import Threat
+from heirloom.training.inner_attack import InnerAttack
 from heirloom.training.loop import Losses, Step, TrainingSettings, train, unwrapped
 
 
@@ -26,13 +28,15 @@ class HeadOnFeatures(nn.Module):
     Args:
         encoder: [0, 1] pixels (N, C, H, W) -> features (N, D), in eval mode, without gradients.
         start: the head to go on from. features: (N, D), for their centre and scale.
+        at_once: images that go through the frozen module together where nobody follows a gradient through it.
     """
 
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, encoder: nn.Module, start: nn.Linear, features: Tensor) -> None:
+    def __init__(self, encoder: nn.Module, start: nn.Linear, features: Tensor, at_once: int = 256) -> None:
         super().__init__()
+        self.at_once = at_once
         self._frozen: Any = (encoder,)  # a tuple hides it: checkpoints need not repeat what never changes
         self.register_buffer("centre", features.mean(0))
         # one scale for all features, as in heads.train_head, and for its reason
@@ -43,7 +47,12 @@ class HeadOnFeatures(nn.Module):
             self.head.bias.copy_(start.bias + start.weight @ self.centre)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head((self._frozen[0](x) - self.centre) / self.scale)
+        return self.head((self._features(x) - self.centre) / self.scale)
+
+    def _features(self, x: Tensor) -> Tensor:
+        if x.requires_grad or len(x) <= self.at_once:
+            return self._frozen[0](x)
+        return torch.cat([self._frozen[0](part) for part in x.split(self.at_once)])
 
     @torch.no_grad()
     def folded(self) -> nn.Linear:
@@ -73,11 +82,13 @@ def train_adversarial_head(
     settings, start = settings or HeadSettings(), model.head
     before = nn.Sequential(model.preprocessor, model.encoder).to(device).eval().requires_grad_(False)
     assert isinstance(start, nn.Linear)
-    inner = HeadOnFeatures(before, start.cpu(), extract_features(before, data, device=device))
+    first = data.select(torch.arange(min(2, len(data)))).images.to(device)
+    size = fitting(before, first, settings.batch_size)
+    inner = HeadOnFeatures(before, start.cpu(), extract_features(before, data, device=device), size)
     train(
         inner,
         data,
-        mixed_step(threat, settings),
+        mixed_step(threat, settings, size),
         TrainingSettings(
             epochs=settings.epochs,
             batch_size=settings.batch_size,
@@ -101,19 +112,12 @@ def train_adversarial_head(
     model.to(device)
 
 
-def mixed_step(threat: Threat, settings: HeadSettings) -> Step:
-    """Cross-entropy on clean and adversarial examples in equal parts."""
+def mixed_step(threat: Threat, settings: HeadSettings, at_once: int | None = None) -> Step:
+    """Cross-entropy on clean and adversarial examples in equal parts; ``at_once`` of them are attacked together."""
+    attack = InnerAttack(settings.adversarial_steps, settings.adversarial_step)
 
     def step(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Losses:
-        x_adv = pgd(
-            unwrapped(model),
-            x,
-            y,
-            threat,
-            steps=settings.adversarial_steps,
-            step_size=settings.adversarial_step,
-            generator=generator,
-        )
+        x_adv = attack.run(unwrapped(model), x, y, threat, cross_entropy_each, generator, at_once)
         return {"loss": functional.cross_entropy(model(torch.cat([x, x_adv])), y.repeat(2))}
 
     return step

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,14 @@ from heirloom.attacks.losses import check_labels
 from heirloom.data.batches import batches
 from heirloom.data.labelled import LabelledImages
 from heirloom.data.pixels import to_unit_range
+from heirloom.models.memory import fitting
+from heirloom.runtime import distributed
 from heirloom.runtime.errors import require
+from heirloom.runtime.files import read_tensors, write_tensors
 from heirloom.runtime.randomness import generator_of
 from heirloom.training.schedules import divided_at
 
+PART = 1024  # images whose features are kept together
 HEAD_SCHEDULE = divided_at([30 / 150, 70 / 150, 100 / 150])  # of the training done (CRoPD, Table 7)
 
 
@@ -46,12 +51,36 @@ class HeadSettings:
 
 @torch.no_grad()
 def extract_features(
-    features: Callable[[Tensor], Tensor], data: LabelledImages, *, batch_size: int = 256, device: str = "cpu"
+    features: Callable[[Tensor], Tensor],
+    data: LabelledImages,
+    *,
+    batch_size: int | None = None,
+    device: str = "cpu",
+    kept: Path | None = None,
 ) -> Tensor:
-    """Features (N, D) of all images, on the CPU: computed once, since all before the head is frozen."""
-    plan = torch.arange(len(data)).split(batch_size)
-    parts = [features(to_unit_range(part.to(device))).float().cpu() for part in batches(data.pixels, plan)]
-    return torch.cat(parts)
+    """Features (N, D) of all images, on the CPU: computed once, since all before the head is frozen.
+
+    Under ``torchrun`` each process computes every n-th part, and all get all.
+
+    Args:
+        batch_size: images at once; None: as the memory has room for.
+        kept: a folder of this one use: finished parts stay there, and an interrupted extraction goes on.
+    """
+    size = batch_size or fitting(features, data.select(torch.arange(min(2, len(data)))).images.to(device))
+    mine = []
+    for number, rows in distributed.dealt(torch.arange(len(data)).split(PART)):
+        place = kept / f"{number:05d}.safetensors" if kept is not None else None
+        if place is not None and place.exists():
+            mine.append(read_tensors(place)[0]["features"])
+            continue
+        passed = [
+            features(to_unit_range(part.to(device))).float().cpu()
+            for part in batches(data.pixels, rows.split(size))
+        ]
+        mine.append(torch.cat(passed))
+        if place is not None:
+            write_tensors(place, {"features": mine[-1]})
+    return torch.cat(distributed.gather(mine))
 
 
 def train_head(

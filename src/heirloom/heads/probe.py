@@ -17,6 +17,7 @@ from heirloom.data.labelled import LabelledImages
 from heirloom.heads.adversarial import HeadOnFeatures
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.models.defended import Defended
+from heirloom.models.memory import fitting
 from heirloom.runtime.errors import require
 from heirloom.runtime.identity import deciding, module_facts
 from heirloom.threat import Threat
@@ -40,6 +41,8 @@ class ProbeSettings:
         validation: share of the training images held out; the epoch of lowest clean loss (clean head), or of
             highest accuracy under PGD-10 (adversarial head), is kept.
         validation_images: at most so many are attacked after an epoch.
+        eval_batch_size: images at once, wherever no step of training says how many; None: as the memory has room
+            for (:mod:`heirloom.models.memory`).
     """
 
     head: HeadSettings = field(default_factory=HeadSettings)
@@ -52,6 +55,7 @@ class ProbeSettings:
     augmentation: Augmentation | None = None
     validation: float = 0.02
     validation_images: int = 1000
+    eval_batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,20 +86,26 @@ def probe(
     seed, device = settings.head.seed, settings.adversarial.device
     encoder = encoder.to(device).eval().requires_grad_(False)
     rest, held_out = data.split(settings.validation, seed=seed)
-    features, validation = (extract_features(encoder, part, device=device) for part in (rest, held_out))
+    size, place = settings.eval_batch_size, folder / f"features-{module_facts(encoder)['weights']}"
+    features, validation = (
+        extract_features(encoder, part, batch_size=size, device=device, kept=place / name if resume else None)
+        for name, part in (("features", rest), ("held-out", held_out))
+    )
     clean = train_head(
         features, rest.labels, len(data.classes), settings.head, validation=(validation, held_out.labels)
     )
     if threat is None:
         return Heads(clean, None)
-    model = HeadOnFeatures(encoder, clean, features)
+    first = data.select(torch.arange(min(2, len(data)))).images.to(device)
+    size = size or fitting(encoder, first, settings.adversarial.batch_size)
+    model = HeadOnFeatures(encoder, clean, features, size)
     best_data = held_out.limit(settings.validation_images, seed)
     best = BestEpoch(folder / "best" / "head.safetensors", best_data, threat, resume=resume)
     training = settings.adversarial
     train(
         model,
         rest,
-        supervised_step(settings.augmentation, threat, settings.attack),
+        supervised_step(settings.augmentation, threat, settings.attack, at_once=size),
         training,
         make_optimizer=lambda parameters: torch.optim.SGD(
             parameters, lr=training.learning_rate, momentum=0.9, weight_decay=training.weight_decay

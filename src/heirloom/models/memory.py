@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from heirloom.runtime.processors import free_memory
@@ -37,7 +38,7 @@ class Allocated(TorchDispatchMode):
 
 
 @torch.no_grad()
-def bytes_per_image(model: nn.Module, x: Tensor) -> int:
+def bytes_per_image(model: Callable[[Tensor], Tensor], x: Tensor) -> int:
     """What a forward pass of ``model`` allocates for one of the images ``x`` (n, C, H, W), which it is shown once."""
     with Allocated() as allocated:
         model(x)
@@ -56,7 +57,7 @@ def at_once(each: int, device: torch.device, most: int = MOST) -> int:
     return most if fits >= most else max(1, 1 << (max(1, fits).bit_length() - 1))
 
 
-def fitting(model: nn.Module, x: Tensor, most: int = MOST) -> int:
+def fitting(model: Callable[[Tensor], Tensor], x: Tensor, most: int = MOST) -> int:
     """:func:`at_once` for ``model``, shown the images ``x`` once; ``most`` where it cannot be told."""
     with suppress(RuntimeError, NotImplementedError):
         return at_once(bytes_per_image(model, x), x.device, most)

@@ -39,8 +39,7 @@ class BestEpoch:
             clean = robust = _clean_accuracy(model, self.data, device)
             found = {"validation_clean": clean}
         else:
-            pair = (self.data.images, self.data.labels)
-            verdicts = evaluate(model, pair, self.threat, (ATTACK,), device=device)
+            verdicts = evaluate(model, self.data.pair, self.threat, (ATTACK,), device=device)
             clean, robust = (float(v.double().mean()) for v in verdicts.correct.values())
             found = {"validation_clean": clean, "validation_robust": robust}
         if robust > self.score or (robust == self.score and epoch <= self.epoch):

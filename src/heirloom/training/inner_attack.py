@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.engine.gradient import input_gradient
+from heirloom.attacks.engine.region import Region
 from heirloom.attacks.losses import Loss
 from heirloom.attacks.pgd import pgd
 from heirloom.runtime.errors import require
@@ -37,33 +38,6 @@ class InnerAttack:
         require(self.step_size is None or self.step_size > 0, "attack step size", "above 0", self.step_size)
 
     def run(
-        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, loss: Loss, generator: torch.Generator
-    ) -> Tensor:
-        """Adversarial images for the (unwrapped) ``model``, whose mode is what it was afterwards."""
-        step_size = self._chosen_step(threat)
-        was_training = model.training
-        model.train(self.attack_in_train_mode)
-        try:
-            if self.last_iterate:
-                return self._last(model, x, y, threat, loss, generator)
-            return pgd(
-                model,
-                x,
-                y,
-                threat,
-                loss=loss,
-                steps=self.steps,
-                step_size=step_size,
-                random_start=self.random_start,
-                generator=generator,
-            )
-        finally:
-            model.train(was_training)
-
-    def _chosen_step(self, threat: Threat) -> float:
-        return threat.eps / 4 if self.step_size is None else self.step_size
-
-    def _last(
         self,
         model: nn.Module,
         x: Tensor,
@@ -71,9 +45,34 @@ class InnerAttack:
         threat: Threat,
         loss: Loss,
         generator: torch.Generator,
+        at_once: int | None = None,
     ) -> Tensor:
-        x_adv = threat.random_start(x, generator) if self.random_start else x
+        """Adversarial images for the (unwrapped) ``model``, whose mode is what it was afterwards.
+
+        At most ``at_once`` (None: all) go through the model together, for a loss that looks at each image alone; the
+        random starts are drawn for all of them first, so the images are the same.
+        """
+        size = len(x) if at_once is None or self.attack_in_train_mode else at_once
+        start = threat.random_start(x, generator) if self.random_start else x.detach()
+        was_training = model.training
+        model.train(self.attack_in_train_mode)
+        try:
+            pieces = zip(x.split(size), y.split(size), start.split(size), strict=True)
+            return torch.cat([self._one(model, *piece, threat, loss) for piece in pieces])
+        finally:
+            model.train(was_training)
+
+    def _chosen_step(self, threat: Threat) -> float:
+        return threat.eps / 4 if self.step_size is None else self.step_size
+
+    def _one(
+        self, model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, threat: Threat, loss: Loss
+    ) -> Tensor:
+        size = self._chosen_step(threat)
+        if not self.last_iterate:
+            return pgd(model, x, y, threat, loss=loss, steps=self.steps, step_size=size, start=x_adv)
+        region = Region.around(x, threat)
         for _ in range(self.steps):
             gradient, _, _ = input_gradient(model, x_adv, y, loss)
-            x_adv = threat.project(x_adv + self._chosen_step(threat) * threat.ascent_direction(gradient), x)
-        return x_adv
+            x_adv = region.nearest(x_adv + size * threat.ascent_direction(gradient))
+        return threat.project(x_adv, x)

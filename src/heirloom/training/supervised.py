@@ -13,13 +13,22 @@ from heirloom.training.inner_attack import InnerAttack
 from heirloom.training.loop import Losses, Step, unwrapped
 
 
-def supervised_step(augmentation: Augmentation | None, threat: Threat | None, attack: InnerAttack) -> Step:
-    """Cross-entropy on clean images (``threat`` None) or on adversarial ones alone (Madry et al.)."""
+def supervised_step(
+    augmentation: Augmentation | None,
+    threat: Threat | None,
+    attack: InnerAttack,
+    *,
+    at_once: int | None = None,
+) -> Step:
+    """Cross-entropy on clean images (``threat`` None) or on adversarial ones alone (Madry et al.).
+
+    ``at_once``: so many are attacked together (None: the whole batch); the attack is the same.
+    """
 
     def step(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Losses:
         x = augmented(x, augmentation, generator)
         if threat is not None:
-            x = attack.run(unwrapped(model), x, y, threat, cross_entropy_each, generator)
+            x = attack.run(unwrapped(model), x, y, threat, cross_entropy_each, generator, at_once)
         logits = model(x)
         return {"loss": cross_entropy(logits, y), "accuracy": accuracy(logits, y)}
 
