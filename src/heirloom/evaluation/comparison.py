@@ -18,6 +18,7 @@ from heirloom.results.statistics import mean, paired_difference
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import InputError
 from heirloom.runtime.files import read_tensors, write_tensors
+from heirloom.runtime.identity import digest
 from heirloom.threat import Threat
 
 VERDICTS = "verdicts.safetensors"
