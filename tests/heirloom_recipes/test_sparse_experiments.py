@@ -7,12 +7,12 @@ from heirloom.theory.sparse_coding.downstream import Effort
 from heirloom.theory.sparse_coding.model import SparseCoding
 from heirloom.theory.sparse_coding.settings import SparseTraining
 from heirloom_recipes.sparse_coding.cases import CASES, Case
+from heirloom_recipes.sparse_coding.cells import verdict
 from heirloom_recipes.sparse_coding.figure_4 import Figure4Setting
 from heirloom_recipes.sparse_coding.inherit import inherit
 from heirloom_recipes.sparse_coding.intervals import interval, spearman
 from heirloom_recipes.sparse_coding.lemma import lemma
 from heirloom_recipes.sparse_coding.purify import arranged, purify
-from heirloom_recipes.sparse_coding.tables import verdict
 
 DATA = SparseCoding(d=12, k=2, zeta=0.05)
 SMALL = SparseTraining(data=DATA, nodes=30, steps=12, batch=40, init=0.3)

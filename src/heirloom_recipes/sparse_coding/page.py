@@ -7,6 +7,7 @@ from typing import Any
 from heirloom.report import Section, Table, page
 from heirloom.report.page import Part
 from heirloom.results.schema import Summary
+from heirloom_recipes.sparse_coding.cells import TableData
 from heirloom_recipes.sparse_coding.drawings import (
     figure_4_parts,
     inherit_parts,
@@ -14,7 +15,7 @@ from heirloom_recipes.sparse_coding.drawings import (
     purify_parts,
     theorem_parts,
 )
-from heirloom_recipes.sparse_coding.tables import TableData, tables
+from heirloom_recipes.sparse_coding.tables import tables
 
 TITLES = {
     "figure-4": "Built networks: loss against the features per node (Figure 4, Tables 6 to 8)",

@@ -22,9 +22,9 @@ from heirloom.results.statistics import mean
 from heirloom.theory.sparse_coding.downstream import SIZE, Attacks, Effort, downstream_of
 from heirloom.theory.sparse_coding.training import Trained, train
 from heirloom_recipes.sparse_coding.cases import Case
+from heirloom_recipes.sparse_coding.cells import verdict
 from heirloom_recipes.sparse_coding.intervals import interval
 from heirloom_recipes.sparse_coding.own_task import losses
-from heirloom_recipes.sparse_coding.tables import verdict
 
 MEASURES = ("top_1", "hoyer", "count", "pure", "alignment")
 
