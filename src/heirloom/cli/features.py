@@ -101,7 +101,61 @@ def build(
     _print(summary, out)
 
 
+<<<<<<< HEAD
 def _print(summary: Summary, out: Path) -> None:
+=======
+@features_app.command()
+def measure(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders of pretrain (all epochs that it kept), saved defences, hub classifiers, or "
+            "package.module:factory.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")],
+    robust: Annotated[
+        Path | None, typer.Option(help="A data set of robust features, made by features build.")
+    ] = None,
+    non_robust: Annotated[
+        Path | None, typer.Option(help="A data set of non-robust features, made by features build.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Test images whose clean accuracy stands beside them.")
+    ] = None,
+    limit_test: options.LimitTest = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    resume: options.Resume = False,
+) -> None:
+    """What classifiers have learned of robust and of non-robust features, along a training where its epochs were kept.
+
+    Li and Li (arXiv 2410.08503), Definition 4.1: accuracy on images in which one kind of feature alone is present.
+    """
+    from heirloom.cli.output import print_table
+    from heirloom.cli.progress import stage_progress
+    from heirloom.cli.targets import checkpoints_of
+    from heirloom.data.images import load_images
+    from heirloom.features.measure import measure_features, table
+    from heirloom.runtime.devices import torch_device
+
+    device = str(torch_device(device))
+    sets = {name: place for name, place in (("robust", robust), ("non-robust", non_robust)) if place}
+    checkpoints = [c for model in models for c in checkpoints_of(model, trust_remote_code)]
+    images = None if data is None else load_images(data, limit=1, limit_test=limit_test, seed=seed)
+    with stage_progress() as progress:
+        summary = measure_features(
+            checkpoints, sets, out, data=images, device=device, resume=resume, progress=progress
+        )
+    shown = table(summary.rows)
+    print_table(shown.caption, shown.columns, shown.rows)
+    options.files_written(out)
+
+
+def _print(rows: list[dict[str, object]], out: Path) -> None:
+>>>>>>> a6071c6 (heirloom features measure: feature-learning accuracy of any classifier on built sets, along a training where its epochs were kept)
     from heirloom.cli.output import print_table
     from heirloom.features.page import quality
 

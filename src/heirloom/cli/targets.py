@@ -11,6 +11,7 @@ from heirloom.runtime.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
+    from heirloom.features.measure import Checkpoint
     from heirloom.threat import Threat
 
 
@@ -56,6 +57,31 @@ def resolve_target(saved: str | None, factory: str | None, *, trust_remote_code:
         return _classifier(factory, trust_remote_code)
     assert saved is not None
     return _saved(saved, trust_remote_code)
+
+
+def checkpoints_of(model: str, trust_remote_code: bool) -> list[Checkpoint]:
+    """What ``heirloom features measure`` measures: of a pretrain run all epochs that it kept and its end, else one."""
+    from heirloom.features.measure import Checkpoint
+    from heirloom.networks.classifier import load_classifier
+    from heirloom.pretraining.kept import kept_epochs
+
+    folder = Path(model)
+    if (folder / "encoder").is_dir() and not (folder / "config.json").exists():
+        kept = kept_epochs(folder)
+        along = [
+            Checkpoint(model, load_classifier(epoch.folder / "encoder"), epoch.phase, epoch.epoch, step)
+            for step, epoch in enumerate(kept, 1)
+        ]
+        return [*along, Checkpoint(model, load_classifier(folder / "encoder"), "end" if kept else "")]
+    saved = (model, None) if _is_saved_defence(folder) else (None, model)
+    return [Checkpoint(model, resolve_target(*saved, trust_remote_code=trust_remote_code).model)]
+
+
+def _is_saved_defence(folder: Path) -> bool:
+    from heirloom.runtime.files import read_json
+
+    path = folder / "config.json"
+    return path.is_file() and read_json(path).get("library_name") == "heirloom"
 
 
 def _classifier(source: str, trust_remote_code: bool) -> Target:

@@ -20,6 +20,7 @@ PAGES: dict[str, str] = {
     "probe": "heirloom.heads.page:probe_page",
     "inspection": "heirloom.inspection.page:inspect_page",
     "features": "heirloom.features.page:features_page",
+    "feature-learning": "heirloom.features.measure:feature_learning_page",
     "features-recipe": "heirloom_recipes.features.page:recipe_page",
     "inheritance": "heirloom_recipes.inheritance.page:inheritance_page",
     "illustration": "heirloom_recipes.illustrations:illustration_page",

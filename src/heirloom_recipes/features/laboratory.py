@@ -21,11 +21,11 @@ from heirloom.features.steps import Built
 from heirloom.heads.probe import with_head
 from heirloom.models.defended import Defended
 from heirloom.models.encoder import EncoderSettings, load_encoder
+from heirloom.networks.classifier import load_head
 from heirloom.pretraining.phases import pretrain
 from heirloom.pretraining.settings import PretrainSettings
 from heirloom.runs import Progress, Run, silent
 from heirloom.runtime.errors import require
-from heirloom.runtime.files import read_tensors
 from heirloom.runtime.identity import check_same, deciding
 from heirloom.threat import Threat
 from heirloom_recipes.catalogue import OutOfTimeError
@@ -106,11 +106,9 @@ class Laboratory:
 
     def classifier(self, folder: Path) -> Defended:
         """Encoder and head of a training run or a kept epoch, ready to be judged."""
-        encoder = load_encoder(EncoderSettings(str(folder / "encoder")))
-        tensors = read_tensors(folder / "head.safetensors")[0]
-        head = torch.nn.utils.skip_init(torch.nn.Linear, *reversed(tensors["weight"].shape))
-        head.load_state_dict(tensors)
-        return with_head(encoder, head.requires_grad_(False)).to(self.device)
+        head = load_head(folder / "encoder")
+        assert head is not None  # these trainings are supervised
+        return with_head(load_encoder(EncoderSettings(str(folder / "encoder"))), head).to(self.device)
 
     def representative(self, data: str, training: str, seed: int) -> tuple[Pairing, Built, LabelledImages]:
         """Test images under the representations of the network ``training``, ``seed``: the pairing, what was built, and

@@ -21,6 +21,7 @@ from heirloom.data.labelled import ImageSource
 from heirloom.evaluation.columns import verdicts, words
 from heirloom.heads.probe import Heads, probe, with_head
 from heirloom.models.encoder import EncoderSettings, load_encoder
+from heirloom.networks.classifier import load_head
 from heirloom.pretraining.phases import pretrain, take_over_clean_phase
 from heirloom.pretraining.settings import PretrainSettings
 from heirloom.results.schema import Proportion, Summary
@@ -140,10 +141,9 @@ class Runner:
 
     def _head(self, row: PaperRow, encoder: Path, frozen: Any) -> torch.nn.Module:
         if row.downstream == "-":
-            tensors = read_tensors(encoder / "head.safetensors")[0]
-            head = torch.nn.utils.skip_init(torch.nn.Linear, *reversed(tensors["weight"].shape))
-            head.load_state_dict(tensors)
-            return head.requires_grad_(False)
+            own = load_head(encoder / "encoder")
+            assert own is not None  # supervised pre-training has one
+            return own
         folder = self.work / "heads" / row.name
         heads: Heads = probe(
             frozen,
