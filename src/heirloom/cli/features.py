@@ -101,9 +101,6 @@ def build(
     _print(summary, out)
 
 
-<<<<<<< HEAD
-def _print(summary: Summary, out: Path) -> None:
-=======
 @features_app.command()
 def measure(
     models: Annotated[
@@ -151,11 +148,10 @@ def measure(
         )
     shown = table(summary.rows)
     print_table(shown.caption, shown.columns, shown.rows)
-    options.files_written(out)
+    options.files_written(summary, out)
 
 
-def _print(rows: list[dict[str, object]], out: Path) -> None:
->>>>>>> a6071c6 (heirloom features measure: feature-learning accuracy of any classifier on built sets, along a training where its epochs were kept)
+def _print(summary: Summary, out: Path) -> None:
     from heirloom.cli.output import print_table
     from heirloom.features.page import quality
 
