@@ -60,7 +60,9 @@ def test_a_run_is_measured_along_its_training_and_beside_other_classifiers(
 ) -> None:
     run, out = tmp_path / "run", tmp_path / "out"
     train = "--data digits --limit 200 --limit-test 20 --network resnet8-w4 --clean-epochs 2 --adversarial"
-    train += " --adversarial-epochs 1 --validation .1 --keep-epochs 1 --attacks pgd-1 --eps .1 --attack-steps 1"
+    train += (
+        " --adversarial-epochs 1 --validation .1 --keep-epochs 1 --attacks pgd-1 --eps .1 --attack-steps 1"
+    )
     train += " --batch-size 50 --device cpu"
     assert common.run(app, ["pretrain", "--out", str(run), *train.split()]) == 0
     command = ["features", "measure", str(run), LINEAR, "--device", "cpu"]
