@@ -25,6 +25,7 @@ MEASURES = {
     "inspect": "FOUNDATION",
     "leaderboard": "EVALUATED",
     "features build": "--encoder FOUNDATION --data digits --limit 20 --limit-test 4 --steps 2",
+    "features measure": f"{LINEAR} --robust BUILT",
     "reproduce": "features/planted --scale smoke",
     "theory cropd-bound": "--model FOUNDATION --epochs 1 --limit-test 4 --weights 0 --radii 0.1",
     "theory patches": "",
@@ -43,7 +44,17 @@ MEASURES = {
     "demo": "",
 }
 # one of each way that commands are built; the others differ in what they measure alone
-RUN = ("defend", "evaluate", "certify", "pretrain", "probe", "inspect", "leaderboard", "features build")
+RUN = (
+    "defend",
+    "evaluate",
+    "certify",
+    "pretrain",
+    "probe",
+    "inspect",
+    "leaderboard",
+    "features build",
+    "features measure",
+)
 RUN += ("theory patches minima", "theory sparse-coding lemma", "theory cropd-bound", "reproduce")
 WITHOUT_FIGURES = {"predict", "export", "report", "rerun", "show"}
 
@@ -81,7 +92,11 @@ class Keep(common.Voice):
 
 
 def line(name: str, foundation: Path, out: Path, folder: Path) -> list[str]:
-    places = {"FOUNDATION": str(foundation), "EVALUATED": str(folder / "evaluate")}
+    places = {"FOUNDATION": str(foundation)}
+    places |= {
+        name.upper(): str(folder / place)
+        for name, place in (("evaluated", "evaluate"), ("built", "features build"))
+    }
     return [*name.split(), *(places.get(word, word) for word in MEASURES[name].split()), "--out", str(out)]
 
 
