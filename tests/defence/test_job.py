@@ -221,6 +221,8 @@ def test_killed_at_random_moments_and_resumed_the_numbers_are_the_same(
             "digits",
             "--eps",
             "0.15",
+            "--method",
+            "cropd",
             "--epochs",
             "30",
             "--batch-size",

@@ -9,6 +9,7 @@ import torch
 from heirloom import InputError, Threat
 from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence.budget import steps_in
+from heirloom.defence.choose import recommended
 from heirloom.defence.settings import DistilSettings, PreprocessorSettings
 from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
@@ -116,3 +117,9 @@ def test_time_bought_is_time_spent(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += 3 + 0.5 * settings.steps
 
     assert steps_in(1, torch.nn.Flatten(), TRAINING, run, None) == 120
+
+
+def test_the_recommended_method_goes_by_colour() -> None:
+    """As docs/what-a-preprocessor-can-give.md has measured it."""
+    assert recommended((1, 8, 8)) == "adversarial-reconstruction"
+    assert recommended((3, 32, 32)) == "distil"

@@ -21,8 +21,11 @@ def defend(
     eps: options.Eps = "8/255",
     norm: options.Norm = "Linf",
     method: Annotated[
-        choices.DefenceMethod, typer.Option(help="What is trained and saved; auto: short trials decide.")
-    ] = "cropd",
+        choices.AnyMethod,
+        typer.Option(
+            help="What is trained and saved; recommended: what wins on such images; auto: trials decide."
+        ),
+    ] = "recommended",
     compare: Annotated[str, typer.Option(help="Methods beside it, by commas; none: ''.")] = "identity",
     weight: Annotated[
         float | None,
@@ -108,6 +111,7 @@ def defend(
     from heirloom.cli.progress import stage_progress
     from heirloom.data.augmentation import Augmentation
     from heirloom.data.images import load_images
+    from heirloom.defence.choose import recommended
     from heirloom.defence.job import defend as defend_job
     from heirloom.defence.settings import DefendSettings, DistilSettings, PreprocessorSettings
     from heirloom.defence.train_preprocessor import architecture_for, learning_rate_for
@@ -142,7 +146,7 @@ def defend(
     settings = DefendSettings(
         threat=threat,
         defence=PreprocessorSettings(
-            method=method,
+            method=recommended(images.train.shape) if method == "recommended" else method,
             architecture=chosen,
             weight=weight,
             radius=radius,

@@ -27,6 +27,7 @@ ObjectiveName = Literal[
     "distil",
 ]
 DefenceMethod = Literal["auto", "identity", "vae", Transform, ObjectiveName]
+AnyMethod = Literal["recommended", DefenceMethod]  # what the command line takes
 Targets = Literal["features", "head"]  # of distil
 SavedAs = Literal["preprocessor", "encoder"]
 PretrainMethod = Literal["supervised", "trades", "contrastive"]
