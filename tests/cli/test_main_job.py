@@ -7,11 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from heirloom import Summary
 from heirloom.cli import app, common
 from heirloom.defence.saved import DefendedModel
+from heirloom.heads.zero_shot import zero_shot_head
+from heirloom.models.encoder import EncoderSettings, load_encoder
+from heirloom.networks.backbones import BackboneSettings, build_backbone, save_backbone
+from heirloom.runtime.files import write_tensors
 from heirloom.threat import Threat
 
 
@@ -99,3 +104,61 @@ def test_a_classifiers_own_head_is_kept(tmp_path: Path, capsys: pytest.CaptureFi
     rows = Summary.read(tmp_path / "out" / "summary.json").rows
     measured = Summary.read(tmp_path / "eval" / "summary.json").rows[0]
     assert measured["clean"] == rows[0]["clean"]  # "identity" in front of the same classifier
+
+
+def test_a_stand_in_takes_whatever_was_made_for_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``defend --as encoder``, then evaluate, predict, probe, the model's own head, and texts."""
+    save_backbone(tmp_path / "made" / "encoder", build_backbone(BackboneSettings("resnet8", 1, 8)))
+    write_tensors(tmp_path / "made" / "head.safetensors", torch.nn.Linear(64, 10).state_dict())
+    out, data = tmp_path / "out", ["--data", "digits", "--limit", "60", "--eps", "0.1", "--attacks", "fgsm"]
+    test = ["--limit-test", "12"]
+
+    def run(*words: str) -> None:
+        assert common.run(app, list(words)) == 0, capsys.readouterr().err
+
+    distil = ["--method", "distil", "--as", "encoder", "--targets", "head", "--student-width", "4"]
+    few = ["--steps", "2", "--head-epochs", "1", "--compare", "", "--audit-examples", "0"]
+    made = str(tmp_path / "made" / "encoder")
+    run("defend", "--model", made, "--out", str(out), *data, *test, *distil, *few)
+    stand_in = str(out / "encoder")
+    measured = Summary.read(out / "summary.json").rows
+    assert [row["defence"] for row in measured] == ["original head", "distil"]
+    only = ["--data", "digits", "--eps", "0.1", "--attacks", "fgsm", "--no-audit", *test]
+    run("evaluate", str(out), "--out", str(tmp_path / "again"), *only)
+    assert Summary.read(tmp_path / "again" / "summary.json").rows[0]["clean"] == measured[1]["clean"]
+    run("evaluate", "--model", stand_in, "--out", str(tmp_path / "own"), *only)
+    assert Summary.read(tmp_path / "own" / "summary.json").rows[0]["clean"] == measured[0]["clean"]
+    Image.new("L", (8, 8), 90).save(tmp_path / "a.png")
+    run("predict", str(out), str(tmp_path / "a.png"))
+    run(
+        "probe",
+        "--encoder",
+        stand_in,
+        "--out",
+        str(tmp_path / "probe"),
+        *data,
+        *test,
+        "--epochs",
+        "1",
+        "--validation",
+        "0.2",
+    )
+    noise = ["--method", "noise", *few, "--head", "own"]
+    run("defend", "--model", stand_in, "--out", str(tmp_path / "kept"), *data, *test, *noise)
+
+
+def test_a_stand_in_for_a_model_of_texts_is_compared_with_texts(tmp_path: Path) -> None:
+    notes = {"pooling": "image-text", "with_texts": {"logit_scale": 2.0}}
+    save_backbone(tmp_path, build_backbone(BackboneSettings("resnet8", 1, 8)), notes)
+    encoder = load_encoder(EncoderSettings(str(tmp_path), pooling="image-text"))
+    x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(encoder(x).norm(dim=1), torch.ones(3))
+    texts = torch.eye(64)[:2]
+    write_tensors(tmp_path / "texts.safetensors", {"text_embeddings": texts})
+    head = zero_shot_head(encoder, ("a", "b"), embeddings=tmp_path / "texts.safetensors")
+    assert torch.allclose(head.weight, texts * torch.tensor(2.0).exp())
+    encoder.save(tmp_path / "copied")  # as a saved defence keeps it
+    again = load_encoder(EncoderSettings(str(tmp_path / "copied"), pooling="image-text"))
+    assert torch.equal(again(x), encoder(x))

@@ -85,12 +85,14 @@ def _is_saved_defence(folder: Path) -> bool:
 
 
 def _classifier(source: str, trust_remote_code: bool) -> Target:
-    """A classifier of Transformers with the names behind its logits."""
+    """A classifier of Transformers with the names behind its logits; or an encoder of ``heirloom pretrain`` with
+    the head that lies beside it, and a stand-in for one: their logits are the data's classes in order.
+    """
     from heirloom.models.encoder import EncoderSettings, load_encoder
 
     encoder = load_encoder(EncoderSettings(source, pooling="logits"), trust_remote_code=trust_remote_code)
-    told = getattr(encoder.backbone.config, "id2label", None) or {}
-    names = tuple(str(name) for _, name in sorted(told.items(), key=lambda item: int(item[0])))
+    told = getattr(getattr(encoder.backbone, "config", None), "id2label", None) or {}
+    names = tuple(str(name) for _, name in sorted(told.items(), key=lambda item: int(item[0]))) or None
     size = encoder.processing.size
     return Target(encoder, source, size[0] if size and size[0] == size[1] else None, names=names)
 
