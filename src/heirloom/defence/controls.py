@@ -46,6 +46,31 @@ def student_alone(
     return Defended(nn.Identity(), student.cpu(), head.cpu()).eval()
 
 
+def controls_of(
+    model: Defended,
+    own: nn.Module | None,
+    kept: nn.Module | None,
+    images: tuple[LabelledImages, LabelledImages],
+    settings: HeadSettings,
+    *,
+    device: str = "cpu",
+) -> dict[str, nn.Module]:
+    """What a ``distil`` ``model`` must stand beside, by the name of its row: the student alone where it paints, and the
+    frozen model's ``own`` head where another was trained.
+
+    Args:
+        kept: the head that was not trained, for the student as well. images: training and validation.
+    """
+    student, found = student_of(model.preprocessor), dict[str, nn.Module]()
+    if student is not None and kept is not None:
+        found["student alone"] = Defended(nn.Identity(), student, kept).eval()
+    elif student is not None:
+        found["student alone"] = student_alone(student, *images, settings, device=device)
+    if own is not None and kept is None:
+        found["original head"] = Defended(model.preprocessor, model.encoder, own).eval()
+    return found
+
+
 def pretrained_head(encoder: FrozenEncoder) -> nn.Linear | None:
     """The linear classifier that ``heirloom pretrain`` saved beside the encoder, None where there is none, or where
     the encoder is read as its logits already.

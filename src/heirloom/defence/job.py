@@ -14,12 +14,11 @@ from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence.choose import Trials, choose
 from heirloom.defence.controls import (
     STAND_IN,
+    controls_of,
     in_its_place,
     keep_head,
     pretrained_head,
     save_stand_in,
-    student_alone,
-    student_of,
 )
 from heirloom.defence.examples import examples
 from heirloom.defence.remarks import packed, remarks, unpacked
@@ -176,16 +175,14 @@ class _Job:
         """Rows and verdicts of what ``distil`` must stand beside, none where it is not among the methods."""
         if "distil" not in self.settings.methods:
             return []
-        model, own = self.model("distil"), self._own_head()
-        student, beside = student_of(model.preprocessor), dict[str, nn.Module]()
-        if student is not None and self.kept is not None:
-            beside["student alone"] = Defended(nn.Identity(), student, self.kept).eval()
-        elif student is not None:
-            beside["student alone"] = student_alone(
-                student, self.train, self.validation, self.settings.head, device=self.device
-            )
-        if own is not None and self.kept is None:
-            beside["original head"] = Defended(model.preprocessor, model.encoder, own).eval()
+        beside = controls_of(
+            self.model("distil"),
+            self._own_head(),
+            self.kept,
+            (self.train, self.validation),
+            self.settings.head,
+            device=self.device,
+        )
         found = []
         for name, whole in beside.items():
             evaluation = self._evaluated(whole, name)
