@@ -34,8 +34,10 @@ def test_the_strongest_control_decides() -> None:
     (found,) = remarks("cropd", right, NAMES)
     assert found["against"] == "noise"
     assert found["difference"].low < 0 < found["difference"].high
-    right["student alone"] = _right(74, 63)
+    right |= {"student alone": _right(74, 63), "distil": _right(74, 38)}
     (found,) = remarks("cropd", right, NAMES)
+    assert found["against"] == "noise"  # the student explains nothing of a defence that it is no part of
+    (found,) = remarks("distil", right, NAMES)
     assert found["against"] == "student alone"
     assert found["difference"].value == -0.25
     # a control is not compared with itself
