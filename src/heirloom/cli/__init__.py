@@ -23,6 +23,7 @@ from heirloom.cli.report import report
 from heirloom.cli.reproduce import reproduce
 from heirloom.cli.rerun import rerun
 from heirloom.cli.shared import App
+from heirloom.cli.show import show
 from heirloom.cli.theory import theory_app
 
 app = App(
@@ -37,6 +38,7 @@ for command in (
     evaluate,
     certify,
     leaderboard,
+    show,
     predict,
     export,
     report,

@@ -1,0 +1,130 @@
+"""Saved defences with what their folders say, ready to be attacked: with the defence in front and without it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from heirloom.data.images import load_images
+from heirloom.data.pictures import Picture, read_pictures
+from heirloom.defence.saved import CONFIG, DefendedModel
+from heirloom.models.defended import Defended
+from heirloom.results.schema import Summary
+from heirloom.runtime.errors import InputError, require
+from heirloom.threat import Threat
+
+BARE = "identity"
+MOST_PICTURES = 24
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One saved defence.
+
+    Attributes:
+        name: of the folder. model: the whole with its defence. bare: the same foundation model with nothing in
+            front. bare_head: whose head stands behind that: ``its own`` where the folder still has the model that
+            was measured beside the defence, else ``the defence's``.
+        summary: what was measured; None where the folder has no summary.json.
+    """
+
+    name: str
+    model: DefendedModel
+    bare: nn.Module
+    bare_head: str
+    summary: Summary | None
+
+    @property
+    def threat(self) -> Threat:
+        """That it was made for; Linf 8/255 where the folder does not say."""
+        return (
+            Threat(**self.model.defence["threat"])
+            if "threat" in self.model.defence
+            else Threat("Linf", 8 / 255)
+        )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture to attack: float32 (C, H, W) of values that 8 bits hold, and its class where it is known."""
+
+    name: str
+    pixels: Tensor
+    label: str | None
+
+
+def open_folder(folder: Path, *, device: str = "cpu", trust_remote_code: bool = False) -> Opened:
+    """Load what ``heirloom defend`` wrote; :class:`InputError` where it is none."""
+    require(folder.is_dir(), "folder", "one that heirloom defend wrote", f"{folder}, which does not exist")
+    model = DefendedModel.from_pretrained(folder, trust_remote_code=trust_remote_code).to(device)
+    measured = folder / "work" / BARE
+    own = (measured / CONFIG).exists()
+    bare: nn.Module = Defended(nn.Identity(), model.encoder, model.head)
+    if own:
+        bare = DefendedModel.from_pretrained(measured, encoder=model.encoder)
+    path = folder / "summary.json"
+    return Opened(
+        folder.resolve().name,
+        model,
+        bare.to(device),
+        "its own" if own else "the defence's",
+        Summary.read(path) if path.exists() else None,
+    )
+
+
+def open_folders(
+    folders: Sequence[Path], *, device: str = "cpu", trust_remote_code: bool = False
+) -> list[Opened]:
+    """Several defences to be compared: of images of one shape and of the same classes."""
+    opened = [open_folder(folder, device=device, trust_remote_code=trust_remote_code) for folder in folders]
+    for other in opened[1:]:
+        for what in ("image_shape", "classes"):
+            a, b = getattr(opened[0].model, what), getattr(other.model, what)
+            require(a == b, "folders", f"of the same {what}", f"{other.name}, which has others")
+    names = [found.name for found in opened]
+    require(len(set(names)) == len(names), "folders", "of different names", ", ".join(names))
+    return opened
+
+
+def samples(opened: Opened, data: str | None = None) -> list[Sample]:
+    """Test images to start from: of ``data``, or those that the folder's own page shows; maybe none."""
+    shape, found = opened.model.image_shape, list[Sample]()
+    if data is not None:
+        test = load_images(data, image_size=shape[1]).test
+        few = test.select(torch.arange(min(MOST_PICTURES, len(test))))
+        for number, (pixels, label) in enumerate(zip(few.images, few.labels.tolist(), strict=True)):
+            found.append(Sample(f"{number}: {test.classes[label]}", eight_bit(pixels), test.classes[label]))
+        return found
+    shown = [] if opened.summary is None else opened.summary.details.get("defences", [])
+    for number, example in enumerate(shown[-1].get("examples", []) if shown else []):
+        content = base64.b64decode(example["clean"].partition(",")[2])
+        pixels = sample_of(Image.open(io.BytesIO(content)), shape)
+        found.append(Sample(f"{number}: {example['label']}", pixels, example["label"]))
+    return found
+
+
+def sample_of(picture: Picture, shape: tuple[int, int, int]) -> Tensor:
+    """(C, H, W) of a file or a PIL image, as ``heirloom predict`` reads it."""
+    return read_pictures([picture], shape)[0]
+
+
+def eight_bit(pixels: Tensor) -> Tensor:
+    """The nearest values that an 8-bit picture holds."""
+    return (pixels * 255).round() / 255
+
+
+def as_array(pixels: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """uint8 (H, W) or (H, W, C), every value as it is; :class:`InputError` where 8 bits do not hold it."""
+    values = (pixels.cpu() * 255).round()
+    if not torch.allclose(values / 255, pixels.cpu(), atol=1e-6):
+        raise InputError("pixels", "multiples of 1/255", "others")
+    array = values.to(torch.uint8).numpy()
+    return array[0] if array.shape[0] == 1 else np.ascontiguousarray(array.transpose(1, 2, 0))
