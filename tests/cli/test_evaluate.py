@@ -142,7 +142,7 @@ def test_dtype_and_attack_dtype(tmp_path: Path) -> None:
     [
         ([], "--model must be given, or a saved defence, and not both, got neither"),
         (["somewhere", "--model", LINEAR], "got both"),
-        (["no-such-folder/x/y"], "--model must be an existing folder or a hub id"),
+        (["no-such-folder/x/y"], "SAVED must be an existing folder or a hub id"),
         (
             ["--model", "linear"],
             "--model must be a hub id within reach, a local",

@@ -190,7 +190,7 @@ def test_verdicts_are_compared_by_digest(
         ("evaluate", {"data": "./no-such-images"}, "--data must be an existing folder"),
         ("evaluate", {"model": "./no-such-model"}, "--model must be a hub id within reach"),
         ("probe", {"encoder": "./no-such-model"}, "must be a hub id within reach"),
-        ("leaderboard", {"folders": ["no-such-folder"]}, "no such file"),
+        ("leaderboard", {"folders": ["no-such-folder"]}, "which does not exist"),
     ],
 )
 def test_what_is_missing_is_one_sentence(

@@ -83,8 +83,8 @@ CASES: list[tuple[str, Arguments, str]] = [
     ("pixels not a number", _defend(data="FOLDER/nan.npz"), "NaN"),
     ("labels negative", _defend(data="FOLDER/labels.npz"), "class indices from 0"),
     ("image corrupt", _defend(data="FOLDER/classes"), "readable images"),
-    ("predict nothing", _with("predict", "FOLDER/nowhere", "a.png"), "existing folder or a hub id"),
-    ("predict foreign", _with("predict", "FOLDER/empty", "a.png"), "no such file"),
+    ("predict nothing", _with("predict", "FOLDER/nowhere", "FOLDER/bad.npz"), "existing folder or a hub id"),
+    ("predict foreign", _with("predict", "FOLDER/empty", "FOLDER/bad.npz"), "no such file"),
     ("report nothing", _with("report", "FOLDER/empty"), "must be a JSON file"),
     ("report foreign", _with("report", "FOLDER/foreign"), "must be a result summary"),
 ]

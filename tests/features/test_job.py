@@ -205,7 +205,7 @@ def test_another_build_is_refused_by_the_name_of_what_differs(
         (["--batch-size", "0"], "--batch-size must be at least 1"),
         (["--start", "black"], "black"),
         (["--variant", "next-target", "--eps", "-1"], "--eps must be a number above 0"),
-        (["--beside", "nowhere"], "data set that heirloom features build made, got nowhere"),
+        (["--beside", "nowhere"], "--beside must be an existing file or folder, got nowhere"),
         (["--encoder", "nowhere:encoder"], "nowhere"),
         (["--data", "nowhere.npz"], "nowhere.npz"),
         (["--limit", "1", "--start", "next-class"], "images of at least two classes"),

@@ -181,7 +181,7 @@ def test_batchnorm_moves_under_attack_only_with_the_quirk(
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(InputError, match="attack steps must be at least 1"):
+    with pytest.raises(InputError, match="attack_steps must be at least 1"):
         InnerAttack(steps=0)
-    with pytest.raises(InputError, match="attack step size must be above 0"):
+    with pytest.raises(InputError, match="attack_step_size must be a number above 0"):
         InnerAttack(step_size=0.0)

@@ -61,13 +61,13 @@ def named_attack(name: str) -> Attack:
     if name in _FIXED:
         return Attack(name, _FIXED[name])
     if match := re.fullmatch(r"pgd-([1-9]\d*)", name):
-        return Attack(name, (_with(pgd, steps=int(match[1]), until=misclassified),))
+        return Attack(name, (_with(pgd, steps=_number(name, match[1]), until=misclassified),))
     if match := re.fullmatch(r"pma-([1-9]\d*)", name):
-        return Attack(name, (_with(pma, steps=int(match[1]), until=misclassified),))
+        return Attack(name, (_with(pma, steps=_number(name, match[1]), until=misclassified),))
     if match := re.fullmatch(r"multi-targeted-([1-9]\d*)", name):
-        return Attack(name, (_with(multi_targeted, steps=int(match[1]), until=misclassified),))
+        return Attack(name, (_with(multi_targeted, steps=_number(name, match[1]), until=misclassified),))
     if match := re.fullmatch(r"square-([1-9]\d*)", name):
-        return Attack(name, (_with(square, queries=int(match[1])),))
+        return Attack(name, (_with(square, queries=_number(name, match[1])),))
     reject("attacks", ATTACK_NAMES, name)
 
 
@@ -84,6 +84,12 @@ def _with(attack: Callable[..., Tensor], **settings: object) -> Part:
         return attack(model, x, y, threat, generator=generator, **settings)
 
     return run
+
+
+def _number(name: str, digits: str) -> int:
+    """N of ``pgd-N`` and its like."""
+    require(len(digits) <= 6, "attacks", "of fewer than a million steps each", name)
+    return int(digits)
 
 
 _FIXED: dict[str, tuple[Part, ...]] = {

@@ -29,15 +29,13 @@ def certify(
     alpha: Annotated[float, typer.Option(help="Probability that a certificate is wrong.")] = 0.001,
     limit: Annotated[
         int | None,
-        typer.Option("--limit-test", "--limit", help="At most so many test images, drawn at random."),
+        typer.Option("--limit-test", "--limit", min=1, help="At most so many test images, drawn at random."),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Noisy images at once.")] = 256,
-    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
     resume: Annotated[bool, typer.Option(help="Go on with the interrupted run in OUT.")] = False,
-    image_size: Annotated[
-        int | None, typer.Option(help="Side that images are resized and cropped to.")
-    ] = None,
+    image_size: options.ImageSize = None,
     trust_remote_code: Annotated[
         bool, typer.Option(help="Let code that the saved defence names run.")
     ] = False,

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from heirloom.cli.checks import called, command_of, owner_of, typed
 from heirloom.cli.voice import Voice, use, voice
 from heirloom.runtime.errors import InputError, TrainingError
 
@@ -35,10 +36,11 @@ def run(app: typer.Typer, arguments: list[str] | None = None, speaker: Voice | N
 
 def _run(app: typer.Typer, arguments: list[str] | None) -> int:
     try:
-        code = app(args=arguments, standalone_mode=False)
+        typed.clear()
+        code = command_of(app).main(args=arguments, standalone_mode=False)
     except InputError as error:
         options = option_names(app, sys.argv[1:] if arguments is None else arguments)
-        return _fail(error.sentence(options.get(error.argument, error.argument)))
+        return _fail(error.sentence(options.get(error.argument) or _owned(error.argument)))
     except TrainingError as error:
         return _fail(str(error))
     except ClickError as error:
@@ -50,7 +52,7 @@ def _run(app: typer.Typer, arguments: list[str] | None) -> int:
         sys.stderr.close()
         return 2
     except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
+        place = f" ({_owned(str(error.filename))})" if error.filename else ""
         return _fail(f"The operating system refused: {error.strerror or error}{place}.")
     if code == INTERRUPTED:
         return _fail("Interrupted: nothing half-written is left; run again with --resume to go on.")
@@ -62,16 +64,27 @@ def option_names(app: typer.Typer, arguments: list[str]) -> dict[str, str]:
 
     The library names its arguments; only here is known how a command spells them.
     """
-    command: Any = typer.main.get_command(app)
+    command: Any = command_of(app)
     for word in arguments:
         command = getattr(command, "commands", {}).get(word, command)
-    options = [p for p in command.params if p.opts and p.opts[0].startswith("--")]
-    typed = {word.partition("=")[0] for word in arguments}
-    return {p.name: next((o for o in p.opts if o in typed), max(p.opts, key=len)) for p in options}
+    words = {word.partition("=")[0] for word in arguments}
+    return {p.name: next((o for o in p.opts if o in words), called(p)) for p in command.params}
+
+
+def _owned(path: str) -> str:
+    """A path's name after the option that it was given by: ``--against's verdicts.safetensors``."""
+    option, inside = owner_of(path)
+    return f"{option}'s {inside}" if option and inside else option or path
 
 
 def _in_our_words(message: str) -> str:
-    """Typer's sentence on a word that is none of an option's choices, as all others are told."""
+    """Typer's sentences on a word that is none of an option's choices, or out of its range, as all others are told."""
+    if found := re.fullmatch(
+        r"Invalid value for '(-[-\w]+)'.*?: Input should be (greater|less) than (or equal to )?(\S+)", message
+    ):
+        words = {"greater": ("above", "at least"), "less": ("below", "at most")}[found[2]]
+        came = ", ".join(typed.get(found[1], ()))
+        return InputError(found[1], f"{words[found[3] is not None]} {found[4]}", came).sentence(found[1])
     found = re.fullmatch(
         r"Invalid value for '(-[-\w]+)'.*?: (?:Value error, )?'(.*)' is not one of (.*)\.", message
     )

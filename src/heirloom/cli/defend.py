@@ -11,6 +11,7 @@ from heirloom.cli import options
 from heirloom.runtime import choices
 
 if TYPE_CHECKING:
+    from heirloom.defence.settings import DefendSettings
     from heirloom.results.schema import Summary
 
 
@@ -108,13 +109,14 @@ def defend(
     resume: options.Resume = False,
 ) -> None:
     """Put a robust preprocessor in front of a frozen model, train a head behind it, measure, save."""
+    from dataclasses import replace
+
     from heirloom.cli.progress import stage_progress
     from heirloom.data.augmentation import Augmentation
     from heirloom.data.images import load_images
     from heirloom.defence.choose import recommended
     from heirloom.defence.job import defend as defend_job
     from heirloom.defence.settings import DefendSettings, DistilSettings, PreprocessorSettings
-    from heirloom.defence.train_preprocessor import architecture_for, learning_rate_for
     from heirloom.heads.linear import HeadSettings
     from heirloom.heads.ready import pooling_for, ready_head
     from heirloom.models.encoder import EncoderSettings, load_encoder
@@ -124,20 +126,10 @@ def defend(
     device = str(torch_device(device))
     threat = options.threat_of(norm, eps)
     reading = EncoderSettings(model, revision, pooling_for(head, pooling), normalisation, adapter=adapter)
-    images = load_images(
-        data,
-        image_size=image_size,
-        limit=limit,
-        limit_test=limit_test,
-        seed=seed,
-        image_column=image_column,
-        label_column=label_column,
-    )
-    chosen = architecture_for(images.train.shape) if architecture == "auto" else architecture
     training = TrainingSettings(
         epochs=epochs,
         batch_size=batch_size,
-        learning_rate=learning_rate_for(chosen) if learning_rate is None else learning_rate,
+        learning_rate=1.0 if learning_rate is None else learning_rate,
         seed=seed,
         device=device,
         mixed_precision=mixed_precision,
@@ -146,8 +138,8 @@ def defend(
     settings = DefendSettings(
         threat=threat,
         defence=PreprocessorSettings(
-            method=recommended(images.train.shape) if method == "recommended" else method,
-            architecture=chosen,
+            method="cropd" if method == "recommended" else method,  # the images will tell
+            architecture=architecture,
             weight=weight,
             radius=radius,
             sigma=sigma,
@@ -169,13 +161,27 @@ def defend(
         compare=options.names_in(compare),  # type: ignore[arg-type]
         head=HeadSettings(epochs=head_epochs, seed=seed),
         robust_head=robust_head,
-        attacks=options.names_in(attacks),
+        attacks=options.attacks_in(attacks),
         validation=validation,
         eval_batch_size=eval_batch_size,
         audit_examples=audit_examples,
         **({} if curve else {"curve_images": 0}),
     )
     encoder = load_encoder(reading, trust_remote_code=trust_remote_code)
+    images = load_images(
+        data,
+        image_size=image_size,
+        limit=limit,
+        limit_test=limit_test,
+        seed=seed,
+        image_column=image_column,
+        label_column=label_column,
+    )
+    settings = _fitted(settings, images.train.shape, learning_rate)
+    if method == "recommended":
+        settings = replace(
+            settings, defence=replace(settings.defence, method=recommended(images.train.shape))
+        )
     kept = ready_head(
         head, encoder, images.train, classes=classes, template=template, text_embeddings=text_embeddings
     )
@@ -186,6 +192,21 @@ def defend(
         typer.echo(f"warning: {found['warning']}", err=True)
     if strict and summary.details["remarks"]:
         raise typer.Exit(1)
+
+
+def _fitted(
+    settings: DefendSettings, shape: tuple[int, int, int], learning_rate: float | None
+) -> DefendSettings:
+    """What was left to the images: the architecture for ``shape``, and its learning rate."""
+    from dataclasses import replace
+
+    from heirloom.defence.train_preprocessor import architecture_for, learning_rate_for
+
+    defence = settings.defence
+    chosen = architecture_for(shape) if defence.architecture == "auto" else defence.architecture
+    rate = learning_rate_for(chosen) if learning_rate is None else learning_rate
+    training = replace(defence.training, learning_rate=rate)
+    return replace(settings, defence=replace(defence, architecture=chosen, training=training))
 
 
 def _steps(text: str | None) -> tuple[int, ...] | None:

@@ -35,7 +35,7 @@ def evaluate(
     attacks: options.Attacks = "pgd-10,pgd-20,cascade",
     limit: Annotated[
         int | None,
-        typer.Option("--limit-test", "--limit", help="At most so many test images, drawn at random."),
+        typer.Option("--limit-test", "--limit", min=1, help="At most so many test images, drawn at random."),
     ] = None,
     batch_size: options.EvalBatchSize = None,
     seed: options.Seed = 0,
@@ -85,7 +85,7 @@ def evaluate(
     from heirloom.models.encoder import module_from_factory
     from heirloom.runtime import distributed
     from heirloom.runtime.devices import torch_device
-    from heirloom.runtime.errors import reject, require
+    from heirloom.runtime.errors import reject, renamed, require
     from heirloom.threat import Threat, parse_eps
 
     device = str(torch_device(device))
@@ -93,10 +93,13 @@ def evaluate(
     require(audit_examples >= 8, "audit_examples", "at least 8", audit_examples)
     require(adaptive <= audit, "adaptive", "used with the audit", "--no-audit")
     require(adaptive or not bpda, "bpda", "used with --adaptive", "no --adaptive")
+    chosen = options.attacks_in(attacks)
     require(draws is None or draws >= 2, "draws", "at least 2", draws)
     require(strict <= audit, "strict", "used with the audit", "--no-audit")
     if eps is not None:
         parse_eps(eps)
+    with renamed(model="surrogate"):
+        other = module_from_factory(surrogate) if surrogate else None
     target = resolve_target(saved, model, trust_remote_code=trust_remote_code)
     source, place = data or target.data, out or _place(saved)
     if source is None:
@@ -118,7 +121,7 @@ def evaluate(
         name=target.name,
         data=source,
         threat=threat,
-        attacks=options.names_in(attacks),
+        attacks=chosen,
         batch_size=batch_size,
         seed=seed,
         seeds=seeds,
@@ -141,7 +144,7 @@ def evaluate(
             resume=resume,
             against=against,
             progress=progress,
-            surrogate=module_from_factory(surrogate) if surrogate else None,
+            surrogate=other,
         )
     first = distributed.rank() == 0
     distributed.leave()

@@ -65,7 +65,7 @@ def build(
     normalisation: options.Normalisation = "auto",
     trust_remote_code: options.TrustRemoteCode = False,
     seed: options.Seed = 0,
-    device: options.Device = "cpu",
+    device: options.Device = "auto",
     resume: options.Resume = False,
 ) -> None:
     """Build the data set of what an encoder sees: robust features if it was trained adversarially, else others.
@@ -79,12 +79,14 @@ def build(
     from heirloom.features.settings import BuildSettings
     from heirloom.models.encoder import EncoderSettings, load_encoder
     from heirloom.runtime.devices import torch_device
+    from heirloom.runtime.errors import renamed
 
     device = str(torch_device(device))
     settings = BuildSettings(variant, start, steps, step_size, step_rule, batch_size, seed, device)
     threat = options.threat_of(norm, eps or "0.5") if settings.is_targeted else None
     reading = EncoderSettings(encoder, revision, pooling, normalisation)
-    frozen = load_encoder(reading, trust_remote_code=trust_remote_code)
+    with renamed(model="encoder"):
+        frozen = load_encoder(reading, trust_remote_code=trust_remote_code)
     images = load_images(data, image_size=image_size, limit=limit, limit_test=limit_test, seed=seed)
     with stage_progress() as progress:
         summary = build_features(

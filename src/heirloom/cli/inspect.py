@@ -20,7 +20,7 @@ def inspect(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the page.")],
     trust_remote_code: options.TrustRemoteCode = False,
-    seed: Annotated[int, typer.Option(help="Seed of the intervals' resampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the intervals' resampling.")] = 0,
     resume: options.Resume = False,
 ) -> None:
     """Draw the first-layer filters, each scaled to [0, 1] by itself, and measure how pure they are.
@@ -32,16 +32,17 @@ def inspect(
     from heirloom.inspection.job import inspect_job
     from heirloom.inspection.page import measures
     from heirloom.models.encoder import EncoderSettings, load_encoder
-    from heirloom.runtime.errors import require
+    from heirloom.runtime.errors import renamed, require
 
     require(len(encoders) <= 2, "encoders", "one or two", len(encoders))
     require(len(set(encoders)) == len(encoders), "encoders", "different from each other", encoders[0])
-    loaded = {
-        source: load_encoder(
-            EncoderSettings(source, normalisation="none"), trust_remote_code=trust_remote_code
-        )
-        for source in encoders
-    }
+    with renamed(model="encoders"):
+        loaded = {
+            source: load_encoder(
+                EncoderSettings(source, normalisation="none"), trust_remote_code=trust_remote_code
+            )
+            for source in encoders
+        }
     summary = inspect_job(loaded, out, seed=seed, resume=resume)
     table = measures(summary.rows)
     print_table(table.caption, table.columns, table.rows)

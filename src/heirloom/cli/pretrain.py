@@ -105,9 +105,9 @@ def pretrain(
     from heirloom.data.images import load_images
     from heirloom.pretraining.job import pretrain_job
     from heirloom.runtime.devices import torch_device
-    from heirloom.threat import parse_eps
 
     device = str(torch_device(device))
+    chosen = options.attacks_in(attacks)
     threat = options.threat_of(norm, eps)
     settings = _settings(
         method,
@@ -117,7 +117,7 @@ def pretrain(
             "steps": attack_steps,
             "random_start": random_start,
             "last_iterate": last_iterate,
-            "step_size": parse_eps(attack_step_size) if attack_step_size else None,
+            "step_size": options.step_size_of(attack_step_size),
             "attack_in_train_mode": attack_in_train_mode,
         },
         training={
@@ -155,7 +155,7 @@ def pretrain(
             images,
             threat,
             settings,
-            options.names_in(attacks),
+            chosen,
             out,
             resume=resume,
             progress=progress,

@@ -53,40 +53,44 @@ def probe(
     from heirloom.heads.probe import ProbeSettings
     from heirloom.models.encoder import EncoderSettings, load_encoder
     from heirloom.runtime.devices import torch_device
-    from heirloom.threat import parse_eps
+    from heirloom.runtime.errors import renamed
     from heirloom.training.inner_attack import InnerAttack
     from heirloom.training.loop import TrainingSettings
 
     device = str(torch_device(device))
     threat = options.threat_of(norm, eps)
-    frozen = load_encoder(
-        EncoderSettings(encoder, None, pooling, normalisation),
-        trust_remote_code=trust_remote_code,
-    )
-    images = load_images(data, image_size=image_size, limit=limit, limit_test=limit_test, seed=seed)
-    step_size = parse_eps(attack_step_size) if attack_step_size else None
-    settings = ProbeSettings(
-        head=HeadSettings(epochs=epochs, seed=seed),
-        adversarial=TrainingSettings(
+    chosen = options.attacks_in(attacks)
+    with renamed(head_epochs="epochs"):
+        head = HeadSettings(epochs=epochs, seed=seed)
+    with renamed(epochs="adversarial_epochs"):
+        training = TrainingSettings(
             epochs=adversarial_epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
             weight_decay=5e-4,
             seed=seed,
             device=device,
-        ),
-        attack=InnerAttack(attack_steps, step_size),
+        )
+    settings = ProbeSettings(
+        head=head,
+        adversarial=training,
+        attack=InnerAttack(attack_steps, options.step_size_of(attack_step_size)),
         validation=validation,
         validation_images=validation_images,
         eval_batch_size=eval_batch_size,
     )
+    with renamed(model="encoder"):
+        frozen = load_encoder(
+            EncoderSettings(encoder, None, pooling, normalisation), trust_remote_code=trust_remote_code
+        )
+    images = load_images(data, image_size=image_size, limit=limit, limit_test=limit_test, seed=seed)
     with stage_progress() as progress:
         summary = probe_job(
             frozen,
             images,
             threat,
             settings,
-            options.names_in(attacks),
+            chosen,
             out,
             adversarial=adversarial,
             resume=resume,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heirloom.runtime.errors import InputError
+from heirloom.runtime.errors import InputError, renamed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,7 +56,8 @@ def resolve_target(saved: str | None, factory: str | None, *, trust_remote_code:
             return Target(module_from_factory(factory), factory)
         return _classifier(factory, trust_remote_code)
     assert saved is not None
-    return _saved(saved, trust_remote_code)
+    with renamed(model="saved"):
+        return _saved(saved, trust_remote_code)
 
 
 def checkpoints_of(model: str, trust_remote_code: bool) -> list[Checkpoint]:

@@ -24,15 +24,15 @@ def cropd_bound(
     import torch
 
     from heirloom.theory.preprocessors.counterexample import proposition_1
-    from heirloom.threat import parse_eps
+    from heirloom.threat import parse_threat
     from heirloom_recipes.cropd.bound import measure_bound
 
     torch.set_num_threads(1)
     summary = measure_bound(
         model,
         out,
-        weights=_numbers(weights),
-        radii=tuple(map(parse_eps, radii.split(","))),
+        weights=_weights(weights),
+        radii=tuple(parse_threat("Linf", part, "radii").eps for part in radii.split(",")),
         epochs=epochs,
         limit=limit_test,
         seed=seed,
@@ -52,10 +52,12 @@ def cropd_bound(
     told(summary, out)
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    from heirloom.runtime.errors import reject
+def _weights(text: str) -> tuple[float, ...]:
+    from heirloom.runtime.errors import reject, require
 
     try:
-        return tuple(map(float, text.split(",")))
+        found = tuple(map(float, text.split(",")))
     except ValueError:
         reject("weights", "numbers by commas", text)
+    require(all(0 <= weight < float("inf") for weight in found), "weights", "at least 0 each", text)
+    return found

@@ -47,6 +47,13 @@ def load_images(
     Raises:
         InputError: unknown source, empty folder, corrupt file, labels that are not class indices.
     """
+    limits = {"limit": limit, "limit_test": limit_test, "image_size": image_size}
+    for name, value in limits.items():
+        require(value is None or value >= 1, name, "at least 1", value)
+    require(image_size is None or image_size <= 4096, "image_size", "at most 4096 pixels", image_size)
+    if source == "digits" or source.endswith(".npz"):
+        for name, column in (("image_column", image_column), ("label_column", label_column)):
+            require(column is None, name, f"left out for {source}, which has no columns", column)
     if source == "digits":
         train, test = _digits()
     elif source.endswith(".npz"):

@@ -11,11 +11,12 @@ from heirloom.heads.linear import HeadSettings
 from heirloom.networks.student_painter import STUDENTS
 from heirloom.objectives.defences import DEFENCES
 from heirloom.objectives.objective import Objective
-from heirloom.runtime.choices import DefenceMethod, Targets
+from heirloom.runtime.choices import Architecture, DefenceMethod, Targets
 from heirloom.runtime.errors import require
 from heirloom.threat import Threat
 from heirloom.training.loop import TrainingSettings
 
+INFINITY = float("inf")
 AUTO = "auto"  # trials decide: heirloom.defence.choose
 METHODS: tuple[str, ...] = tuple(m for m in get_args(DefenceMethod) if m != AUTO)
 
@@ -42,13 +43,13 @@ class DistilSettings:
 
     def __post_init__(self) -> None:
         require(self.student in STUDENTS, "student", f"one of {', '.join(STUDENTS)}", self.student)
-        require(self.width >= 4, "width", "at least 4", self.width)
         require(
             self.targets in get_args(Targets),
             "targets",
             f"one of {', '.join(get_args(Targets))}",
             self.targets,
         )
+        require(4 <= self.width <= 4096, "student_width", "from 4 to 4096 channels", self.width)
         require(self.count >= 2, "prototypes", "at least 2", self.count)
         require(0 < self.painter_share < 1, "painter_share", "a share between 0 and 1", self.painter_share)
 
@@ -91,12 +92,15 @@ class PreprocessorSettings:
     def __post_init__(self) -> None:
         known = (*METHODS, AUTO)
         require(self.method in known, "method", f"one of {', '.join(known)}", self.method)
-        require(self.weight is None or self.weight >= 0, "weight", "at least 0", self.weight)
-        require(self.radius is None or self.radius > 0, "radius", "above 0, in eps", self.radius)
+        shapes = get_args(Architecture)
+        named = self.architecture in ("auto", *shapes)
+        require(named, "architecture", f"one of {', '.join(shapes)}", self.architecture)
+        require(self.weight is None or 0 <= self.weight < INFINITY, "weight", "at least 0", self.weight)
+        require(self.radius is None or 0 < self.radius < INFINITY, "radius", "above 0, in eps", self.radius)
         require(self.attack_steps >= 1, "attack_steps", "at least 1", self.attack_steps)
-        require(self.sigma > 0, "sigma", "above 0, in pixel units", self.sigma)
-        require(self.temperature > 0, "temperature", "above 0", self.temperature)
-        require(self.minutes is None or self.minutes > 0, "minutes", "above 0", self.minutes)
+        require(0 < self.sigma < INFINITY, "sigma", "above 0, in pixel units", self.sigma)
+        require(0 < self.temperature < INFINITY, "temperature", "above 0", self.temperature)
+        require(self.minutes is None or 0 < self.minutes < INFINITY, "minutes", "above 0", self.minutes)
         require(self.steps is None or all(s >= 1 for s in self.steps), "steps", "at least 1 each", self.steps)
 
     @property
@@ -156,7 +160,8 @@ class DefendSettings:
     def __post_init__(self) -> None:
         for method in self.compare:
             require(method in METHODS, "compare", f"among {', '.join(METHODS)}", method)
-        require(bool(self.attacks), "attacks", "at least one", "none")
+        alike = len(set(self.compare)) < len(self.compare)
+        require(not alike, "compare", "different from each other", ", ".join(self.compare))
         attack_list(self.attacks)
         size = self.eval_batch_size
         require(size is None or size >= 1, "eval_batch_size", "at least 1", size)

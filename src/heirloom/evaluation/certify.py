@@ -50,7 +50,7 @@ class CertifySettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        require(self.sigma > 0, "sigma", "above 0, in pixel units", self.sigma)
+        require(0 < self.sigma < float("inf"), "sigma", "above 0, in pixel units", self.sigma)
         require(self.n >= 1, "n", "at least 1", self.n)
         require(self.n0 >= 1, "n0", "at least 1", self.n0)
         require(0 < self.alpha < 1, "alpha", "a probability between 0 and 1", self.alpha)

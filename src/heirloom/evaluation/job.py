@@ -11,7 +11,7 @@ from torch import nn
 
 from heirloom.attacks.named import attack_list
 from heirloom.data.pixels import Pair, digest_of_images, digest_of_pair
-from heirloom.evaluation.adaptive.job import further
+from heirloom.evaluation.adaptive.job import check_parts, further
 from heirloom.evaluation.audit import Finding, audit, audit_details, fresh_copy
 from heirloom.evaluation.behaviour import model_facts
 from heirloom.evaluation.comparison import (
@@ -77,8 +77,9 @@ def evaluate_job(
 
     Under ``torchrun`` all processes measure; the first one audits and writes.
     """
+    check_parts(model, settings.bpda)  # before any time is spent, as all that follows
     if against is not None:
-        check_comparable(data, settings.threat, against)  # before any time is spent
+        check_comparable(data, settings.threat, against)
     pristine = fresh_copy(model) if settings.audit_examples else None  # before any call
     check_evaluable(model, data, settings.device)
     run = Run(out, run_facts(model, data, settings, surrogate), resume=resume)

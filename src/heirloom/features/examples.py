@@ -14,7 +14,7 @@ from heirloom.data.pixels import to_unit_range
 from heirloom.features.pairing import NO_IMAGE, Pairing
 from heirloom.features.saved import SavedSplit, read_split
 from heirloom.features.steps import Built
-from heirloom.runtime.errors import InputError
+from heirloom.runtime.errors import InputError, renamed
 
 SHOWN = 12
 Cell = list[str]  # [data URI, note]
@@ -22,7 +22,8 @@ Cell = list[str]  # [data URI, note]
 
 def matching_split(beside: Path, pairing: Pairing) -> SavedSplit:
     """The test images of the build in ``beside``, whose pairs must be those of ``pairing``."""
-    other = read_split(beside, "test")
+    with renamed(folder="beside"):
+        other = read_split(beside, "test")
     same = len(other.pixels) == len(pairing) and all(
         torch.equal(other.columns[column], getattr(pairing, column))
         for column in ("original", "start", "label")

@@ -57,6 +57,12 @@ class ProbeSettings:
     validation_images: int = 1000
     eval_batch_size: int | None = None
 
+    def __post_init__(self) -> None:
+        require(0 < self.validation < 1, "validation", "a share between 0 and 1", self.validation)
+        require(self.validation_images >= 1, "validation_images", "at least 1", self.validation_images)
+        size = self.eval_batch_size
+        require(size is None or size >= 1, "eval_batch_size", "at least 1", size)
+
 
 @dataclass(frozen=True)
 class Heads:

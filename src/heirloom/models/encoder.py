@@ -183,6 +183,8 @@ def load_encoder(settings: EncoderSettings, *, trust_remote_code: bool = False) 
             checkpoint without normalisation constants while ``normalisation`` is ``auto``, or without weights
             that its features need.
     """
+    if settings.revision is not None and (settings.is_factory or Path(settings.source).exists()):
+        reject("revision", "left out unless model is a hub id", settings.revision)
     is_transformers = not settings.is_factory and not (
         settings.is_local and is_saved_backbone(settings.source)
     )
@@ -255,6 +257,8 @@ def module_from_factory(source: str) -> nn.Module:
     import sys
 
     package, _, name = source.partition(":")
+    is_name = all(part.isidentifier() for part in (*package.split("."), *name.split(".")))
+    require(is_name, "model", "a package.module:factory", source)
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:

@@ -73,6 +73,10 @@ class PretrainSettings:
         require(self.schedule in ("divided", "cosine"), "schedule", "divided or cosine", self.schedule)
         for name in ("clean_epochs", "adversarial_epochs"):
             require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+        require(0 < self.validation < 1, "validation", "a share between 0 and 1", self.validation)
+        require(self.validation_images >= 1, "validation_images", "at least 1", self.validation_images)
+        require(self.warmup >= 0, "warmup", "at least 0", self.warmup)
+        require(0 <= self.beta < float("inf"), "beta", "at least 0", self.beta)
         most = max(self.clean_epochs, self.adversarial_epochs)
         within = all(1 <= epoch <= most for epoch in self.keep_epochs)
         require(within, "keep_epochs", f"epochs of a phase, from 1 to {most}", self.keep_epochs)

@@ -17,6 +17,7 @@ from heirloom.objectives.rocl import rocl
 from heirloom.objectives.simclr import nt_xent, nt_xent_each
 from heirloom.objectives.supervised import kl_divergence, trades
 from heirloom.runtime import distributed
+from heirloom.runtime.errors import require
 from heirloom.threat import Threat
 from heirloom.training.inner_attack import InnerAttack
 from heirloom.training.loop import Losses, Step, unwrapped
@@ -74,6 +75,11 @@ class ContrastiveLoss:
     temperature: float = 0.5
     regulariser_weight: float = 1 / 256
     detach_right_factor: bool = False
+
+    def __post_init__(self) -> None:
+        require(0 < self.temperature < float("inf"), "temperature", "above 0", self.temperature)
+        weight = self.regulariser_weight
+        require(0 <= weight < float("inf"), "regulariser_weight", "at least 0", weight)
 
 
 def contrastive_step(

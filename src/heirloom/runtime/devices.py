@@ -28,6 +28,8 @@ def torch_device(device: str) -> torch.device:
         )
     try:
         wanted = torch.device(device)
+        if wanted.type in ("meta", "lazy"):  # they hold no numbers
+            raise NotImplementedError
         if wanted.type != "cpu":
             torch.empty(0, device=wanted)
     except (RuntimeError, AssertionError, NotImplementedError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 
@@ -37,6 +39,16 @@ def require(holds: bool, argument: str, allowed: str, got: Any) -> None:
     """Raise :class:`InputError` unless ``holds``."""
     if not holds:
         raise InputError(argument, allowed, got)
+
+
+@contextmanager
+def renamed(**names: str) -> Iterator[None]:
+    """Errors from inside about an argument are about the caller's of another name: ``renamed(model="encoder")``."""
+    try:
+        yield
+    except InputError as error:
+        name = names.get(error.argument, error.argument)
+        raise InputError(name, error.allowed, error.got) from error
 
 
 def _shown(got: Any) -> str:

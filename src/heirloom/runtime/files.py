@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from heirloom.runtime.errors import InputError
+from heirloom.runtime.errors import InputError, require
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -27,6 +28,22 @@ def write_bytes(path: Path, content: bytes) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def check_place(path: Path, argument: str, *, is_file: bool = False) -> None:
+    """Raise :class:`InputError` unless the folder (or file) ``path`` is there or can be made; nothing is left."""
+    kind = "file" if is_file else "folder"
+    if path.exists():
+        allowed = f"a {kind}, or the place of a new one"
+        require(path.is_file() if is_file else path.is_dir(), argument, allowed, f"{path}, which is none")
+    above = next(p for p in (path, *path.absolute().parents) if p.is_dir() or os.path.lexists(p))
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise InputError(
+            argument, f"a place where a {kind} can be written", f"{path}: {error.strerror}"
+        ) from None
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -93,7 +93,7 @@ def norms(delta: Tensor, norm: Norm) -> Tensor:
     return GEOMETRIES[norm].length(delta)
 
 
-def parse_eps(text: str) -> float:
+def parse_eps(text: str, argument: str = "eps") -> float:
     """eps as the command line takes it: ``"8/255"`` or ``"0.03"``.
 
     >>> parse_eps("8/255") == 8 / 255
@@ -104,20 +104,20 @@ def parse_eps(text: str) -> float:
         eps = float(numerator) / (float(denominator) if slash else 1.0)
     except (ValueError, ZeroDivisionError):
         eps = float("nan")
-    require(0 < eps < float("inf"), "eps", "a number above 0 such as 8/255 or 0.03", text)
+    require(0 < eps < float("inf"), argument, "a number above 0 such as 8/255 or 0.03", text)
     return eps
 
 
-def parse_threat(norm: str, eps: str) -> Threat:
+def parse_threat(norm: str, eps: str, argument: str = "eps") -> Threat:
     """The threat as the command line takes it; an Linf radius above all pixels' range is a slip.
 
     Raises:
         InputError: Linf and eps above 1, which means every image whatever: 8 where 8/255 was meant.
     """
-    threat = Threat(norm, parse_eps(eps))  # type: ignore[arg-type]
+    threat = Threat(norm, parse_eps(eps, argument))  # type: ignore[arg-type]
     meant = f"{eps}/255" if threat.eps <= 255 and "/" not in eps else "8/255"
     allowed = f"at most 1 for Linf, since pixels lie in [0, 1]: {meant}, say"
-    require(norm != "Linf" or threat.eps <= 1, "eps", allowed, eps)
+    require(norm != "Linf" or threat.eps <= 1, argument, allowed, eps)
     return threat
 
 

@@ -34,8 +34,9 @@ class InnerAttack:
     last_iterate: bool = False
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, "attack steps", "at least 1", self.steps)
-        require(self.step_size is None or self.step_size > 0, "attack step size", "above 0", self.step_size)
+        require(self.steps >= 1, "attack_steps", "at least 1", self.steps)
+        size = self.step_size
+        require(size is None or 0 < size < float("inf"), "attack_step_size", "a number above 0", size)
 
     def run(
         self,

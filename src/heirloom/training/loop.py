@@ -67,7 +67,10 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
         require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
-        require(self.learning_rate > 0, "learning_rate", "above 0", self.learning_rate)
+        require(0 < self.learning_rate < float("inf"), "learning_rate", "above 0", self.learning_rate)
+        require(0 <= self.weight_decay < float("inf"), "weight_decay", "at least 0", self.weight_decay)
+        seconds = self.checkpoint_seconds
+        require(seconds >= 0, "checkpoint_seconds", "at least 0", seconds)
         require(self.steps is None or self.steps >= 1, "steps", "at least 1", self.steps)
         require(0 <= self.warmup <= 1, "warmup", "a share between 0 and 1", self.warmup)
         require(

@@ -53,6 +53,11 @@ class Sizes:
     def __post_init__(self) -> None:
         require(self.seeds >= 1 and self.inherit_seeds >= 1, "seeds", "at least 1", self.seeds)
         require(self.steps is None or self.steps >= 1, "steps", "at least 1", self.steps)
+        for name, least in (("builds", 1), ("inputs", 1), ("variant_repeats", 0)):
+            require(getattr(self, name) >= least, name, f"at least {least}", getattr(self, name))
+        radii, shares = self.pretrain_eps, self.shares
+        require(all(0 <= e < float("inf") for e in radii), "pretrain_eps", "at least 0 each", radii)
+        require(all(0 <= share <= 1 for share in shares), "shares", "from 0 to 1 each", shares)
         require(bool(self.chosen()), "cases", f"part of a case's name ({CASES[0].name}, say)", self.cases)
 
     def chosen(self) -> list[Case]:

@@ -84,8 +84,15 @@ class Figure4Setting:
         require(self.gate in ("fitted", "printed"), "gate", "fitted or printed", self.gate)
         require(self.kind in KINDS, "kind", f"one of {', '.join(KINDS)}", self.kind)
         SparseCoding(self.d, self.k, self.zeta, self.noise)  # checks them
+        require(self.nodes >= 1, "nodes", "at least 1", self.nodes)
+        require(all(1 <= m <= self.d for m in self.ms), "m", f"from 1 to d = {self.d} each", self.ms)
         for m in self.ms:
-            require(self.nodes * m % self.d == 0, "H m", f"a multiple of d = {self.d}", self.nodes * m)
+            require(
+                self.nodes * m % self.d == 0,
+                "nodes",
+                f"one whose product with m = {m} is a multiple of d = {self.d}",
+                self.nodes,
+            )
 
     @property
     def is_fitted(self) -> bool:

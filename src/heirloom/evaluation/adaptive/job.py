@@ -20,7 +20,7 @@ from heirloom.evaluation.verdicts import Evaluation
 from heirloom.models.encoder import module_from_factory
 from heirloom.runs import Progress
 from heirloom.runtime import distributed
-from heirloom.runtime.errors import reject
+from heirloom.runtime.errors import reject, renamed, require
 from heirloom.runtime.randomness import seed_of
 
 if TYPE_CHECKING:
@@ -98,4 +98,14 @@ def _part(text: str) -> tuple[str, Any]:
     name, _, factory = text.partition("=")
     if not name or (factory and ":" not in factory):
         reject("bpda", "module.path or module.path=package.module:factory", text)
-    return name, module_from_factory(factory) if factory else None
+    with renamed(model="bpda"):
+        return name, module_from_factory(factory) if factory else None
+
+
+def check_parts(model: nn.Module, texts: Sequence[str]) -> None:
+    """Raise :class:`heirloom.InputError` where ``texts`` (of ``bpda``) name no part of ``model``, or no factory."""
+    known = [name for name, _ in model.named_modules() if name]
+    for text in texts:
+        name, _ = _part(text)
+        shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
+        require(name in known, "bpda", f"the name of a part of the model ({shown})", name)
