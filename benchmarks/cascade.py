@@ -3,12 +3,15 @@
     python benchmarks/cascade.py --data DATA --work WORK --out results/benchmarks/cascade
 
 Trains the models of ``benchmarks/cascade_models.py`` (weights are kept in WORK, and AutoAttack's verdicts, which take
-most of the time), then attacks. AutoAttack is ours, whose verdicts are pyautoattack's (``benchmarks/agreement.py``).
+most of the time), then attacks. AutoAttack is ours; beside it, in the cases of ``PEER``, stands pyautoattack's (see
+``benchmarks/agreement.py`` too). Rows of the same commit that lie in OUT are kept: a run that was stopped goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from heirloom.attacks.engine.passes import Counted, Passes
 from heirloom.attacks.named import named_attack
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.results.provenance import Stopwatch
+from heirloom.results.schema import Summary
 from heirloom.runtime.files import read_tensors, write_tensors
 from heirloom.threat import Threat
 
@@ -46,6 +50,12 @@ CASES = (
     ("CIFAR-10, ResNet-8, standard", Threat("Linf", 1 / 255), 50),
     ("CIFAR-10, ResNet-8, Linf 8/255", Threat("Linf", 8 / 255), 50),
 )
+PEER = {
+    ("digits, LayerNorm, Linf .15", "L2"),
+    ("digits, ViT, Linf .1", "Linf"),
+    ("CIFAR-10, ResNet-8, Linf 4/255", "Linf"),
+    ("CIFAR-10, ResNet-8, standard", "Linf"),
+}
 
 
 def model_of(name: str, work: Path, data: Path) -> tuple[nn.Module, str]:
@@ -77,6 +87,20 @@ def autoattack(
     return tensors["robust"].bool(), {"forward": forward, "backward": backward}
 
 
+def pyautoattack(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, kept: Path) -> Tensor:
+    """Which images stand to pyautoattack's standard version; read from ``kept`` if they lie there."""
+    if not kept.exists():
+        from pyautoattack import AutoAttack
+
+        logging.getLogger("auto-attack").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            attack = AutoAttack(model, eps=threat.eps, norm=threat.norm, seed=0)
+            found = attack.run_standard_evaluation(x, y, batch_size=256)[0]
+        write_tensors(kept, {"robust": (model(found).argmax(1) == y).to(torch.uint8)})
+    return read_tensors(kept)[0]["robust"].bool()
+
+
 def compare(name: str, threat: Threat, count: int, arguments: argparse.Namespace) -> dict[str, Any]:
     model, source = model_of(name, arguments.work, arguments.data)
     test = images_of(source, arguments.data).test
@@ -93,6 +117,11 @@ def compare(name: str, threat: Threat, count: int, arguments: argparse.Namespace
     row |= {"autoattack": int(theirs.sum()), "autoattack passes": passes}
     row |= {"stand to cascade alone": int((ours & ~theirs).sum())}
     row |= {"stand to autoattack alone": int((theirs & ~ours).sum())}
+    if (name, threat.norm) in PEER:
+        peer = pyautoattack(model, x, y, threat, arguments.work / f"py{kept}")
+        row |= {"pyautoattack": int(peer.sum())}
+        row |= {"stand to cascade, not pyautoattack": int((ours & ~peer).sum())}
+        row |= {"stand to pyautoattack, not cascade": int((peer & ~ours).sum())}
     used, whole = sum(row["cascade passes"].values()), sum(passes.values())
     return row | {"share of passes": round(used / whole, 4)}
 
@@ -111,11 +140,16 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=len(CASES), help="only so many, from the first")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    watch, rows = Stopwatch(), []
-    for name, threat, count in CASES[: arguments.cases]:
+    watch, place = Stopwatch(), arguments.out / "summary.json"
+    earlier = Summary.read(place) if place.exists() else None
+    if earlier is not None and earlier.commit != watch.summary("benchmark", [], seed=0).commit:
+        earlier = None
+    rows: list[Any] = [] if earlier is None else list(earlier.rows)
+    seconds = 0.0 if earlier is None else earlier.seconds
+    for name, threat, count in CASES[len(rows) : arguments.cases]:
         rows.append(compare(name, threat, count, arguments))
         print(rows[-1], flush=True)
-        watch.summary("benchmark", rows, seed=0).write(arguments.out / "summary.json")
+        watch.summary("benchmark", rows, seed=0, earlier_seconds=seconds).write(place)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from heirloom import Threat
 from heirloom.attacks import misclassified
 from heirloom.attacks.cascade import cascade
+from heirloom.attacks.engine.campaign import Campaign
 from heirloom.attacks.engine.passes import Counted
+from heirloom.attacks.engine.rungs import persist
 from heirloom.evaluation.verdicts import Evaluation, evaluate
 from tests.attacks.small import Linear, digits
 from tests.attacks.test_peers import network
@@ -112,3 +114,50 @@ def test_a_resumed_evaluation_knows_its_passes(tmp_path) -> None:  # type: ignor
     again = evaluate(model, data, threat, ["pma-3"], folder=tmp_path / "verdicts", resume=True)
     assert first.passes == again.passes
     assert 0 < first.passes["pma-3"].backward <= 20 * 3
+
+
+def near_the_boundary() -> tuple[Campaign, Tensor]:
+    """Images of a linear model that stand at the best point by a hundredth of their margin, though eps suffices."""
+    generator = torch.Generator().manual_seed(1)
+    weight, x = torch.randn(2, 48, generator=generator), torch.full((6, 3, 4, 4), 0.5)
+    model = Linear(weight, torch.zeros(2)).requires_grad_(False)
+    logits = model(x)
+    y = logits.argmax(1)
+    slope = (weight[1 - y] - weight[y]).view_as(x)
+    clean = (logits.gather(1, y[:, None]) - logits.gather(1, 1 - y[:, None])).flatten()
+    eps = 1.05 * float((clean / slope.abs().flatten(1).sum(1)).max())
+    campaign = Campaign.of(model, x, y, Threat("Linf", eps), generator)
+    towards = (0.99 * clean / slope.abs().flatten(1).sum(1)).view(-1, 1, 1, 1) * slope.sign()
+    campaign.look(torch.arange(6), x + towards)
+    return campaign, torch.arange(6)
+
+
+def test_what_stands_by_next_to_nothing_is_searched_on_from_where_it_is() -> None:
+    campaign, place = near_the_boundary()
+    assert bool((campaign.left(place) < 0.02).all())
+    before = campaign.best.point.clone()
+    persist(campaign, place, queries=200, turns=5)
+    assert bool(torch.isinf(campaign.best.value).all())  # misclassified, all
+    fallen = campaign.best.point
+    assert bool(misclassified(campaign.model(fallen), campaign.y).all())
+    assert float((fallen - campaign.region.x).abs().max()) <= campaign.threat.eps * (1 + 1e-6)
+    assert not torch.equal(before, fallen)
+
+
+def test_a_search_that_does_not_lead_there_in_time_is_given_up() -> None:
+    campaign, place = near_the_boundary()
+    flat = Counted(NoGradient(Still(campaign.model)))
+    campaign.model = flat
+    persist(campaign, place, queries=50, turns=10)
+    assert flat.passes.forward <= 6 * 52  # one turn, of 50 queries, a start and a look
+
+
+class Still(nn.Module):
+    """Answers as for the clean image, whatever is shown."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(torch.full_like(x, 0.5))

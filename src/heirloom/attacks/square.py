@@ -38,6 +38,8 @@ def square(
     *,
     queries: int = 5000,
     p_init: float = 0.8,
+    start: Tensor | None = None,
+    spent: int = 0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Random search on the margin, stopping at the first misclassified point.
@@ -47,6 +49,8 @@ def square(
         queries: proposals for each example, at most. The schedule of window sizes is that of 10000
             queries, as in AutoAttack, whatever this number.
         p_init: share of the pixels that the first windows cover.
+        start: where the search begins (N, C, H, W), inside the threat set, instead of at random stripes or bumps.
+        spent: queries of an earlier search that this one goes on with: the windows are as small as after them.
         generator: draws the windows and their signs, for each example its own.
 
     Returns:
@@ -56,12 +60,13 @@ def square(
     """
     require(queries >= 1, "queries", "at least 1", queries)
     require(0 < p_init <= 1, "p_init", "a share above 0 and at most 1", p_init)
+    require(spent >= 0, "spent", "at least 0", spent)
     region = Region.around(x, threat)
     proposals = PROPOSALS[threat.norm]
     with torch.no_grad():
-        start = proposals.start(region, generator)
-        best = Best.of(start, margin(predict(model, start), y))
-        sides = [_window_side(query, p_init, start) for query in range(queries)]
+        first = proposals.start(region, generator) if start is None else start
+        best = Best.of(first, margin(predict(model, first), y))
+        sides = [_window_side(query, p_init, first) for query in range(spent, spent + queries)]
         _search(_Search(model, region, y, torch.tensor(sides, device=x.device), generator), proposals, best)
     return threat.project(best.point, x)
 

@@ -19,6 +19,7 @@ from heirloom.attacks.pma import probability_margin, target_probability_margin
 from heirloom.attacks.square import square
 
 ALL = float("inf")
+SEARCHED = 5000  # queries of AutoAttack's own Square Attack
 MASKED = 0.1  # share of the examples for which a random search keeps up with gradients
 
 
@@ -111,6 +112,32 @@ def finish(campaign: Campaign, place: Tensor) -> None:
     _run(campaign, place, autoattack_parts("standard")[1:])
 
 
+def persist(campaign: Campaign, place: Tensor, *, queries: int, turns: int) -> None:
+    """Random search from the best point that any attack found, as long as gains like the last one may suffice.
+
+    Luck decides what stands by next to nothing: on such an image one run of Square succeeds and the next ends just
+    short. The search goes on where it was, so that a gain is kept, and stops where it no longer leads there in time.
+    """
+    for left in reversed(range(turns)):
+        x, y, best = campaign.region.x[place], campaign.y[place], campaign.best
+        before, spent = best.value[place], SEARCHED + (turns - 1 - left) * queries
+        found = square(
+            campaign.model,
+            x,
+            y,
+            campaign.threat,
+            queries=queries,
+            start=best.point[place],
+            spent=spent,
+            generator=campaign.generator,
+        )
+        campaign.look(place, found)
+        now = best.value[place]
+        place = place[~torch.isinf(now) & ((now - before) * left >= -now)]
+        if not len(place):
+            return
+
+
 def _run(campaign: Campaign, place: Tensor, parts: tuple[Part, ...]) -> None:
     generator = campaign.generator or torch.Generator(place.device).manual_seed(0)
     for part in parts:
@@ -157,5 +184,6 @@ RUNGS = (
         nearest=0.15,
     ),
     Rung("finish", finish, reach=0.05, nearest=0.03),
+    Rung("persist", partial(persist, queries=1000, turns=10), reach=0.02),
     Rung("AutoAttack", all_of_autoattack),
 )
