@@ -1,11 +1,13 @@
 """Certificates against models whose radius is known, an independent bound, and an interruption."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, norm
 from torch import nn
 
 from heirloom import InputError
@@ -24,6 +26,7 @@ from heirloom.evaluation.certify import (
 )
 from heirloom.evaluation.certify_job import certify_page
 from heirloom.results.schema import Summary
+from heirloom.runtime.randomness import generator_of
 
 Data = tuple[torch.Tensor, torch.Tensor]
 
@@ -83,6 +86,46 @@ def test_counts_are_those_of_the_known_probability(halves: Data) -> None:
 def test_lower_bound_is_clopper_and_pearsons(count: int) -> None:
     exact = binomtest(count, 100, alternative="greater").proportion_ci(0.999, method="exact").low
     assert lower_bound(count, 100, 0.001) == pytest.approx(exact, abs=1e-12)
+
+
+def cohen(
+    model: nn.Module, image: torch.Tensor, number: int, settings: CertifySettings
+) -> tuple[int, float, int]:
+    """CERTIFY as the paper's pseudo-code has it (Cohen et al. 2019, section 3.2.2), one noisy image at a time.
+
+    In NumPy and scipy alone but for the model; (answer or -1, radius, count). Only the source of noise is shared.
+    """
+
+    def sample_under_noise(draws: int, purpose: str) -> np.ndarray:
+        generator = generator_of(settings.seed, "certify", number, purpose)
+        tally = np.zeros(10, dtype=int)
+        for _ in range(draws):
+            noise = torch.randn(image.shape, generator=generator).numpy()
+            noisy = torch.from_numpy(image.numpy() + np.float32(settings.sigma) * noise)
+            tally[int(np.argmax(model(noisy[None])[0].numpy()))] += 1
+        return tally
+
+    guess = int(np.argmax(sample_under_noise(settings.n0, "choose")))
+    count = int(sample_under_noise(settings.n, "bound")[guess])
+    exact = binomtest(count, settings.n, alternative="greater")
+    low = exact.proportion_ci(confidence_level=1 - settings.alpha, method="exact").low
+    if low > 0.5:
+        return guess, settings.sigma * float(norm.ppf(low)), count
+    return ABSTAIN, 0.0, count
+
+
+@pytest.mark.parametrize("make", [broken.linear_net, broken.clean_net])
+def test_counts_radii_and_abstentions_are_those_of_the_paper_s_pseudo_code(
+    make: Callable[[], nn.Module],
+) -> None:
+    settings = CertifySettings(sigma=0.3, n=120, n0=20, alpha=0.01, seed=4, batch_size=50)
+    test, model = load_images("digits").test, make()
+    images, labels = test.images[:24], test.labels[:24]
+    found = certify(model, (images, labels), settings)
+    wanted = [cohen(model, image, number, settings) for number, image in enumerate(images)]
+    assert [(one.predicted, one.count) for one in found] == [(guess, count) for guess, _, count in wanted]
+    assert [one.radius for one in found] == pytest.approx([radius for _, radius, _ in wanted], abs=1e-9)
+    assert 0 < sum(one.predicted == ABSTAIN for one in found) < len(found)
 
 
 def test_certified_accuracy_counts_abstentions_as_wrong() -> None:

@@ -53,6 +53,18 @@ def change(one: Tensor, other: Tensor, spread: Tensor) -> Tensor:
     return difference.amax(1) / spread
 
 
+def apart(one: Tensor, other: Tensor) -> Tensor:
+    """1 - cosine of the rows of two gradients (K, ...), whatever their size; 0 where both are zero."""
+    a, b = (_unit(g.double().flatten(1)) for g in (one, other))
+    neither = (a == 0).all(1) & (b == 0).all(1)
+    return torch.where(neither, 0.0, 1 - (a * b).sum(1))
+
+
+def _unit(rows: Tensor) -> Tensor:
+    rows = rows / rows.abs().amax(1, keepdim=True).clamp_min(1e-300)
+    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-300)
+
+
 def facts_of(model: nn.Module) -> dict[str, Any]:
     """What a module remembers beside its state dict: numbers, lengths of containers, tensors; by name."""
     known = {id(value) for value in model.state_dict(keep_vars=True).values()}

@@ -125,8 +125,8 @@ def _findings(
         consistency.batch(subject),
         forward.randomness(subject),
         forward.inner_optimisation(subject),
-        forward.discrete_output(subject),
-        forward.probabilities(subject),
+        votes := forward.discrete_output(subject),
+        forward.probabilities(subject, votes),
     ]
     subject.hidden += [f.check for f in failed(seen) if f.check not in ("eval-mode", *subject.hidden)]
     seen += [numbers.not_finite(subject)]

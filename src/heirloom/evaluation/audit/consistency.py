@@ -16,7 +16,7 @@ from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.losses import Loss, margin
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.subject import RANDOM_ABOVE, Subject, beats
-from heirloom.evaluation.copies import change, facts_of, fixed, logits
+from heirloom.evaluation.copies import apart, change, facts_of, fixed, logits
 from heirloom.evaluation.verdicts import Evaluation
 
 SAME_SHAPE = RANDOM_ABOVE
@@ -31,13 +31,13 @@ def eval_mode(subject: Subject) -> Finding:
     training = [name or "the model" for name, module in plain.named_modules() if module.training]
     before = {name: value.clone() for name, value in plain.state_dict().items()}
     few = subject.x[: max(8, len(subject.x) // 2)]
-    apart = change(logits(plain, few), logits(forced, few), subject.spread[: len(few)])
+    other = change(logits(plain, few), logits(forced, few), subject.spread[: len(few)])
     changed = [name for name, value in plain.state_dict().items() if not _equal(value, before[name])]
     kept = [name for name, value in forced.state_dict().items() if not _equal(value, before[name])]
-    moved = _max(apart)
+    moved = _max(other)
     evidence = {"modules_in_train_mode": training[:5], "state_changed": changed[:5], "change": moved}
     if not training or not (moved > SAME_SHAPE or set(changed) - set(kept)):
-        return Finding("eval-mode", "pass", evidence=evidence)
+        return _batch_statistics(subject, evidence)
     subject.mend = _forced  # what is asked below is asked of models in eval mode: only other causes remain
     state = f" A forward pass changes the model's state ({changed[0]})." if changed else ""
     leaf = next((name for name, m in plain.named_modules() if m.training and not list(m.children())), "")
@@ -48,6 +48,28 @@ def eval_mode(subject: Subject) -> Finding:
         f"logits are others than in eval mode: batch statistics or dropout are at work.{state}",
         remedy="Evaluate with fixed statistics: model.eval() must reach every module, and a forward "
         "pass must leave the model as it was.",
+        evidence=evidence,
+    )
+
+
+def _batch_statistics(subject: Subject, evidence: dict[str, Any]) -> Finding:
+    """BatchNorm that normalises by the batch it is shown although every module says that it is in eval mode."""
+    others = subject.x.clone()
+    others[1::2] = 1 - subject.x[1::2]
+    seen = subject.trace.batch_statistics
+    one, two = (logits(subject.fresh(), x) for x in (subject.x, others)) if seen else (None, None)
+    if one is None or two is None or subject.unfixable:
+        return Finding("eval-mode", "pass", evidence=evidence)
+    evidence["change"] = _max(change(one, two, subject.spread)[::2])
+    if evidence["change"] <= subject.shape_threshold:
+        return Finding("eval-mode", "pass", evidence=evidence)
+    return Finding(
+        "eval-mode",
+        "fail",
+        cause=f"BatchNorm works as in train mode although the model is in eval mode ({seen} calls normalise by the "
+        "statistics of the batch): an image's logits depend on the other images in the batch.",
+        remedy="Normalise by statistics that were fixed in training (track_running_stats, training=False in "
+        "batch_norm, no switch of the mode in the forward pass); meanwhile attack and judge the same batches.",
         evidence=evidence,
     )
 
@@ -70,7 +92,7 @@ def state(subject: Subject, evaluation: Evaluation | None) -> Finding:
         "state",
         "fail",
         cause=f"The answer depends on earlier calls: state that the state dict does not fix ({what}), such as a "
-        f"cache, a counter or adaptation at test time.{_corrected(evidence)}",
+        f"cache, a counter or adaptation at test time.{_adapting(subject)}{_corrected(evidence)}",
         remedy="Remove what is remembered between calls, or reset it before each (a fresh copy for every call), "
         "and attack and judge that; figures from a model that remembers are void.",
         evidence=evidence,
@@ -110,10 +132,8 @@ def _gradient_change(subject: Subject) -> float:
     logits(asked, few)
     both = []
     for model in (subject.fresh(), asked):
-        both.append(_seeded_gradient(model, few, y, margin).flatten())
-    if not bool(both[0].norm() > 0):
-        return 0.0
-    return 1 - float(torch.nn.functional.cosine_similarity(both[0], both[1], dim=0))
+        both.append(_seeded_gradient(model, few, y, margin).flatten()[None])
+    return float(apart(both[0], both[1])[0]) if bool((both[0] != 0).any()) else 0.0
 
 
 def _seeded_gradient(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
@@ -135,6 +155,14 @@ def _judged_again(subject: Subject, evaluation: Evaluation | None) -> dict[str, 
     found["fallen_that_stand"] = int((again & ~last).sum())
     found["standing_that_fall"] = int((~again & last).sum())
     return found | {"figure": float(last.double().mean()), "figure_corrected": float(again.double().mean())}
+
+
+def _adapting(subject: Subject) -> str:
+    if not subject.trace.gradient_calls:
+        return ""
+    return (
+        " The forward pass computes gradients itself and changes the model by them (an inner optimisation)."
+    )
 
 
 def _corrected(evidence: dict[str, Any]) -> str:
@@ -228,11 +256,7 @@ def _gradient_over_batches(subject: Subject) -> dict[str, float]:
         return {GRADIENT: 0.0}
     one = _seeded_gradient(subject.fresh(), subject.x, subject.y, margin)
     other = _seeded_gradient(subject.fresh(), subject.x.roll(1, 0), subject.y.roll(1, 0), margin).roll(-1, 0)
-    same = torch.nn.functional.cosine_similarity(
-        one.double().flatten(1), other.double().flatten(1), eps=1e-300
-    )
-    neither = (one == 0).flatten(1).all(1) & (other == 0).flatten(1).all(1)
-    share = float(((same < 0.9) & ~neither).double().mean())
+    share = float((apart(one, other) > 0.1).double().mean())
     return {GRADIENT: share if share > 0.1 else 0.0}
 
 

@@ -47,7 +47,10 @@ def gradients(subject: Subject) -> list[Finding]:
         found = [
             Finding(f.check, "skipped", f"Hidden by {' and '.join(hidden)}.", "", f.evidence) for f in found
         ]
-    return [*found, *slopes(subject, second, any(f.verdict == "fail" for f in found[1:]))]
+    rest = slopes(subject, second, any(f.verdict == "fail" for f in found[1:]))
+    if rest[1].verdict == "fail" and subject.trace.seen(ROUNDING) and _share(constant) > 0.5:
+        found[1] = _around_the_rounding(subject, found[1])
+    return [*found, *rest]
 
 
 def _dual(subject: Subject, gradient: Tensor) -> Tensor:
@@ -93,7 +96,13 @@ def _saturation(subject: Subject, seen: Slope) -> Finding:
             f"An activation is saturated: {share:.0f} % of the outputs of `{activation}` lie exactly at its limits, "
             f"and no gradient passes for {100 * _share(seen.flat):.0f} % of the images."
         )
-    elif beats(int(lost.sum()), len(lost)):
+    elif subject.offset:
+        cause = (
+            f"The logits lie so far from zero (about {float(subject.logits.abs().amax(1).median()):.1g}, with a spread "
+            f"of {float(subject.spread.median()):.2g}) that float32 rounds their differences: neither a margin nor "
+            "a softmax sees small changes."
+        )
+    elif beats(int(lost.sum()), len(lost)) and "probabilities" not in subject.hidden:
         cause = (
             f"The logits are so large (median margin {float(gap.median()):.3g}) that the softmax is "
             f"exactly 0 or 1 in float32: cross-entropy has no gradient for {100 * _share(lost):.0f} % of "
@@ -110,8 +119,8 @@ def _saturation(subject: Subject, seen: Slope) -> Finding:
         "saturation",
         "fail",
         cause,
-        "Divide by a constant (what is saturated, or the logits) or use a loss that does not depend on the logits' "
-        "scale (margin, DLR); figures from attacks on cross-entropy alone are void.",
+        "Divide by a constant (what is saturated, or the logits), take an offset away, or use a loss that does not "
+        "depend on the logits' scale (margin, DLR); figures from attacks on cross-entropy alone are void.",
         evidence,
     )
 
@@ -150,6 +159,18 @@ def _quantisation(subject: Subject, seen: Slope) -> Finding:
     )
 
 
+def _around_the_rounding(subject: Subject, finding: Finding) -> Finding:
+    return Finding(
+        "quantisation",
+        "fail",
+        cause=f"The input is rounded (`{subject.trace.seen(ROUNDING)[0]}`), and the gradient that is passed around the "
+        "rounding (straight-through) does not foretell what the loss does.",
+        remedy="Attack with steps of a whole level and with the gradient averaged over noise, try another derivative "
+        "for the rounding (BPDA), and add a black-box attack with many queries.",
+        evidence=finding.evidence,
+    )
+
+
 def _left_torch(subject: Subject) -> bool:
     """Whether the image's values were carried out of torch, where more than a rounding loses the gradient."""
     return bool(subject.trace.seen(("numpy", "tolist", "item", "__array__", "NumPy"))) and _detached(subject)
@@ -166,7 +187,7 @@ def _gradients(subject: Subject, seen: Slope) -> Finding:
         cause = (
             f"{100 * evidence['blocked_entries']:.0f} % of the pixels have a gradient of exactly zero, though "
             "changing them changes the loss: part of the forward pass blocks the gradient (a straight-through "
-            "pass with stops, a detached part, a mask)."
+            "pass with stops, a detached part, a mask, a gradient hook)."
         )
     return Finding(
         "gradients",

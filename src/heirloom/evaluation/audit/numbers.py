@@ -58,7 +58,9 @@ def _cause(subject: Subject, evidence: dict[str, Any], where: Tensor) -> str:
         found = next(iter(trace.overflow))
         start = f"Values overflow in {low[0]} (infinite or no number after `{found}`): "
     else:
-        operation = _first_bad_backward(subject.fresh(), where, subject.y)
+        lost = ~subject.predict(where).isfinite().all(1)  # such a logit has no gradient either
+        named = bool((bad & ~lost).any())
+        operation = _first_bad_backward(subject.fresh(), where[~lost], subject.y[~lost]) if named else None
         start = f"Numbers are lost in the backward pass of {operation}: " if operation else ""
     shares = [
         f"{what} are NaN or infinite for {100 * evidence[key]:.0f} % of the images"

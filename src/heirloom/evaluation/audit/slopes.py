@@ -11,6 +11,7 @@ from heirloom.attacks.losses import margin
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.subject import Subject
 from heirloom.evaluation.audit.watch import LEAVING
+from heirloom.evaluation.copies import apart
 
 STEP = 1 / 10  # in eps: a short step, over which the loss of a sound model is all but linear
 SHORT = 1 / 100
@@ -40,8 +41,7 @@ def _compared(subject: Subject, gradient: Tensor) -> list[Finding]:
     lost = (near < 1 / CLOSE) | (near > CLOSE)
     smooth = _smooth(subject, gradient)
     again = subject.gradient(subject.start, margin)
-    apart = 1 - torch.nn.functional.cosine_similarity(gradient.flatten(1), again.flatten(1))
-    unsteady = float((apart > 0.1).double().mean())
+    unsteady = float((apart(gradient, again) > 0.1).double().mean())
     evidence = {
         "median": float(kept.median()),
         "misled": _share(wrong),

@@ -20,6 +20,8 @@ from heirloom.runtime.randomness import generator_of
 from heirloom.threat import Threat
 
 PASSES = 12  # a draw between two ways would look fixed once in 2^12
+MORE_PASSES = 100  # where draws were seen and no change: what draws may show once in ten calls
+OFFSET = 1e4  # the largest logit in units of their spread: float32 keeps seven digits
 RANDOM_ABOVE = 1e-4  # of the logits' spread; sums in another order differ by about 1e-6
 
 
@@ -100,9 +102,13 @@ class Subject:
         moved = float(change(whole, self.plain(model, self.x), self.spread).max())
         for _ in range(PASSES):
             moved = max(moved, float(change(first, self.plain(model, few), self.spread[: len(few)]).max()))
+        drawn = bool(self.trace.random) or self.own_generators
+        for _ in range(MORE_PASSES if drawn else 0):
+            if moved > RANDOM_ABOVE:
+                break
+            moved = float(change(first, self.plain(model, few), self.spread[: len(few)]).max())
         if moved <= RANDOM_ABOVE:
             return False
-        drawn = bool(self.trace.random) or self.own_generators
         seeded = [logits(self.fresh(mended=False), few) for _ in range(3)]
         seeded.append(logits(model, few))
         steady = all(
@@ -141,6 +147,11 @@ class Subject:
     def spread(self) -> Tensor:
         """How far apart the logits of an example lie (K,): what differences are measured against."""
         return self.logits.nan_to_num(0.0, 0.0, 0.0).std(1).clamp_min(torch.finfo(torch.float32).tiny)
+
+    @cached_property
+    def offset(self) -> bool:
+        """The logits lie so far from zero that float32 rounds their differences."""
+        return bool(self.logits.abs().amax(1).median() > OFFSET * self.spread.median())
 
     @cached_property
     def right(self) -> Tensor:

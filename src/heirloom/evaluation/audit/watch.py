@@ -39,6 +39,7 @@ class Trace:
         overflow: operations with an infinite or no number in such a type.
         custom: autograd functions of the model's own.
         calls: how often the leaf module called most often was called.
+        batch_statistics: calls of batch_norm that normalised by the batch, as in training.
     """
 
     functions: dict[str, int] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class Trace:
     overflow: dict[str, int] = field(default_factory=dict)
     custom: dict[str, int] = field(default_factory=dict)
     calls: int = 0
+    batch_statistics: int = 0
 
     def seen(self, names: tuple[str, ...]) -> list[str]:
         """Those of ``names`` that the model used."""
@@ -96,6 +98,9 @@ class _Functions(TorchFunctionMode):
             name = "no_grad" if args and not args[0] else ""
         if name:
             _add(self.trace.functions, name)
+        if name == "batch_norm":  # training is its sixth argument; instance norm does not come here
+            given = args[5] if len(args) > 5 else (kwargs or {}).get("training")
+            self.trace.batch_statistics += given is True
         return func(*args, **(kwargs or {}))
 
 
@@ -187,4 +192,5 @@ def merged(first: Trace, second: Trace) -> Trace:
     for name in ("functions", "operations", "random", "halves", "overflow", "custom", "saturated"):
         setattr(out, name, getattr(second, name) | getattr(first, name))
     out.calls = max(first.calls, second.calls)
+    out.batch_statistics = max(first.batch_statistics, second.batch_statistics)
     return out
