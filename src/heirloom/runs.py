@@ -14,6 +14,7 @@ from heirloom.report.pages import draw
 from heirloom.results.provenance import Stopwatch
 from heirloom.results.schema import DataUsed, Summary, to_plain
 from heirloom.runtime import distributed
+from heirloom.runtime.errors import reject
 from heirloom.runtime.files import read_json, remove_leftovers, write_json
 from heirloom.runtime.identity import open_marker
 from heirloom.threat import Threat
@@ -24,6 +25,12 @@ Progress = Callable[[str, int, int, str], None]  # (stage, done, in all, a few w
 
 def silent(stage: str, done: int, total: int, words: str) -> None:
     """A progress that tells nobody."""
+
+
+def check_new(folder: Path, *, resume: bool) -> None:
+    """Refuse a folder that holds a run, before anything is loaded; :class:`Run` looks again."""
+    if not resume and (folder / WORK / MARKER).exists():
+        reject("out", "a new folder unless resume is given", f"{folder}, which holds a run")
 
 
 class Run:

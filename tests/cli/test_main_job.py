@@ -99,6 +99,7 @@ def test_a_classifiers_own_head_is_kept(tmp_path: Path, capsys: pytest.CaptureFi
     model = DefendedModel.from_pretrained(tmp_path / "out")
     assert model.classes == ("Digit-3", "Digit-7")
     assert model.head.columns.tolist() == [3, 7]
+    assert "the model's own classifier, kept as it was" in (tmp_path / "out" / "README.md").read_text()
     arguments = ["evaluate", "--model", str(tmp_path / "hub"), "--out", str(tmp_path / "eval"), "--no-audit"]
     assert common.run(app, [*arguments, *shared]) == 0, capsys.readouterr().err
     rows = Summary.read(tmp_path / "out" / "summary.json").rows

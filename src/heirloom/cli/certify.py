@@ -41,13 +41,19 @@ def certify(
     ] = False,
 ) -> None:
     """Certify the smoothed model in L2 (randomised smoothing), for a saved defence or any model."""
+    import torch
+
     from heirloom.cli.output import print_table
+    from heirloom.cli.plan import announce
     from heirloom.cli.progress import stage_progress
     from heirloom.cli.targets import resolve_target
     from heirloom.data.images import load_images
     from heirloom.evaluation.certify import CertifySettings
     from heirloom.evaluation.certify_job import WHAT, certify_job
+    from heirloom.evaluation.plan import plan_of_certification
+    from heirloom.evaluation.preflight import TIMED
     from heirloom.report.tables import accuracy_table
+    from heirloom.runs import check_new
     from heirloom.runtime.devices import torch_device
     from heirloom.runtime.errors import reject
 
@@ -57,10 +63,14 @@ def certify(
     source = data or target.data or reject("data", "given with --model", "nothing")
     place = out or (Path(saved) / "certified" if saved and Path(saved).is_dir() else None)
     place = place or reject("out", "given with --model", "nothing")
+    check_new(place, resume=resume)
     images = load_images(source, image_size=image_size or target.image_size, limit_test=limit, seed=seed).test
+    model_at_hand = target.on(images.classes)
+    few = images.select(torch.arange(min(TIMED, len(images)))).images
+    announce(place, lambda: plan_of_certification(model_at_hand, few, settings, len(images)))
     with stage_progress() as progress:
         summary = certify_job(
-            target.model,
+            model_at_hand,
             target.name,
             images.pair,
             settings,

@@ -111,19 +111,23 @@ def defend(
     """Put a robust preprocessor in front of a frozen model, train a head behind it, measure, save."""
     from dataclasses import replace
 
+    from heirloom.cli.plan import announce
     from heirloom.cli.progress import stage_progress
     from heirloom.data.augmentation import Augmentation
     from heirloom.data.images import load_images
     from heirloom.defence.choose import recommended
     from heirloom.defence.job import defend as defend_job
+    from heirloom.defence.plan import plan_of_defence
     from heirloom.defence.settings import DefendSettings, DistilSettings, PreprocessorSettings
     from heirloom.heads.linear import HeadSettings
     from heirloom.heads.ready import pooling_for, ready_head
     from heirloom.models.encoder import EncoderSettings, load_encoder
+    from heirloom.runs import check_new
     from heirloom.runtime.devices import torch_device
     from heirloom.training.loop import TrainingSettings
 
     device = str(torch_device(device))
+    check_new(out, resume=resume)
     threat = options.threat_of(norm, eps)
     reading = EncoderSettings(model, revision, pooling_for(head, pooling), normalisation, adapter=adapter)
     training = TrainingSettings(
@@ -185,6 +189,7 @@ def defend(
     kept = ready_head(
         head, encoder, images.train, classes=classes, template=template, text_embeddings=text_embeddings
     )
+    announce(out, lambda: plan_of_defence(encoder, images, settings, kept))
     with stage_progress() as progress:
         _, summary = defend_job(encoder, images, settings, out, head=kept, resume=resume, progress=progress)
     print_summary(summary, out)

@@ -78,11 +78,17 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure the robust accuracy of a saved defence or of any model, and audit the figure."""
+    import torch
+
+    from heirloom.cli.plan import announce
     from heirloom.cli.targets import resolve_target
     from heirloom.data.images import load_images
     from heirloom.evaluation.job import EvaluationSettings, evaluate_job
+    from heirloom.evaluation.plan import plan_of_evaluation
     from heirloom.evaluation.precision import dtype_named, in_dtype
+    from heirloom.evaluation.preflight import TIMED
     from heirloom.models.encoder import module_from_factory
+    from heirloom.runs import check_new
     from heirloom.runtime import distributed
     from heirloom.runtime.devices import torch_device
     from heirloom.runtime.errors import reject, renamed, require
@@ -106,17 +112,10 @@ def evaluate(
         reject("data", "given with --model", "nothing")
     if place is None:
         reject("out", "given with --model", "nothing")
+    check_new(place, resume=resume)
     chosen_norm = norm or (target.threat.norm if target.threat else "Linf")
     trained_eps = target.threat.eps if target.threat else 8 / 255
     threat = options.threat_of(chosen_norm, eps) if eps else Threat(chosen_norm, trained_eps)
-    images = load_images(
-        source,
-        image_size=image_size or target.image_size,
-        limit_test=limit,
-        seed=seed,
-        image_column=image_column,
-        label_column=label_column,
-    ).test
     settings = EvaluationSettings(
         name=target.name,
         data=source,
@@ -134,10 +133,21 @@ def evaluate(
         bpda=tuple(bpda or ()),
         draws=draws,
     )
+    images = load_images(
+        source,
+        image_size=image_size or target.image_size,
+        limit_test=limit,
+        seed=seed,
+        image_column=image_column,
+        label_column=label_column,
+    ).test
+    judged = in_dtype(target.on(images.classes), dtype_named(dtype))
+    few = images.select(torch.arange(min(TIMED, len(images)))).images
+    announce(place, lambda: plan_of_evaluation(judged, few, settings, len(images)))
     distributed.join()
     with _progress(distributed.rank() == 0) as progress:
         summary, findings = evaluate_job(
-            in_dtype(target.on(images.classes), dtype_named(dtype)),
+            judged,
             images.pair,
             settings,
             place,

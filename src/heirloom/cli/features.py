@@ -73,21 +73,26 @@ def build(
     After Ilyas et al. (NeurIPS 2019). Each image of OUT gives the encoder the representation of an image of DATA, and
     has its label; it was reached from another image.
     """
+    from heirloom.cli.plan import announce
     from heirloom.cli.progress import stage_progress
     from heirloom.data.images import load_images
     from heirloom.features.job import build_features
+    from heirloom.features.plan import plan_of_build
     from heirloom.features.settings import BuildSettings
     from heirloom.models.encoder import EncoderSettings, load_encoder
+    from heirloom.runs import check_new
     from heirloom.runtime.devices import torch_device
     from heirloom.runtime.errors import renamed
 
     device = str(torch_device(device))
+    check_new(out, resume=resume)
     settings = BuildSettings(variant, start, steps, step_size, step_rule, batch_size, seed, device)
     threat = options.threat_of(norm, eps or "0.5") if settings.is_targeted else None
     reading = EncoderSettings(encoder, revision, pooling, normalisation)
     with renamed(model="encoder"):
         frozen = load_encoder(reading, trust_remote_code=trust_remote_code)
     images = load_images(data, image_size=image_size, limit=limit, limit_test=limit_test, seed=seed)
+    announce(out, lambda: plan_of_build(frozen, images, settings))
     with stage_progress() as progress:
         summary = build_features(
             frozen,

@@ -100,13 +100,17 @@ def pretrain(
     OUT/encoder is what probe, inspect and defend --model take. Defaults are the settings of Xing et al.
     (AISTATS 2024, Table 3), which take a GPU and days for contrastive learning.
     """
+    from heirloom.cli.plan import announce
     from heirloom.cli.probe import print_rows
     from heirloom.cli.progress import stage_progress
     from heirloom.data.images import load_images
     from heirloom.pretraining.job import pretrain_job
+    from heirloom.pretraining.plan import plan_of_pretraining
+    from heirloom.runs import check_new
     from heirloom.runtime.devices import torch_device
 
     device = str(torch_device(device))
+    check_new(out, resume=resume)
     chosen = options.attacks_in(attacks)
     threat = options.threat_of(norm, eps)
     settings = _settings(
@@ -150,6 +154,7 @@ def pretrain(
         compile=compile_network,
     )
     images = load_images(data, image_size=image_size, limit=limit, limit_test=limit_test, seed=seed)
+    announce(out, lambda: plan_of_pretraining(images, threat, settings, chosen))
     with stage_progress() as progress:
         summary = pretrain_job(
             images,

@@ -46,18 +46,24 @@ def probe(
     resume: options.Resume = False,
 ) -> None:
     """Train linear heads on a frozen encoder, chosen on validation images, and attack the whole."""
+    from functools import partial
+
+    from heirloom.cli.plan import announce
     from heirloom.cli.progress import stage_progress
     from heirloom.data.images import load_images
     from heirloom.heads.job import probe_job
     from heirloom.heads.linear import HeadSettings
+    from heirloom.heads.plan import plan_of_probe
     from heirloom.heads.probe import ProbeSettings
     from heirloom.models.encoder import EncoderSettings, load_encoder
+    from heirloom.runs import check_new
     from heirloom.runtime.devices import torch_device
     from heirloom.runtime.errors import renamed
     from heirloom.training.inner_attack import InnerAttack
     from heirloom.training.loop import TrainingSettings
 
     device = str(torch_device(device))
+    check_new(out, resume=resume)
     threat = options.threat_of(norm, eps)
     chosen = options.attacks_in(attacks)
     with renamed(head_epochs="epochs"):
@@ -84,6 +90,8 @@ def probe(
             EncoderSettings(encoder, None, pooling, normalisation), trust_remote_code=trust_remote_code
         )
     images = load_images(data, image_size=image_size, limit=limit, limit_test=limit_test, seed=seed)
+    plan = partial(plan_of_probe, frozen, images, threat, settings, chosen, adversarial=adversarial)
+    announce(out, plan)
     with stage_progress() as progress:
         summary = probe_job(
             frozen,

@@ -13,6 +13,12 @@ from heirloom.report.tables import accuracy_table
 from heirloom.threat import Threat
 
 OWN_LICENCE = "apache-2.0"
+HEADS = {
+    "linear": "a linear head trained on clean images",
+    "robust": "a linear head trained on clean and adversarial images",
+    "own": "the model's own classifier, kept as it was",
+    "zero-shot": "the class names as texts (zero-shot), for which nothing was trained",
+}
 
 
 def model_card(config: dict[str, Any], summary: dict[str, Any] | None) -> str:
@@ -55,16 +61,17 @@ def model_card(config: dict[str, Any], summary: dict[str, Any] | None) -> str:
 def _what(config: dict[str, Any], source: str) -> str:
     """One or two sentences: what the folder holds, and what its training read."""
     defence = config["defence"]
+    head = HEADS.get(defence.get("head", ""), "a head")
     objective = DEFENCES.get(defence["method"])
     if config["preprocessor"] is None and objective is not None:
         return (
             f"An encoder (`{defence['method']}`) trained without labels to say under attack what a frozen model "
-            f"(`{defence.get('teacher', source)}`) says of clean images, and a head behind it."
+            f"(`{defence.get('teacher', source)}`) says of clean images, and {head} behind it."
         )
     read = "nothing" if objective is None else objective.access
     return (
         f"A frozen foundation model (`{source}`) with a preprocessor in front of it (`{defence['method']}`; its "
-        f"training read: {read}; no labels), and a head behind it."
+        f"training read: {read}; no labels), and {head} behind it."
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from heirloom.data.labelled import ImageSource, LabelledImages
+from heirloom.defence.card import HEADS
 from heirloom.defence.choose import Trials, choose
 from heirloom.defence.controls import (
     STAND_IN,
@@ -32,7 +33,7 @@ from heirloom.evaluation.security_curve import security_curve
 from heirloom.evaluation.verdicts import Evaluation, evaluate
 from heirloom.heads.adversarial import train_adversarial_head
 from heirloom.heads.linear import extract_features, train_head
-from heirloom.models.defended import Defended, check_whole
+from heirloom.models.defended import Defended, OwnLogits, check_whole
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.models.preprocessor import parameter_count
 from heirloom.results.schema import Summary
@@ -107,7 +108,7 @@ def defend(
         device=training.device,
         threat=settings.threat,
         data=data.used(),
-        settings=_shown_settings(settings, encoder, len(validation)),
+        settings=_shown_settings(settings, encoder, len(validation), head),
         details=details,
     )
     model.summary = summary.model_dump(mode="json")
@@ -240,6 +241,7 @@ class _Job:
             defence={
                 **{k: v for k, v in asdict(settings).items() if k != "architecture"},
                 "weight": settings.chosen_weight,
+                "head": head_kind(self.kept, self.settings),
                 "threat": asdict(self.settings.threat),
                 "teacher": self.encoder.settings.source,
             },
@@ -322,7 +324,16 @@ def _check_before_anything_is_written(
     check_whole(whole, first, len(train.classes) if head is not None else None)
 
 
-def _shown_settings(settings: DefendSettings, encoder: FrozenEncoder, validation: int) -> dict[str, Any]:
+def head_kind(kept: nn.Module | None, settings: DefendSettings) -> str:
+    """A key of :data:`heirloom.defence.card.HEADS`: a head that is kept, or how one is trained."""
+    if kept is not None:
+        return "own" if isinstance(kept, OwnLogits) else "zero-shot"
+    return "robust" if settings.robust_head else "linear"
+
+
+def _shown_settings(
+    settings: DefendSettings, encoder: FrozenEncoder, validation: int, head: nn.Module | None
+) -> dict[str, Any]:
     defence = settings.defence
     return {
         "model": encoder.settings.source,
@@ -331,7 +342,7 @@ def _shown_settings(settings: DefendSettings, encoder: FrozenEncoder, validation
         "architecture": defence.architecture,
         "weight": defence.chosen_weight,
         "temperature": defence.temperature,
-        "head": "clean and adversarial" if settings.robust_head else "clean",
+        "head": HEADS[head_kind(head, settings)],
         "epochs": defence.training.epochs,
         "batch_size": defence.training.batch_size,
         "learning_rate": defence.training.learning_rate,

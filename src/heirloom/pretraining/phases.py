@@ -75,8 +75,7 @@ def pretrain(
         raise InputError("out", "a new folder unless resume is given", f"{folder}, which holds a run")
     rest, held_out = _parts(data, test, settings)
     distributed.join()
-    encoder = build_backbone(_backbone_settings(rest, settings), seed=settings.training.seed)
-    model = _whole(encoder, len(data.classes), settings)
+    encoder, model = _networks(rest, settings)
     if distributed.count() > 1:
         synchronise(model)
     if settings.channels_last:
@@ -87,7 +86,7 @@ def pretrain(
         trained.compile()
     _save_filters(folder, encoder, "initial", 0)
     work = _Work(model, trained, encoder, rest, held_out, threat, settings, folder, resume, report)
-    history = {phase: _one_phase(work, phase) for phase in _phases(settings)}
+    history = {phase: _one_phase(work, phase) for phase in phases_of(settings)}
     model.cpu().eval()
     head = model.head if isinstance(model, Classifier) else None
     _save(folder, encoder, head, threat, settings)
@@ -112,7 +111,18 @@ def _parts(
     return rest, held_out
 
 
-def _phases(settings: PretrainSettings) -> list[str]:
+def fresh_network(data: LabelledImages, settings: PretrainSettings) -> nn.Module:
+    """What is trained on ``data``, untrained: the encoder with its classifier or its projector."""
+    return _networks(data, settings)[1]
+
+
+def _networks(data: LabelledImages, settings: PretrainSettings) -> tuple[Backbone, nn.Module]:
+    encoder = build_backbone(_backbone_settings(data, settings), seed=settings.training.seed)
+    return encoder, _whole(encoder, len(data.classes), settings)
+
+
+def phases_of(settings: PretrainSettings) -> list[str]:
+    """``clean``, ``adversarial``: those that last an epoch or more."""
     epochs = {"clean": settings.clean_epochs, "adversarial": settings.adversarial_epochs}
     return [phase for phase, count in epochs.items() if count > 0]
 
@@ -141,7 +151,7 @@ class _Work:
 def _one_phase(work: _Work, phase: str) -> History:
     settings, folder = work.settings, work.folder
     attacked = work.threat if phase == "adversarial" else None
-    epochs = _epochs(settings, phase)
+    epochs = epochs_of(settings, phase)
     best = None
     if settings.method != "contrastive":
         limited = work.held_out.limit(settings.validation_images, settings.training.seed)
@@ -160,7 +170,7 @@ def _one_phase(work: _Work, phase: str) -> History:
     history = train(
         work.trained,
         work.data,
-        _step(settings, attacked),
+        step_of(settings, attacked),
         replace(settings.training, epochs=epochs),
         make_optimizer=_optimiser(settings),
         schedule=_schedule(settings, epochs),
@@ -175,7 +185,8 @@ def _one_phase(work: _Work, phase: str) -> History:
     return history
 
 
-def _step(settings: PretrainSettings, threat: Threat | None) -> Step:
+def step_of(settings: PretrainSettings, threat: Threat | None) -> Step:
+    """The training step of a phase: the adversarial one has a ``threat``."""
     if settings.method == "contrastive":
         return contrastive_step(settings.augmentation, threat, settings.attack, settings.contrastive)
     if settings.method == "trades" and threat is not None:
@@ -238,7 +249,7 @@ def _save_filters(folder: Path, encoder: Backbone, phase: str, epoch: int) -> No
 
 
 def _save(folder: Path, encoder: Backbone, head: Any, threat: Threat, settings: PretrainSettings) -> None:
-    notes = {"method": settings.method, "epochs": {p: _epochs(settings, p) for p in _phases(settings)}}
+    notes = {"method": settings.method, "epochs": {p: epochs_of(settings, p) for p in phases_of(settings)}}
     notes |= {"threat": asdict(threat)} if settings.adversarial_epochs else {}
     if distributed.rank() > 0:
         return
@@ -247,7 +258,8 @@ def _save(folder: Path, encoder: Backbone, head: Any, threat: Threat, settings: 
     save_backbone(folder / "encoder", encoder, notes)
 
 
-def _epochs(settings: PretrainSettings, phase: str) -> int:
+def epochs_of(settings: PretrainSettings, phase: str) -> int:
+    """How many epochs ``phase`` lasts."""
     return settings.clean_epochs if phase == "clean" else settings.adversarial_epochs
 
 

@@ -1,0 +1,112 @@
+"""The plan of ``defend``: every method trained and measured, about how long it takes here, how much memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from heirloom.attacks.engine.passes import Passes
+from heirloom.data.labelled import ImageSource, LabelledImages
+from heirloom.defence.settings import AUTO, DefendSettings, PreprocessorSettings
+from heirloom.defence.train_preprocessor import train_preprocessor
+from heirloom.evaluation.preflight import (
+    CURVE_PASSES,
+    TIMED,
+    USUAL,
+    Cost,
+    Plan,
+    Stage,
+    audit_stage,
+    cost_of,
+    measuring,
+)
+from heirloom.models.defended import Defended
+from heirloom.models.encoder import FrozenEncoder
+from heirloom.threat import Threat
+
+CURVE_IMAGES = 256
+
+
+def plan_of_defence(
+    encoder: FrozenEncoder, data: ImageSource, settings: DefendSettings, head: nn.Module | None = None
+) -> Plan:
+    """The plan of :func:`heirloom.defence.job.defend`, from passes and two training steps of each method.
+
+    Raises:
+        InputError: a foundation model (or kept head) that does not take the images, or is not finite on them.
+    """
+    training = settings.defence.training
+    train, _ = data.train.split(settings.validation, seed=training.seed)
+    few = train.select(torch.arange(min(TIMED, len(train))))
+    classes = len(train.classes)
+    whole = Defended(nn.Identity(), encoder, head or nn.Identity())
+    cost = cost_of(whole, few.images, classes=classes if head is not None else None, device=training.device)
+    stages: list[Stage] = []
+    for method in settings.methods:
+        chosen = replace(settings.defence, method=method)
+        stages += _training(train, settings.threat, chosen, encoder, head)
+        stages += _measuring(method, cost, data, settings, has_head=head is not None)
+    stages += audit_stage(cost, min(settings.audit_examples, len(data.test)))
+    return Plan(tuple(stages), cost.memory(settings.eval_batch_size or USUAL))
+
+
+def _training(
+    train: LabelledImages,
+    threat: Threat,
+    settings: PreprocessorSettings,
+    encoder: FrozenEncoder,
+    head: nn.Module | None,
+) -> list[Stage]:
+    name = f"train {settings.method}"
+    if settings.method == AUTO or settings.objective is None:
+        return []
+    if settings.minutes is not None:
+        return [Stage(name, 60 * settings.minutes)]
+    batch = min(settings.training.batch_size, len(train))
+    steps = sum(settings.steps or (settings.training.epochs * (len(train) // batch),))
+    return [Stage(name, steps * batch * _seconds_an_image(train, threat, settings, encoder, head))]
+
+
+def _seconds_an_image(
+    train: LabelledImages,
+    threat: Threat,
+    settings: PreprocessorSettings,
+    encoder: FrozenEncoder,
+    head: nn.Module | None,
+) -> float:
+    """Of the second of two real training steps on a small batch."""
+    batch = min(settings.training.batch_size, TIMED, len(train))
+    few = train.select(torch.arange(min(len(train), max(2 * batch, settings.distil.count))))
+    short = replace(settings.training, batch_size=batch, checkpoint_seconds=float("inf"))
+    ends: list[float] = []
+    train_preprocessor(
+        few,
+        threat,
+        replace(settings, minutes=None, steps=(2, 2), training=short),
+        encoder=encoder,
+        head=head,
+        report=lambda done, total, losses: ends.append(time.perf_counter()),
+    )
+    return (ends[1] - ends[0]) / batch if len(ends) > 1 else 0.0
+
+
+def _measuring(
+    method: str, cost: Cost, data: ImageSource, settings: DefendSettings, *, has_head: bool
+) -> list[Stage]:
+    count, classes = len(data.test), len(data.train.classes)
+    stages = []
+    if not has_head:
+        passes = Passes(len(data.train))
+        if settings.robust_head:
+            attacked = settings.head.epochs * settings.head.adversarial_steps * len(data.train)
+            passes += Passes(attacked, attacked)
+        stages.append(Stage(f"head behind {method}", cost.seconds(passes), passes))
+    stages += measuring(
+        cost, count, settings.attacks, classes=classes, threat=settings.threat, label=f"{method}: "
+    )
+    curve = CURVE_PASSES * min(CURVE_IMAGES, count)
+    passes = Passes(curve, curve)
+    return [*stages, Stage(f"{method}: security curve", cost.seconds(passes), passes)]

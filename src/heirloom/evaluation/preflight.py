@@ -1,0 +1,173 @@
+"""Before any work: two images go through the whole, a few passes are timed, and the plan says what the work will take.
+
+A plan is an upper bound where attacks may stop early: its passes are those of images that nothing fools.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from heirloom.attacks.engine.passes import Counted, Passes
+from heirloom.attacks.named import attack_list
+from heirloom.evaluation.copies import fresh_copy
+from heirloom.models.defended import check_whole
+from heirloom.threat import Threat
+
+TIMED = 16  # images whose passes are timed, at most
+AUDIT = Passes(700, 500)  # of an image that nothing fools: heirloom.evaluation.audit
+USUAL = 256  # images at once, where the memory chooses: at most so many
+TOY_SIDE = 4
+CURVE_PASSES = 6 * 20  # of a security curve: PGD-20 at six radii
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What passes of one module cost here: seconds an image, bytes of its weights and of an image's gradient.
+
+    ``outputs``: how many logits (or features) it gives.
+    """
+
+    forward: float
+    gradient: float
+    weights: int
+    activations: int
+    outputs: int
+
+    def memory(self, batch: int) -> int:
+        """Bytes of the weights, twice (attacks work on a copy), and of a batch of so many images."""
+        return 2 * self.weights + batch * self.activations
+
+    def seconds(self, passes: Passes) -> float:
+        """Of so many passes; a backward pass is timed with the forward pass that it needs."""
+        return passes.backward * self.gradient + max(0, passes.forward - passes.backward) * self.forward
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a plan: ``passes`` through the module that is timed, None where they are of another kind."""
+
+    name: str
+    seconds: float
+    passes: Passes | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command will do. ``bytes``: weights, images held in memory, and one batch's gradients."""
+
+    stages: tuple[Stage, ...]
+    bytes: int
+
+    @property
+    def seconds(self) -> float:
+        return sum(stage.seconds for stage in self.stages)
+
+
+def cost_of(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    classes: int | None = None,
+    device: str = "cpu",
+    with_gradient: bool = True,
+) -> Cost:
+    """The cost of passes of ``model``, a copy of which sees ``images``: the module itself stays as it was.
+
+    Args:
+        images: a few of the run's (N, C, H, W) in [0, 1]. classes: that the model must have, None: whatever it has.
+        with_gradient: False: forward passes alone are needed.
+
+    Raises:
+        InputError: whatever :func:`heirloom.models.defended.check_whole` refuses, tried on the first two images.
+    """
+    whole = (fresh_copy(model) or model).to(device).eval()
+    x = images[:TIMED].to(device)
+    with torch.random.fork_rng():
+        outputs = check_whole(whole, x[:2], classes)
+        with torch.no_grad():
+            forward = _seconds(lambda: whole(x), device)
+        held = _saved_bytes(whole, x) if with_gradient else 0
+        gradient = _seconds(lambda: _gradient(whole, x), device) if with_gradient else 0.0
+    weights = sum(t.numel() * t.element_size() for t in (*whole.parameters(), *whole.buffers()))
+    return Cost(forward / len(x), gradient / len(x), weights, held // len(x), outputs)
+
+
+def measuring(
+    cost: Cost, images: int, attacks: Sequence[str], *, classes: int, threat: Threat, label: str = ""
+) -> list[Stage]:
+    """A stage for each attack on so many test images, at most."""
+    stages = []
+    for name in attacks:
+        each = passes_of(name, classes, threat)
+        passes = Passes(each.forward * images, each.backward * images)
+        stages.append(Stage(f"{label}{name}", cost.seconds(passes), passes))
+    return stages
+
+
+def audit_stage(cost: Cost, examples: int) -> list[Stage]:
+    """The audit of so many images, no stage for none."""
+    passes = Passes(AUDIT.forward * examples, AUDIT.backward * examples)
+    return [Stage("audit", cost.seconds(passes), passes)] if examples else []
+
+
+@cache
+def passes_of(attack: str, classes: int, threat: Threat) -> Passes:
+    """The passes of ``attack`` on an image that it does not fool, counted on a toy model that nothing fools."""
+    counted = Counted(_Unmoved(classes))
+    x = torch.full((2, 1, TOY_SIDE, TOY_SIDE), 0.5)
+    labels = torch.zeros(2, dtype=torch.int64)
+    for part in attack_list([attack])[0].parts:
+        part(counted, x, labels, threat, torch.Generator().manual_seed(0))
+    return Passes(counted.passes.forward // 2, counted.passes.backward // 2)
+
+
+class _Unmoved(nn.Module):
+    """The first class, whatever the image; all other logits move with it a little."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        directions = torch.randn(TOY_SIDE**2, classes, generator=torch.Generator().manual_seed(0))
+        self.directions, self.first = directions / 1e4, torch.eye(classes)[0] * 10
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.first + x.flatten(1) @ self.directions
+
+
+def _gradient(model: nn.Module, images: Tensor) -> Tensor:
+    x = images.detach().clone().requires_grad_()
+    return torch.autograd.grad(model(x).sum(), x, allow_unused=True)[0]
+
+
+def _seconds(call: object, device: str) -> float:
+    """Of the second call: the first pays for what is only done once."""
+    spent = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        call()  # type: ignore[operator]
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize()
+        spent = time.perf_counter() - started
+    return spent
+
+
+def _saved_bytes(model: nn.Module, images: Tensor) -> int:
+    """What one pass keeps for its gradient, each piece of memory once and no weight."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        outputs = model(images.detach().clone().requires_grad_())
+        del outputs
+    return sum(kept.values())

@@ -1,0 +1,51 @@
+"""The plan of ``probe``."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from heirloom.attacks.engine.passes import Passes
+from heirloom.data.labelled import ImageSource
+from heirloom.evaluation.preflight import TIMED, USUAL, Plan, Stage, cost_of, measuring
+from heirloom.heads.probe import ProbeSettings
+from heirloom.threat import Threat
+
+CHOOSING = 10  # PGD steps by which the adversarial head's epoch is chosen
+
+
+def plan_of_probe(
+    encoder: nn.Module,
+    data: ImageSource,
+    threat: Threat,
+    settings: ProbeSettings,
+    attacks: tuple[str, ...],
+    *,
+    adversarial: bool = False,
+) -> Plan:
+    """The plan of :func:`heirloom.heads.job.probe_job`.
+
+    Raises:
+        InputError: an encoder that does not take the images, or whose features are no finite (N, D).
+    """
+    few = data.train.select(torch.arange(min(TIMED, len(data.train)))).images
+    cost, count = cost_of(encoder, few, device=settings.adversarial.device), len(data.train)
+    passes = Passes(count)
+    stages = [Stage("features", cost.seconds(passes), passes)]
+    heads = ["clean"]
+    if adversarial:
+        held = min(settings.validation_images, round(settings.validation * count))
+        steps = settings.attack.steps * count + CHOOSING * held
+        passes = Passes(settings.adversarial.epochs * (steps + count), settings.adversarial.epochs * steps)
+        stages.append(Stage("adversarial head", cost.seconds(passes), passes))
+        heads.append("adversarial")
+    for head in heads:
+        stages += measuring(
+            cost,
+            len(data.test),
+            attacks,
+            classes=len(data.train.classes),
+            threat=threat,
+            label=f"{head} head: ",
+        )
+    return Plan(tuple(stages), cost.memory(settings.eval_batch_size or USUAL))
