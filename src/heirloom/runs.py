@@ -74,7 +74,7 @@ class Run:
         Under ``torchrun`` every process makes it, and what the first one made is taken.
         """
         stored = self.path(STAGES, f"{name}.json")
-        if stored.exists():
+        if distributed.agreed(stored.exists()):
             return read_json(stored)
         made = make()
         if distributed.rank() == 0:
@@ -86,7 +86,7 @@ class Run:
     def result(self, into: str = "") -> Summary | None:
         """What :meth:`finish` wrote earlier, None where the run is not finished."""
         path = self.folder / into / "summary.json"
-        return Summary.read(path) if path.exists() else None
+        return Summary.read(path) if distributed.agreed(path.exists()) else None
 
     def finish(
         self,

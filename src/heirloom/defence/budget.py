@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
+from heirloom.runtime import distributed
 from heirloom.runtime.files import read_json, write_json
 from heirloom.training.loop import TrainingSettings
 
@@ -29,7 +30,7 @@ def steps_in(
         run: trains the module that it is given; it gets a copy of ``model``, which stays as it is.
         kept: a file that holds the number once it is known: a resumed run must not measure again.
     """
-    if kept is not None and kept.exists():
+    if kept is not None and distributed.agreed(kept.exists()):
         return int(read_json(kept)["steps"])
     seconds = []
     for count in (WARM_UP, WARM_UP + TIMED):
@@ -37,7 +38,7 @@ def steps_in(
         run(copy.deepcopy(model), replace(settings, steps=count))
         seconds.append(time.perf_counter() - started)
     each = max(seconds[1] - seconds[0], 1e-6) / TIMED
-    steps = max(1, round(60 * minutes / each))
-    if kept is not None:
+    steps = distributed.agreed(max(1, round(60 * minutes / each)))
+    if kept is not None and distributed.rank() == 0:
         write_json(kept, {"steps": steps, "minutes": minutes, "seconds_each": each})
     return steps

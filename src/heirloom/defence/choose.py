@@ -19,6 +19,7 @@ from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.models.defended import Defended
 from heirloom.results.schema import to_plain
 from heirloom.runs import Progress
+from heirloom.runtime import distributed
 from heirloom.runtime.choices import DefenceMethod
 from heirloom.runtime.files import read_json, write_json
 from heirloom.threat import Threat
@@ -65,8 +66,11 @@ def choose(
         place = folder / method / "trial.json"
         if report is not None:
             report(f"trial of {method}", number, len(CANDIDATES), "")
-        if not place.exists():
-            write_json(place, to_plain(_trial(trials, shortened(settings, method), place)))
+        if not distributed.agreed(place.exists()):
+            made = _trial(trials, shortened(settings, method), place)
+            if distributed.rank() == 0:
+                write_json(place, to_plain(made))
+            distributed.wait()
         seen.append(read_json(place))
     best = max(seen, key=lambda trial: (trial[ATTACK]["value"], trial["clean"]["value"]))
     return replace(settings, method=best["defence"]), seen

@@ -33,7 +33,7 @@ def defence_page(summary: Summary) -> str:
     sections = [
         Section("Accuracy", [*warned, _accuracy(summary), *([_trials(trials)] if trials else [])]),
         *([audit_section(summary.details["audit"])] if "audit" in summary.details else []),
-        Section("Against the radius of the attack", [_security_curve(defences, summary)]),
+        *_against_the_radius(defences, summary),
         *_seen(defences),
         Section("Class by class", [_per_class(defences[-1])]),
         Section("Training", _training(defences)),
@@ -75,6 +75,13 @@ def _accuracy(summary: Summary) -> Table:
         "worst case over its attack and all before it, through the whole pipeline."
     )
     return Table(caption, columns, rows)
+
+
+def _against_the_radius(defences: list[dict[str, Any]], summary: Summary) -> list[Section]:
+    """The security curve, where one was asked for."""
+    if not all(detail["curve"] for detail in defences):
+        return []
+    return [Section("Against the radius of the attack", [_security_curve(defences, summary)])]
 
 
 def _security_curve(defences: list[dict[str, Any]], summary: Summary) -> Figure:

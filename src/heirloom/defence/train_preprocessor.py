@@ -20,6 +20,7 @@ from heirloom.defence.distil import distil
 from heirloom.defence.inner import strongest_nearby
 from heirloom.defence.settings import METHODS, DistilSettings, PreprocessorSettings
 from heirloom.models.preprocessor import Preprocessor, build_preprocessor, vae_preprocessor
+from heirloom.networks.synchronised import gathered, own_rows, synchronised
 from heirloom.networks.transforms import TRANSFORMS
 from heirloom.objectives.objective import Batch
 from heirloom.runtime.choices import Architecture
@@ -84,15 +85,16 @@ def train_preprocessor(
         return train(model, unlabelled, step, training, **options)
 
     both = _ReconstructAndEmbed(preprocessor)
-    history = run(
-        both,
-        _boxed(both, settings, run, checkpoint),
-        after_epoch=_validate(preprocessor, validation, settings.training.batch_size),
-        checkpoint=checkpoint,
-        resume=resume,
-        facts={"settings": settings.facts(), "threat": asdict(threat)},
-        report=report,
-    )
+    with synchronised(both):
+        history = run(
+            both,
+            _boxed(both, settings, run, checkpoint),
+            after_epoch=_validate(preprocessor, validation, settings.training.batch_size),
+            checkpoint=checkpoint,
+            resume=resume,
+            facts={"settings": settings.facts(), "threat": asdict(threat)},
+            report=report,
+        )
     return preprocessor.cpu().eval(), history
 
 
@@ -202,6 +204,8 @@ def _batch(
         noisy=lambda: wide.random_start(x, generator),
         weight=settings.chosen_weight,
         temperature=settings.temperature,
+        gather=gathered,
+        own=own_rows,
         gaussian=lambda: x + settings.sigma * normal(tuple(x.shape), generator, x.device),
     )
 

@@ -6,6 +6,8 @@ serves, and does nothing in a single process.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -46,6 +48,12 @@ def gathered(z: Tensor) -> Tensor:
     return summed(nn.functional.pad(z, (0, 0, before, (count - 1) * len(z) - before)))
 
 
+def own_rows(x: Tensor) -> Tensor:
+    """This process's rows of what :func:`gathered` rows gave."""
+    n = len(x) // distributed.count()
+    return x[distributed.rank() * n : (distributed.rank() + 1) * n]
+
+
 class SynchronisedBatchNorm(_BatchNorm):
     """BatchNorm whose training statistics are those of the batches of all processes together."""
 
@@ -77,6 +85,19 @@ class SynchronisedBatchNorm(_BatchNorm):
         rate = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, rate)
         self.running_var.lerp_(variance, rate)
+
+
+@contextmanager
+def synchronised(module: nn.Module) -> Iterator[None]:
+    """``module`` with its BatchNorm over all processes, and afterwards as it was; nothing in a single process."""
+    kinds = {part: type(part) for part in module.modules() if isinstance(part, _BatchNorm)}
+    if distributed.count() > 1:
+        synchronise(module)
+    try:
+        yield
+    finally:
+        for part, kind in kinds.items():
+            part.__class__ = kind
 
 
 def synchronise(module: nn.Module) -> nn.Module:

@@ -45,10 +45,14 @@ def cropd(
 def _loss(batch: Batch) -> Losses:
     """Attack the contrastive loss of the latents, then :func:`cropd`."""
     reference = batch.embed(batch.x).detach()
-    x_adv = batch.attack(
-        batch.embed, reference, lambda z_adv, z: adversarial_contrastive(z, z_adv, batch.temperature)
-    )
+
+    def each(z_adv: Tensor, z: Tensor) -> Tensor:
+        z_adv, z = batch.gather(z_adv), batch.gather(z)
+        return batch.own(adversarial_contrastive(z, z_adv, batch.temperature))
+
+    x_adv = batch.attack(batch.embed, reference, each)
     reconstruction, z, z_adv = batch.forward(batch.x, x_adv)
+    z, z_adv = batch.gather(z), batch.gather(z_adv)
     return cropd(reconstruction, batch.x, z, z_adv, weight=batch.weight, temperature=batch.temperature)
 
 

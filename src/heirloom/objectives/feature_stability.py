@@ -21,7 +21,7 @@ def feature_stability(batch: Batch) -> Losses:
     target = batch.features(batch.x)
     x_adv = batch.attack(batch.seen, target, squared_error)
     made, z, _ = batch.forward(x_adv)
-    moved = relative(batch.seen_of(made), target)
+    moved = relative(batch.gather(batch.seen_of(made)), batch.gather(target))
     error = functional.mse_loss(made, batch.x)
     return {"loss": moved + batch.weight * error + 0 * z.sum(), "features": moved, "reconstruction": error}
 

@@ -33,6 +33,8 @@ class Batch:
             ``each(function(x'), reference)`` is higher: one step of 1.25 radius from a random start.
         noisy: uniform noise of ``radius`` eps on ``x``. gaussian: Gaussian noise of standard deviation sigma on it.
         weight, temperature: the objective's, or the user's.
+        gather: rows (N, D) of all processes that share the batch, differentiable; ``own``: this process's of them. For
+            losses that compare images with each other, or divide by a mean over them.
     """
 
     x: Tensor
@@ -47,6 +49,8 @@ class Batch:
     weight: float
     temperature: float
     gaussian: Callable[[], Tensor]
+    gather: Callable[[Tensor], Tensor] = lambda rows: rows
+    own: Callable[[Tensor], Tensor] = lambda rows: rows
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ def join() -> None:
     """
     if launched() > 1 and not distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        if torch.cuda.is_available():  # so that "cuda" means this process's own
+            torch.cuda.set_device(local_device("cuda"))
         distributed.init_process_group(backend, timeout=LONGEST_STAGE)
 
 
@@ -47,7 +49,7 @@ def count() -> int:
 def local_device(device: str | torch.device) -> torch.device:
     """``cuda`` as this process's own GPU; any other device, and a numbered one, as it is."""
     chosen = torch.device(device)
-    if chosen.type == "cuda" and chosen.index is None and count() > 1:
+    if chosen.type == "cuda" and chosen.index is None and launched() > 1:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     return chosen
 
@@ -59,6 +61,23 @@ def gather(mine: list[Item]) -> list[Item]:
     hands: list[list[Item]] = [[] for _ in range(count())]
     distributed.all_gather_object(hands, mine)
     return [hands[k % count()][k // count()] for k in range(sum(map(len, hands)))]
+
+
+def agreed(mine: Item) -> Item:
+    """What the first process has: files and clocks may look different to each of them."""
+    if count() == 1:
+        return mine
+    said: list[Item] = [mine]
+    distributed.broadcast_object_list(said, src=0)
+    return said[0]
+
+
+def mean(values: torch.Tensor) -> torch.Tensor:
+    """The mean over all processes of ``values``, in place; no gradient."""
+    if count() > 1:
+        distributed.all_reduce(values)
+        values /= count()
+    return values
 
 
 def least(mine: int) -> int:

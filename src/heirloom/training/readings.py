@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from heirloom.runtime import distributed
 from heirloom.runtime.errors import TrainingError
 from heirloom.training.checkpoints import TrainingState
 
@@ -39,7 +40,8 @@ class Readings:
         waiting, self._waiting = self._waiting, []
         values = [value for _, losses, _ in waiting for value in losses.values()]
         lengths = [length for _, _, length in waiting if length is not None]
-        flat = iter(torch.stack([v.double().flatten()[0] for v in (*values, *lengths)]).tolist())
+        stacked = torch.stack([v.double().flatten()[0] for v in (*values, *lengths)])
+        flat = iter(distributed.mean(stacked).tolist())  # all processes must stop together
         read = [{name: next(flat) for name in losses} for _, losses, _ in waiting]
         for (step, _, length), losses in zip(waiting, read, strict=True):
             self._check(step, losses, next(flat) if length is not None else 0.0)
