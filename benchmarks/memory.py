@@ -1,4 +1,4 @@
-"""Peak memory and CPU time of ``defend``, ``probe`` (training under attack) and ``evaluate`` over the number of images, each in a fresh process.
+"""Peak memory and CPU time of ``defend``, ``probe`` and ``evaluate`` over the number of images, each a fresh process.
 
     python benchmarks/memory.py --images 2000,5000,10000,50000 --out results/benchmarks/memory
 

@@ -123,6 +123,7 @@ def defend(
     from heirloom.heads.ready import pooling_for, ready_head
     from heirloom.models.encoder import EncoderSettings, load_encoder
     from heirloom.runs import check_new
+    from heirloom.runtime import distributed
     from heirloom.runtime.devices import torch_device
     from heirloom.training.loop import TrainingSettings
 
@@ -192,9 +193,11 @@ def defend(
     announce(out, lambda: plan_of_defence(encoder, images, settings, kept))
     with stage_progress() as progress:
         _, summary = defend_job(encoder, images, settings, out, head=kept, resume=resume, progress=progress)
-    print_summary(summary, out)
-    for found in summary.details["remarks"]:
-        typer.echo(f"warning: {found['warning']}", err=True)
+    distributed.leave()
+    if distributed.speaks():
+        print_summary(summary, out)
+        for found in summary.details["remarks"]:
+            typer.echo(f"warning: {found['warning']}", err=True)
     if strict and summary.details["remarks"]:
         raise typer.Exit(1)
 

@@ -57,6 +57,7 @@ def probe(
     from heirloom.heads.probe import ProbeSettings
     from heirloom.models.encoder import EncoderSettings, load_encoder
     from heirloom.runs import check_new
+    from heirloom.runtime import distributed
     from heirloom.runtime.devices import torch_device
     from heirloom.runtime.errors import renamed
     from heirloom.training.inner_attack import InnerAttack
@@ -104,6 +105,7 @@ def probe(
             resume=resume,
             progress=progress,
         )
+    distributed.leave()
     print_rows(summary, out)
 
 
@@ -113,7 +115,7 @@ def print_rows(summary: Summary, out: Path) -> None:
     from heirloom.heads.page import accuracy
     from heirloom.runtime import distributed
 
-    if distributed.rank() > 0:  # under torchrun one process speaks
+    if not distributed.speaks():
         return
     if "clean" in summary.rows[0]:
         table = accuracy(summary)

@@ -29,7 +29,9 @@ def note(words: str) -> None:
 @contextmanager
 def stage_progress() -> Iterator[Tell]:
     """Yields ``progress(stage, done, in all, words)``; a new stage gets a new bar, or a line of its own."""
-    if voice().quiet:
+    from heirloom.runtime import distributed
+
+    if voice().quiet or not distributed.speaks():
         yield lambda stage, done, total, words: None
     elif not sys.stderr.isatty():
         yield Lines().tell

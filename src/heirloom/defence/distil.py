@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.data.augmentation import Augmentation, augment
-from heirloom.data.batches import batches
 from heirloom.data.labelled import LabelledImages
-from heirloom.data.pixels import to_unit_range
 from heirloom.defence.budget import steps_in
 from heirloom.defence.inner import strongest_nearby
 from heirloom.defence.settings import PreprocessorSettings
+from heirloom.heads.linear import extract_features
 from heirloom.models.preprocessor import Preprocessor
 from heirloom.networks.student_painter import StudentPainter
+from heirloom.networks.synchronised import gathered, synchronised
 from heirloom.objectives.distil import logit_each, painter, prototypes, student_each
 from heirloom.objectives.objective import Each
+from heirloom.runtime import distributed
 from heirloom.runtime.errors import InputError
 from heirloom.runtime.files import read_tensors, write_tensors
 from heirloom.runtime.identity import digest, module_facts
@@ -71,19 +72,15 @@ def distil(
         def run(model: nn.Module, chosen: TrainingSettings, step: Step = step, **options: Any) -> History:
             return train(model, indexed, step, chosen, **options)
 
-        past = run(
-            module,
-            _share(phase, module, settings, run, path),
-            checkpoint=path,
-            resume=resume,
-            report=report,
-            facts={
-                "settings": settings.facts(),
-                "threat": asdict(threat),
-                "phase": phase,
-                "targets": digest(targets),
-            },
-        )
+        facts = {
+            "settings": settings.facts(),
+            "threat": asdict(threat),
+            "phase": phase,
+            "targets": digest(targets),
+        }
+        with synchronised(module):
+            chosen = _share(phase, module, settings, run, path)
+            past = run(module, chosen, checkpoint=path, resume=resume, report=report, facts=facts)
         history += [{"phase": phase, **entry} for entry in past]
         network.eval()
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -117,32 +114,34 @@ def teacher_features(
     """
     wanted = {**module_facts(encoder), "images": data.facts()["pixels"]}
     path = checkpoint.with_name("teacher.safetensors") if checkpoint is not None else None
-    if path is not None and path.exists():
+    if path is not None and distributed.agreed(path.exists()):
         tensors, facts = read_tensors(path)
         if facts == wanted:
             return tensors["features"]
         raise InputError("resume", f"of the run in {path.parent}", "another model or other images")
     encoder.to(training.device)
-    parts = []
-    for pixels in batches(data.pixels, torch.arange(len(data)).split(256)):
-        x = to_unit_range(pixels.to(training.device))
-        found = encoder(x) if x.shape[1] == 1 else (encoder(x) + encoder(x.flip(3))) / 2
-        parts.append(found.float().cpu())
-    features = torch.cat(parts)
-    if path is not None:
+
+    def both_ways(x: Tensor) -> Tensor:
+        return encoder(x) if x.shape[1] == 1 else (encoder(x) + encoder(x.flip(3))) / 2
+
+    features = extract_features(both_ways, data, device=training.device)
+    if path is not None and distributed.rank() == 0:
         write_tensors(path, {"features": features}, wanted)
+    distributed.wait()
     return features
 
 
 def _student_step(
     targets: Tensor, threat: Threat, settings: PreprocessorSettings, head: nn.Module | None
 ) -> Step:
-    each = _each(targets, settings, head)
+    each, held = _each(targets, settings, head), {targets.device: targets}
     wide = replace(threat, eps=settings.chosen_radius * threat.eps)
 
     def step(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Losses:
         x = augment(x, own_augmentation(tuple(x.shape[1:])), generator)
-        target, inner = targets[y.cpu()].to(x.device), unwrapped(model)
+        if y.device not in held:  # once: a GPU would have to stop for indices that the CPU must know
+            held[y.device] = targets.to(y.device)
+        target, inner = held[y.device][y], unwrapped(model)
         inner.eval()  # running statistics under attack, the batch's when trained
         x_adv = strongest_nearby(inner, x, target, each, wide, settings.attack_steps, generator)
         inner.train()
@@ -192,7 +191,7 @@ def _painter_step(
             noise = normal(q.shape, generator, x.device)
             q = q + FEATURE_NOISE * spread.to(x.device) * noise
         seen = encoder(model(q)).float()
-        loss = painter(seen, q)
+        loss = painter(gathered(seen), gathered(q))
         if own is not None:
             loss = loss + logit_each(own.to(x.device)(seen), own(q)).mean()
         return {"loss": loss, "painter": loss}

@@ -38,6 +38,7 @@ from heirloom.models.encoder import FrozenEncoder
 from heirloom.models.preprocessor import parameter_count
 from heirloom.results.schema import Summary
 from heirloom.runs import Progress, Run, silent
+from heirloom.runtime import distributed
 from heirloom.runtime.choices import DefenceMethod
 from heirloom.runtime.errors import require
 from heirloom.runtime.identity import deciding, module_facts
@@ -55,7 +56,7 @@ def defend(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> tuple[DefendedModel, Summary]:
-    """Train, measure, save.
+    """Train, measure, save. Under ``torchrun`` all processes train and measure, and the first one writes.
 
     ``head`` is kept as it is (:mod:`heirloom.heads.ready`): nothing but preprocessors is trained then, and no label
     is read but for the figures.
@@ -97,10 +98,11 @@ def defend(
     details["remarks"] = remarks(method, verdicts, settings.attacks)
     if settings.audit_examples:
         details["audit"] = run.stage("audit", lambda: job.audited(model))
-    model.save_pretrained(out)
-    if settings.is_encoder:
-        keep_head(encoder, out / LOCAL_ENCODER)
-    save_stand_in(model.preprocessor, out / STAND_IN, encoder)
+    if distributed.rank() == 0:
+        model.save_pretrained(out)
+        if settings.is_encoder:
+            keep_head(encoder, out / LOCAL_ENCODER)
+        save_stand_in(model.preprocessor, out / STAND_IN, encoder)
     summary = run.result() or run.finish(
         "defence",
         rows,
@@ -112,7 +114,9 @@ def defend(
         details=details,
     )
     model.summary = summary.model_dump(mode="json")
-    model.generate_model_card().save(out / "README.md")
+    if distributed.rank() == 0:
+        model.generate_model_card().save(out / "README.md")
+    distributed.wait()
     return model, summary
 
 
@@ -197,14 +201,17 @@ class _Job:
         fits = not isinstance(found, nn.Linear) or found.out_features == len(self.train.classes)
         return found if fits else None
 
-    def audited(self, model: DefendedModel) -> dict[str, Any]:
+    def audited(self, model: DefendedModel) -> dict[str, Any] | None:
         """The audit of the defence that is saved."""
+        evaluation = self._evaluated(model, self.settings.defence.method)
+        if distributed.rank() > 0:
+            return None
         self.progress("audit", 0, 1, "")
         findings = audit(
             model,
             self.test.pair,
             self.settings.threat,
-            self._evaluated(model, self.settings.defence.method),
+            evaluation,
             device=self.device,
             examples=min(self.settings.audit_examples, len(self.test)),
             seed=self.seed,
@@ -230,7 +237,9 @@ class _Job:
         encoder = self.encoder
         if self._is_encoder(method):
             own = self.run.path(method, LOCAL_ENCODER)
-            save_stand_in(preprocessor, own, encoder)
+            if distributed.rank() == 0:
+                save_stand_in(preprocessor, own, encoder)
+            distributed.wait()
             preprocessor, encoder = nn.Identity(), in_its_place(own)
         model = DefendedModel(
             preprocessor,
@@ -246,7 +255,9 @@ class _Job:
                 "teacher": self.encoder.settings.source,
             },
         )
-        model.save_own(self.run.path(method))
+        if distributed.rank() == 0:
+            model.save_own(self.run.path(method))
+        distributed.wait()
         return model, history
 
     def _head(self, preprocessor: nn.Module, encoder: FrozenEncoder, method: str) -> nn.Module:

@@ -57,7 +57,18 @@ def probe_job(
             whole = with_head(encoder.cpu(), head)
             figures = run.stage(
                 f"measured-{downstream}",
-                partial(measured, whole, data, threat, attacks, seed=seed, device=device, told=told),
+                partial(
+                    measured,
+                    whole,
+                    data,
+                    threat,
+                    attacks,
+                    seed=seed,
+                    device=device,
+                    batch_size=settings.eval_batch_size,
+                    folder=run.path("verdicts", downstream),
+                    told=told,
+                ),
             )
             rows.append({"pretrain": name, "downstream": downstream, **figures})
     return run.finish(

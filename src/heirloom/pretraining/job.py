@@ -49,7 +49,9 @@ def pretrain_job(
     row: dict[str, Any] = {"pretrain": label(settings), "downstream": "-"}
     if made.head is not None:
         whole = with_head(made.encoder, made.head)
-        row |= measured(whole, data, threat, attacks, seed=seed, device=device, told=told)
+        row |= measured(
+            whole, data, threat, attacks, seed=seed, device=device, folder=run.path("verdicts"), told=told
+        )
     else:
         row["loss"] = list(made.history.values())[-1][-1]["loss"]
     return run.finish(

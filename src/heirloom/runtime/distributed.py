@@ -38,6 +38,11 @@ def leave() -> None:
         distributed.destroy_process_group()
 
 
+def speaks() -> bool:
+    """Whether this process, joined or not yet, is the one that tells the user."""
+    return launched() == 1 or os.environ.get("RANK", "0") == "0"
+
+
 def rank() -> int:
     return distributed.get_rank() if _together() else 0
 
