@@ -97,11 +97,14 @@ def _ascend(run: _Run, region: Region, y: Tensor, x_adv: Tensor, best: Best) -> 
             near = region[best.active]
         label, last = y[best.active], climb.step == run.steps
         gradient, values, output = _look(run, climb.x_adv, label, last=last)
-        done = torch.zeros_like(values, dtype=torch.bool) if run.until is None else run.until(output, label)
-        best.keep(best.active, climb.x_adv, values, done)
-        if bool(done.any()):
-            best.finish(done)
-            near, climb.x_adv, gradient = near[~done], climb.x_adv[~done], gradient[~done]
+        if run.until is None:
+            best.keep_all(climb.x_adv, values)
+        else:
+            done = run.until(output, label)
+            best.keep(best.active, climb.x_adv, values, done)
+            if bool(done.any()):
+                best.finish(done)
+                near, climb.x_adv, gradient = near[~done], climb.x_adv[~done], gradient[~done]
         if last or not len(best.active):
             climb.x_adv = climb.x_adv[:0]
             return False

@@ -28,6 +28,12 @@ class Best:
         better = (value > self.value[place]) | done
         self.point[place[better]], self.value[place[better]] = point[better], value[better]
 
+    def keep_all(self, point: Tensor, value: Tensor) -> None:
+        """:meth:`keep` of all examples where none is ever done: no mask as an index, for which a GPU would stop."""
+        better = value > self.value
+        self.point = torch.where(better.view(-1, *[1] * (point.ndim - 1)), point, self.point)
+        self.value = torch.where(better, value, self.value)
+
     def keep_highest(self, place: Tensor, point: Tensor, value: Tensor) -> None:
         """:meth:`keep` where ``place`` may name an example several times."""
         highest = self.value.scatter_reduce(0, place, value, "amax")
