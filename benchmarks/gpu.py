@@ -4,7 +4,7 @@
     python benchmarks/gpu.py --smoke --out runs/gpu-smoke                       to the end on a CPU, in a minute
 
 In order: what the machine is; the tests marked ``gpu``; rates (a forward and a backward pass of encoders from ResNet-18
-to ViT-L, by batch size, precision and layout, with the memory that they take; how often a training step and an attack stop
+to ViT-L, by batch size, precision and layout, with their memory; how often a training step and an attack stop
 for the CPU); attacks beside the peers; training steps beside a plain loop; then the recipes at scale ``gpu`` in the
 order of what they settle, each for what is left of its share and gone on with by the same command. Every step is a
 process of its own with a limit, so that one that hangs costs its share alone. ``OUT/gpu.json`` is written after each:
