@@ -92,6 +92,9 @@ def defend(
     adapter: Annotated[
         str | None, typer.Option(help="peft folder (LoRA), merged into MODEL; [lora].")
     ] = None,
+    vision_weights: Annotated[
+        Path | None, typer.Option(help="open_clip's visual weights (FARE, TeCoA) for the CLIP MODEL.")
+    ] = None,
     pooling: options.Pooling = "auto",
     normalisation: options.Normalisation = "auto",
     trust_remote_code: options.TrustRemoteCode = False,
@@ -130,7 +133,10 @@ def defend(
     device = str(torch_device(device))
     check_new(out, resume=resume)
     threat = options.threat_of(norm, eps)
-    reading = EncoderSettings(model, revision, pooling_for(head, pooling), normalisation, adapter=adapter)
+    weights = None if vision_weights is None else str(vision_weights)
+    reading = EncoderSettings(
+        model, revision, pooling_for(head, pooling), normalisation, adapter=adapter, vision_weights=weights
+    )
     training = TrainingSettings(
         epochs=epochs,
         batch_size=batch_size,

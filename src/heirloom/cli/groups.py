@@ -25,7 +25,14 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "validation",
         "validation_images",
     ),
-    "Frozen model": ("revision", "adapter", "pooling", "normalisation", "trust_remote_code"),
+    "Frozen model": (
+        "revision",
+        "adapter",
+        "vision_weights",
+        "pooling",
+        "normalisation",
+        "trust_remote_code",
+    ),
     "Head": ("head", "head_epochs", "classes", "template", "text_embeddings", "robust_head"),
     "Method": (
         "weight",

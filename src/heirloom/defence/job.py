@@ -122,7 +122,9 @@ def defend(
 
 def run_facts(encoder: FrozenEncoder, data: ImageSource, settings: DefendSettings) -> dict[str, Any]:
     """What identifies a defence: the foundation model and how it is read, the images, every setting."""
-    reading = {k: v for k, v in asdict(encoder.settings).items() if k not in ("source", "revision")}
+    reading = {
+        k: v for k, v in asdict(encoder.settings).items() if k not in ("source", "revision", "vision_weights")
+    }
     chosen = deciding(settings)
     return {
         "model": {**module_facts(encoder), "reading": reading},

@@ -99,7 +99,11 @@ class DefendedModel(
         """What config.json holds."""
         assert isinstance(self.encoder, FrozenEncoder)
         settings = self.encoder.settings
-        stored = replace(settings, source=LOCAL_ENCODER, adapter=None) if settings.is_copied else settings
+        stored = (
+            replace(settings, source=LOCAL_ENCODER, adapter=None, vision_weights=None)
+            if settings.is_copied
+            else settings
+        )
         is_autoencoder = isinstance(self.preprocessor, Preprocessor)
         described = self.preprocessor.describe() if is_autoencoder else None  # type: ignore[operator]
         return {

@@ -57,6 +57,8 @@ class EncoderSettings:
         normalisation: ``auto`` (the checkpoint's image processor), ``none``, ``half`` or ``imagenet``.
         image_size: side that images are resized to; None: the checkpoint's.
         adapter: a folder of peft (LoRA), merged into the frozen weights; extra ``[lora]``.
+        vision_weights: a file of open_clip's visual weights (robust CLIPs: FARE, TeCoA), put into the vision tower of
+            the CLIP that ``source`` names; the text side stays.
     """
 
     source: str
@@ -65,6 +67,7 @@ class EncoderSettings:
     normalisation: Normalisation = "auto"
     image_size: int | None = None
     adapter: str | None = None
+    vision_weights: str | None = None
 
     def __post_init__(self) -> None:
         require(self.pooling in POOLINGS, "pooling", " or ".join(POOLINGS), self.pooling)
@@ -84,7 +87,7 @@ class EncoderSettings:
     @property
     def is_copied(self) -> bool:
         """Whether a saved defence holds the weights: no hub id names them as they are used."""
-        return self.is_local or self.adapter is not None
+        return self.is_local or self.adapter is not None or self.vision_weights is not None
 
 
 class FrozenEncoder(nn.Module):
@@ -189,7 +192,9 @@ def load_encoder(settings: EncoderSettings, *, trust_remote_code: bool = False) 
         settings.is_local and is_saved_backbone(settings.source)
     )
     allowed = "left out unless model is one of Transformers"
-    require(settings.adapter is None or is_transformers, "adapter", allowed, settings.adapter)
+    for name in ("adapter", "vision_weights"):
+        value = getattr(settings, name)
+        require(value is None or is_transformers, name, allowed, value)
     if settings.is_local and is_saved_backbone(settings.source):
         own, reading = load_own(settings.source, settings.pooling)
         side, channels = settings.image_size or own.settings.image_size, own.settings.channels
@@ -211,12 +216,15 @@ def _fixed(side: int | None, settings: EncoderSettings) -> ImageProcessing:
 
 def _from_transformers(settings: EncoderSettings, trust_remote_code: bool) -> FrozenEncoder:
     from heirloom.models.adapters import with_adapter
+    from heirloom.models.open_clip import with_visual_weights
     from heirloom.models.transformers_encoder import load_checkpoint, read_processing, settle_reading
 
     options = {"revision": settings.revision} if settings.revision is not None else {}
     found = load_checkpoint(
         settings.source, settings.pooling, {**options, "trust_remote_code": trust_remote_code}
     )
+    if settings.vision_weights is not None:
+        found = with_visual_weights(found, settings.vision_weights)
     if settings.adapter is not None:
         found = with_adapter(found, settings.adapter)
     processing = read_processing(
