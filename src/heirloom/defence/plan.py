@@ -11,7 +11,7 @@ from torch import nn
 from heirloom.attacks.engine.passes import Passes
 from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence.settings import AUTO, DefendSettings, PreprocessorSettings
-from heirloom.defence.train_preprocessor import train_preprocessor
+from heirloom.defence.train_preprocessor import fresh_preprocessor, train_preprocessor
 from heirloom.evaluation.preflight import (
     CURVE_PASSES,
     TIMED,
@@ -40,6 +40,8 @@ def plan_of_defence(
     """
     training = settings.defence.training
     train, _ = data.train.split(settings.validation, seed=training.seed)
+    for method in settings.methods:
+        fresh_preprocessor(train, replace(settings.defence, method=method), encoder)  # or says what is wrong
     few = train.select(torch.arange(min(TIMED, len(train))))
     classes = len(train.classes)
     whole = Defended(nn.Identity(), encoder, head or nn.Identity())
