@@ -7,10 +7,15 @@ import torch
 from torch import nn
 
 from heirloom import InputError, Threat
+from heirloom.data import pixels
 from heirloom.data.images import load_images
-from heirloom.evaluation import broken
+from heirloom.evaluation import behaviour as behaviours
+from heirloom.evaluation import broken, verdicts
+from heirloom.evaluation import job as jobs
 from heirloom.evaluation.behaviour import behaviour, model_facts
+from heirloom.evaluation.job import EvaluationSettings, evaluate_job
 from heirloom.evaluation.verdicts import evaluate
+from heirloom.runtime import identity
 
 from .subjects import linear
 
@@ -59,3 +64,26 @@ def test_verdicts_of_another_behaviour_are_refused(tmp_path: Path, images: torch
     evaluate(Scaled(1.0), (images, labels), threat, ["pgd-3"], folder=tmp_path)
     with pytest.raises(InputError, match=r"model\.behaviour"):
         evaluate(Scaled(0.5), (images, labels), threat, ["pgd-3"], folder=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("kind", ["tensor", "batch by batch"])
+def test_an_evaluation_hashes_its_images_once(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its facts, its verdict store, what it is compared with and its result all need their digest."""
+    test = load_images("digits", limit_test=20).test
+
+    def data() -> pixels.Pair:
+        return test.pair if kind == "batch by batch" else (test.images, test.labels)
+
+    settings = EvaluationSettings("linear", "digits", Threat("Linf", 0.05), ("fgsm",), audit_examples=0)
+    evaluate_job(linear(), data(), settings, tmp_path / "one")
+    hashed: list[int] = []
+    kept, whole = pixels._bytes, identity.digest
+    monkeypatch.setattr(pixels, "_bytes", lambda x: hashed.append(x.numel()) or kept(x))  # type: ignore[func-returns-value]
+    for place in (pixels, behaviours, jobs, verdicts):
+        monkeypatch.setattr(
+            place, "digest", lambda *x: hashed.extend(t.numel() for t in x) or whole(*x), raising=False
+        )
+    evaluate_job(linear(), data(), settings, tmp_path / "two", against=tmp_path / "one")
+    assert sum(count for count in hashed if count >= 64) == 20 * 64

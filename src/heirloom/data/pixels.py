@@ -158,6 +158,14 @@ def digest_of_pair(data: Pair) -> str:
     return digest(images, labels) if isinstance(images, Tensor) else images.digest(labels)
 
 
+def digested_once(data: Pair) -> Pair:
+    """The same pair, whose images remember their digest: several facts of one run ask for it."""
+    images, labels = data
+    if isinstance(images, Tensor) and images.dtype == torch.float32:
+        return UnitImages(InMemory(images)), labels
+    return data
+
+
 def select(images: Images, indices: Tensor) -> Images:
     """The images ``indices`` of a set; what is not all there stays so."""
     return images[indices] if isinstance(images, Tensor) else images.select(indices)

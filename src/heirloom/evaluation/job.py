@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from heirloom.attacks.named import attack_list
-from heirloom.data.pixels import Pair, digest_of_images, digest_of_pair
+from heirloom.data.pixels import Pair, digest_of_images, digest_of_pair, digested_once
 from heirloom.evaluation.adaptive.job import check_parts, further
 from heirloom.evaluation.audit import Finding, audit, audit_details, fresh_copy
 from heirloom.evaluation.behaviour import model_facts
@@ -77,6 +77,7 @@ def evaluate_job(
 
     Under ``torchrun`` all processes measure; the first one audits and writes.
     """
+    data = digested_once(data)
     check_parts(model, settings.bpda)  # before any time is spent, as all that follows
     if against is not None:
         check_comparable(data, settings.threat, against)
