@@ -130,9 +130,15 @@ def test_dtype_and_attack_dtype(tmp_path: Path) -> None:
         "whole": [],
         "half": ["--dtype", "bfloat16"],
         "fast": ["--attack-dtype", "bfloat16"],
+        "measured": ["--attack-dtype", "auto"],
     }.items():
         assert run(*options(tmp_path / name, **quick), "--no-audit", *extra) == 0
-    values = {n: Summary.read(tmp_path / n / "summary.json").rows[0] for n in ("whole", "half", "fast")}
+    values = {
+        n: Summary.read(tmp_path / n / "summary.json").rows[0] for n in ("whole", "half", "fast", "measured")
+    }
+    assert values["measured"]["clean"] == values["whole"]["clean"]
+    timed = Summary.read(tmp_path / "measured" / "summary.json").details["evaluation"]["attack_dtype"]
+    assert timed["chosen"] in ("float32", "bfloat16")
     assert values["fast"]["clean"] == values["whole"]["clean"]  # verdicts stay in float32
     assert values["half"]["pgd-5"]["value"] == pytest.approx(values["whole"]["pgd-5"]["value"], abs=0.05)
 

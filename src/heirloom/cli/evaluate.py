@@ -45,8 +45,8 @@ def evaluate(
         choices.Dtype, typer.Option(help="Type that the model is converted to and judged in.")
     ] = "float32",
     attack_dtype: Annotated[
-        choices.Dtype | None,
-        typer.Option(help="Type of the attacks' passes (bfloat16: faster); verdicts stay."),
+        choices.PassDtype | None,
+        typer.Option(help="Type of the attacks' passes; auto: bfloat16 where it is faster here."),
     ] = None,
     audit: Annotated[bool, typer.Option(help="Look for signs that the figure is wrong.")] = True,
     audit_examples: Annotated[int, typer.Option(help="Images that the audit looks at.")] = 64,
@@ -126,7 +126,7 @@ def evaluate(
         seeds=seeds,
         device=device,
         dtype=dtype,
-        attack_dtype=None if attack_dtype is None else dtype_named(attack_dtype),
+        attack_dtype="auto" if attack_dtype == "auto" else attack_dtype and dtype_named(attack_dtype),
         audit_examples=audit_examples if audit else 0,
         limit=limit,
         adaptive=adaptive,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -22,6 +22,8 @@ from heirloom.evaluation.comparison import (
     spread_over_seeds,
     write_verdicts,
 )
+from heirloom.evaluation.pass_dtype import AUTO, measured_dtype
+from heirloom.evaluation.precision import dtype_named
 from heirloom.evaluation.verdicts import Evaluation, check_evaluable, evaluate
 from heirloom.results.schema import DataUsed, Summary
 from heirloom.runs import Progress, Run
@@ -35,8 +37,12 @@ Data = Pair
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What ``heirloom evaluate`` was asked for; ``audit_examples`` 0: no audit; ``draws``
-    None: 20 for a random model that is attacked adaptively.
+    """What ``heirloom evaluate`` was asked for.
+
+    Attributes:
+        attack_dtype: of the attacks' passes; ``"auto"``: the faster of float32 and bfloat16, measured
+            (:mod:`heirloom.evaluation.pass_dtype`). audit_examples: 0: no audit.
+        draws: None: 20 for a random model that is attacked adaptively.
     """
 
     name: str
@@ -48,7 +54,7 @@ class EvaluationSettings:
     seeds: int = 1
     device: str = "cpu"
     dtype: str = "float32"
-    attack_dtype: torch.dtype | None = None
+    attack_dtype: torch.dtype | Literal["auto"] | None = None
     audit_examples: int = 64
     limit: int | None = None
     adaptive: bool = False
@@ -85,9 +91,18 @@ def evaluate_job(
     check_evaluable(model, data, settings.device)
     run = Run(out, run_facts(model, data, settings, surrogate), resume=resume)
     seeds = range(settings.seed, settings.seed + settings.seeds)
+    asked, timed = settings, None
+    if settings.attack_dtype == AUTO:  # kept as a stage: a run that goes on does not measure again
+        timed = run.stage(
+            "attack-dtype", lambda: measured_dtype(model, data, settings.device, settings.batch_size)
+        )
+        chosen = None if timed["chosen"] == "float32" else dtype_named(timed["chosen"])
+        settings = replace(settings, attack_dtype=chosen)
     evaluations = [_evaluated(model, data, settings, seed, run, progress) for seed in seeds]
     evaluation = evaluations[0]
     details: dict[str, Any] = {"evaluation": evaluation_details(evaluation)}
+    if timed is not None:
+        details["evaluation"]["attack_dtype"] = timed
     if settings.seeds > 1:
         details["evaluation"]["seeds"] = spread_over_seeds(evaluations)
     if against is not None:
@@ -128,7 +143,7 @@ def evaluate_job(
         device=settings.device,
         threat=settings.threat,
         data=data_used(settings.data, data),
-        settings=_shown(settings),
+        settings=_shown(asked),
         details=details,
     )
     return summary, findings
@@ -202,11 +217,15 @@ def _evaluated(
         batch_size=settings.batch_size,
         seed=seed,
         device=settings.device,
-        attack_dtype=settings.attack_dtype,
+        attack_dtype=_dtype_of(settings),
         folder=run.path("verdicts", f"seed-{seed}"),
         resume=True,
         report=report,
     )
+
+
+def _dtype_of(settings: EvaluationSettings) -> torch.dtype | None:
+    return settings.attack_dtype if isinstance(settings.attack_dtype, torch.dtype) else None
 
 
 def _shown(settings: EvaluationSettings) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def evaluate(
             store.open(facts, resume=resume)
         distributed.wait()
         limit = size if batch_size else store.limit(at_once(each, place, size))
-        faster = _for_the_passes(model, images[:3].to(place), attack_dtype)
+        faster = for_the_passes(model, images[:3].to(place), attack_dtype)
         bench = Bench(model, images, labels, threat, seed, place, faster)
         return _evaluate(bench, chosen, (size, limit), store, report)
     finally:
@@ -206,7 +206,7 @@ def _run_stage(
     return distributed.gather(mine)
 
 
-def _for_the_passes(model: nn.Module, x: Tensor, dtype: torch.dtype | None) -> nn.Module:
+def for_the_passes(model: nn.Module, x: Tensor, dtype: torch.dtype | None) -> nn.Module:
     """What is attacked: the same function at less cost, or ``model`` itself."""
     copy = folded(model, x)
     return copy if dtype is None else low_precision(copy, x, dtype)

@@ -35,6 +35,7 @@ Optimiser = Literal["sgd", "lars"]
 RateSchedule = Literal["divided", "cosine"]
 MixedPrecision = Literal["no", "fp16", "bf16"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+PassDtype = Literal[Dtype, "auto"]  # of the attacks' passes
 
 FeatureVariant = Literal["inverted", "random-target", "next-target"]
 FeatureStart = Literal["other", "other-class", "next-class", "noise", "grey"]
