@@ -148,6 +148,13 @@ RECIPES = (
         "features.planted:planted",
         "features.page:printed",
     ),
+    Recipe(
+        "zoo",
+        "small defended models of several data sets, side by side",
+        "zoo.make:zoo",
+        "zoo.page:printed",
+        scales=("smoke", "small"),
+    ),
 )
 
 

@@ -1,0 +1,95 @@
+"""What is in the zoo, and how long each is trained at each scale.
+
+``smoke`` shows in seconds that everything runs; its figures mean nothing. ``small`` is minutes a model on one thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from heirloom.runtime.choices import DefenceMethod
+
+EFFICIENTNET = "examples.imagenet_efficientnet:features"
+
+
+@dataclass(frozen=True)
+class Size:
+    """Images that are used, epochs of the foundation model and of the preprocessor."""
+
+    train: int | None
+    test: int
+    foundation_epochs: int
+    epochs: int
+    head_epochs: int = 40
+    audit: int = 32
+
+
+@dataclass(frozen=True)
+class Member:
+    """One defended model.
+
+    Attributes:
+        source: where its images come from unless ``--data NAME=SOURCE`` says so. made: how its frozen foundation model
+            comes about: ``simclr`` (without labels), ``supervised`` (``heirloom pretrain``), or a factory's name.
+        network: of a ``supervised`` one. method, norm, eps: of the defence.
+    """
+
+    name: str
+    source: str
+    made: Literal["simclr", "supervised"] | str
+    method: DefenceMethod
+    eps: float
+    sizes: dict[str, Size]
+    architecture: str = "mlp"
+    learning_rate: float = 3e-3
+    network: str = "resnet8"
+
+
+MEMBERS = (
+    Member(
+        "digits",
+        "digits",
+        "simclr",
+        "adversarial-reconstruction",
+        0.15,
+        {"smoke": Size(120, 16, 1, 1, 2, 8), "small": Size(None, 450, 40, 150, 60, 64)},
+    ),
+    Member(
+        "mnist",
+        "ylecun/mnist",
+        "supervised",
+        "adversarial-reconstruction",
+        0.1,
+        {"smoke": Size(80, 8, 1, 1, 2, 8), "small": Size(6000, 300, 3, 40)},
+    ),
+    Member(
+        "fashion_mnist",
+        "zalando-datasets/fashion_mnist",
+        "supervised",
+        "adversarial-reconstruction",
+        0.05,
+        {"smoke": Size(80, 8, 1, 1, 2, 8), "small": Size(6000, 300, 3, 40)},
+    ),
+    Member(
+        "cifar10",
+        "uoft-cs/cifar10",
+        "supervised",
+        "distil",
+        8 / 255,
+        {"smoke": Size(80, 8, 1, 1, 2, 8), "small": Size(6000, 200, 5, 4)},
+        "conv",
+        2e-3,
+        "resnet10-6x6-w32",
+    ),
+    Member(
+        "imagenette",
+        "frgfm/imagenette",
+        EFFICIENTNET,
+        "denoise",
+        1 / 255,
+        {"smoke": Size(40, 8, 0, 1, 2, 8), "small": Size(400, 48, 0, 4, 40, 16)},
+        "conv",
+        2e-3,
+    ),
+)
