@@ -74,7 +74,8 @@ def test_an_evaluation_hashes_its_images_once(
     test = load_images("digits", limit_test=20).test
 
     def data() -> pixels.Pair:
-        return test.pair if kind == "batch by batch" else (test.images, test.labels)
+        images = pixels.UnitImages(pixels.InMemory(test.images)) if kind == "batch by batch" else test.images
+        return images, test.labels
 
     settings = EvaluationSettings("linear", "digits", Threat("Linf", 0.05), ("fgsm",), audit_examples=0)
     evaluate_job(linear(), data(), settings, tmp_path / "one")
