@@ -11,8 +11,6 @@ from torch.nn import functional
 
 from heirloom.runtime.randomness import integers, uniform
 
-CPU = torch.device("cpu")
-
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -65,35 +63,36 @@ def augment(x: Tensor, settings: Augmentation, generator: torch.Generator) -> Te
 
 def _crop_and_flip(x: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
     n, height, width = len(x), x.shape[2], x.shape[3]
-    share_w, share_h, centre_x, centre_y = _crop_boxes(n, height, width, settings, generator)
-    flipped = (_uniform(n, 0, 1, generator) < settings.flip).float() * -2 + 1
-    theta = torch.zeros(n, 2, 3)
+    share_w, share_h, centre_x, centre_y = _crop_boxes(x, settings, generator)
+    flipped = (_uniform(x, 0, 1, generator) < settings.flip).float() * -2 + 1
+    theta = torch.zeros(n, 2, 3, device=x.device)
     theta[:, 0, 0], theta[:, 0, 2] = share_w * flipped, centre_x
     theta[:, 1, 1], theta[:, 1, 2] = share_h, centre_y
     if settings.pad and settings.crop_scale is None:
         x = functional.pad(x, (settings.pad,) * 4, mode="reflect")
-    grid = functional.affine_grid(theta.to(x.device), [n, x.shape[1], height, width], align_corners=False)
+    grid = functional.affine_grid(theta, [n, x.shape[1], height, width], align_corners=False)
     sampled = functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return sampled.clamp(0, 1)  # bilinear weights can round past 1
 
 
 def _crop_boxes(
-    n: int, height: int, width: int, settings: Augmentation, generator: torch.Generator
+    x: Tensor, settings: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Width, height (as shares of the source) and centre (in [-1, 1]) of each image's window."""
+    n, height, width = len(x), x.shape[2], x.shape[3]
     if settings.crop_scale is not None:
-        area = _uniform(n, *settings.crop_scale, generator)
+        area = _uniform(x, *settings.crop_scale, generator)
         log_low, log_high = (math.log(ratio) for ratio in settings.crop_ratio)
-        ratio = _uniform(n, log_low, log_high, generator).exp() * height / width
+        ratio = _uniform(x, log_low, log_high, generator).exp() * height / width
         share_w, share_h = (area * ratio).sqrt().clamp_max(1), (area / ratio).sqrt().clamp_max(1)
-        centre_x = _uniform(n, -1, 1, generator) * (1 - share_w)
-        centre_y = _uniform(n, -1, 1, generator) * (1 - share_h)
+        centre_x = _uniform(x, -1, 1, generator) * (1 - share_w)
+        centre_y = _uniform(x, -1, 1, generator) * (1 - share_h)
         return share_w, share_h, centre_x, centre_y
     padded_w, padded_h = width + 2 * settings.pad, height + 2 * settings.pad
     shift_x, shift_y = (
-        integers(-settings.pad, settings.pad + 1, (n,), generator, CPU).float() for _ in range(2)
+        integers(-settings.pad, settings.pad + 1, (n,), generator, x.device).float() for _ in range(2)
     )
-    ones = torch.ones(n)
+    ones = torch.ones(n, device=x.device)
     return ones * width / padded_w, ones * height / padded_h, 2 * shift_x / padded_w, 2 * shift_y / padded_h
 
 
@@ -105,14 +104,14 @@ def _colour_jitter(
     from kornia.enhance import adjust_hue
 
     brightness, contrast, saturation, hue = strengths
-    n, colour = len(x), x.shape[1] == 3
+    colour = x.shape[1] == 3
 
     def factor(strength: float) -> Tensor:
-        return _uniform(n, max(0, 1 - strength), 1 + strength, generator).to(x.device).view(-1, 1, 1, 1)
+        return _uniform(x, max(0, 1 - strength), 1 + strength, generator).view(-1, 1, 1, 1)
 
     factors = [factor(brightness), factor(contrast), factor(saturation)]
-    turn = _uniform(n, -hue, hue, generator).to(x.device) * 2 * math.pi
-    for step in torch.randperm(4, generator=generator, device=generator.device).tolist():
+    turn = _uniform(x, -hue, hue, generator) * 2 * math.pi
+    for step in _order(generator):
         if step == 0:
             x = x * factors[0]
         elif step == 1:
@@ -128,10 +127,18 @@ def _colour_jitter(
     return x
 
 
-def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """(n,) on the CPU, wherever the generator is."""
-    return low + (high - low) * uniform((n,), generator, CPU)
+def _order(generator: torch.Generator) -> list[int]:
+    """Of the four adjustments. A generator on a GPU lends its seed: the GPU would have to stop for the numbers."""
+    if generator.device.type != "cpu":
+        generator = torch.Generator().manual_seed(generator.initial_seed())
+    order: list[int] = torch.randperm(4, generator=generator).tolist()
+    return order
+
+
+def _uniform(x: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """(N,), one for each image of ``x``, where these are."""
+    return low + (high - low) * uniform((len(x),), generator, x.device)
 
 
 def _chance(x: Tensor, p: float, generator: torch.Generator) -> Tensor:
-    return (_uniform(len(x), 0, 1, generator) < p).to(x.device).view(-1, 1, 1, 1)
+    return (_uniform(x, 0, 1, generator) < p).view(-1, 1, 1, 1)

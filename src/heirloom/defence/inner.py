@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.engine.gradient import input_gradient
+from heirloom.attacks.engine.region import Region
 from heirloom.objectives.objective import Each
 from heirloom.threat import Threat
 
@@ -40,7 +41,8 @@ def strongest_nearby(
     """
     size = (ONE_STEP if steps == 1 else MANY_STEPS) * threat.eps
     module, found = _Function(function), threat.random_start(x, generator)
+    region = Region.around(x, threat)  # float64 once; a step projects in float32
     for _ in range(steps):
         gradient, _, _ = input_gradient(module, found, reference, each)
-        found = threat.project(found + size * threat.ascent_direction(gradient), x)
-    return found
+        found = region.nearest(found + size * threat.ascent_direction(gradient))
+    return found if threat.norm == "Linf" else threat.project(found, x)  # Linf's limits are exact already

@@ -22,8 +22,9 @@ from heirloom.defence.settings import METHODS, DistilSettings, PreprocessorSetti
 from heirloom.models.preprocessor import Preprocessor, build_preprocessor, vae_preprocessor
 from heirloom.networks.synchronised import gathered, own_rows, synchronised
 from heirloom.networks.transforms import TRANSFORMS
-from heirloom.objectives.objective import Batch
+from heirloom.objectives.objective import Batch, Each
 from heirloom.runtime.choices import Architecture
+from heirloom.runtime.devices import autocast_as
 from heirloom.runtime.errors import InputError, require
 from heirloom.runtime.randomness import normal
 from heirloom.threat import Threat
@@ -85,6 +86,8 @@ def train_preprocessor(
         return train(model, unlabelled, step, training, **options)
 
     both = _ReconstructAndEmbed(preprocessor)
+    if settings.architecture == "conv" and settings.training.device.startswith("cuda"):
+        both.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with synchronised(both):
         history = run(
             both,
@@ -95,6 +98,7 @@ def train_preprocessor(
             facts={"settings": settings.facts(), "threat": asdict(threat)},
             report=report,
         )
+    preprocessor.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return preprocessor.cpu().eval(), history
 
 
@@ -182,6 +186,12 @@ def _batch(
     if frozen is not None:
         frozen.to(x.device)
 
+    def attack(function: Callable[[Tensor], Tensor], reference: Tensor, each: Each) -> Tensor:
+        with autocast_as(
+            settings.training.mixed_precision, x.device
+        ):  # it goes round the forward that is wrapped
+            return strongest_nearby(function, x, reference, each, wide, settings.attack_steps, generator)
+
     def seen_of(made: Tensor) -> Tensor:
         assert frozen is not None
         return frozen(made.clamp(0, 1))
@@ -198,9 +208,7 @@ def _batch(
         seen=lambda images: seen_of(preprocessor.reconstruct(images)),
         seen_of=seen_of,
         features=features,
-        attack=lambda function, reference, each: strongest_nearby(
-            function, x, reference, each, wide, settings.attack_steps, generator
-        ),
+        attack=attack,
         noisy=lambda: wide.random_start(x, generator),
         weight=settings.chosen_weight,
         temperature=settings.temperature,

@@ -20,6 +20,12 @@ def make_accelerator(device: str, mixed_precision: MixedPrecision = "no") -> Any
     return Accelerator(cpu=wanted.type == "cpu", mixed_precision=mixed_precision)
 
 
+def autocast_as(precision: MixedPrecision, device: torch.device) -> Any:
+    """Autocast in the type of ``precision``, for passes that go round the forward that Accelerate wraps."""
+    kind = {"no": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return torch.autocast(device.type, kind, enabled=precision != "no")
+
+
 def torch_device(device: str) -> torch.device:
     """``device`` as torch has it, ``auto`` the fastest here; :class:`InputError` where this machine lacks it."""
     if device == "auto":
