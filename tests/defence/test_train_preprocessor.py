@@ -8,6 +8,7 @@ import torch
 
 from heirloom import InputError, Threat
 from heirloom.data.labelled import ImageSource, LabelledImages
+from heirloom.defence import train_preprocessor as train_module
 from heirloom.defence.budget import steps_in
 from heirloom.defence.choose import recommended
 from heirloom.defence.settings import DistilSettings, PreprocessorSettings
@@ -123,3 +124,25 @@ def test_the_recommended_method_goes_by_colour() -> None:
     """As docs/what-a-preprocessor-can-give.md has measured it."""
     assert recommended((1, 8, 8)) == "adversarial-reconstruction"
     assert recommended((3, 32, 32)) == "distil"
+
+
+def test_half_precision_reaches_the_attack_inside_a_step(
+    small: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes round the forward that Accelerate wraps."""
+    seen: set[torch.dtype] = set()
+    attack = train_module.strongest_nearby
+
+    def watched(function, x, reference, each, *given):  # type: ignore[no-untyped-def]
+        def noted(z_adv, z):  # type: ignore[no-untyped-def]
+            seen.add((x.flatten(1)[:, :1] @ torch.ones(1, 1)).dtype)
+            return each(z_adv, z)
+
+        return attack(function, x, reference, noted, *given)
+
+    monkeypatch.setattr(train_module, "strongest_nearby", watched)
+    for precision, expected in (("no", torch.float32), ("bf16", torch.bfloat16)):
+        seen.clear()
+        training = replace(TRAINING, epochs=1, mixed_precision=precision)
+        train_preprocessor(small, THREAT, PreprocessorSettings(method="cropd", training=training))
+        assert seen == {expected}

@@ -64,7 +64,9 @@ def certify(
     place = out or (Path(saved) / "certified" if saved and Path(saved).is_dir() else None)
     place = place or reject("out", "given with --model", "nothing")
     check_new(place, resume=resume)
-    images = load_images(source, image_size=image_size or target.image_size, limit_test=limit, seed=seed).test
+    images = load_images(
+        source, image_size=image_size or target.image_size, limit_test=limit, only_test=True, seed=seed
+    ).test
     model_at_hand = target.on(images.classes)
     few = images.select(torch.arange(min(TIMED, len(images)))).images
     announce(place, lambda: plan_of_certification(model_at_hand, few, settings, len(images)))

@@ -100,6 +100,7 @@ def defend(
     trust_remote_code: options.TrustRemoteCode = False,
     validation: options.Validation = 0.1,
     eval_batch_size: options.EvalBatchSize = None,
+    attack_dtype: options.AttackDtype = None,
     curve: Annotated[bool, typer.Option(help="Accuracy against eps, on 256 test images.")] = True,
     audit_examples: Annotated[int, typer.Option(help="Test images for the audit; 0: no audit.")] = 64,
     strict: Annotated[
@@ -175,6 +176,7 @@ def defend(
         attacks=options.attacks_in(attacks),
         validation=validation,
         eval_batch_size=eval_batch_size,
+        attack_dtype=attack_dtype,
         audit_examples=audit_examples,
         **({} if curve else {"curve_images": 0}),
     )

@@ -137,6 +137,7 @@ def evaluate(
         source,
         image_size=image_size or target.image_size,
         limit_test=limit,
+        only_test=True,
         seed=seed,
         image_column=image_column,
         label_column=label_column,

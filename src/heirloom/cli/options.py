@@ -42,6 +42,10 @@ Resume = Annotated[bool, typer.Option(help="Go on with the interrupted run in OU
 EvalBatchSize = Annotated[
     int | None, typer.Option(help="Images at once in evaluation [default: as memory and speed allow].")
 ]
+AttackDtype = Annotated[
+    choices.Dtype | None,
+    typer.Option(help="Type of the attacks' passes (bfloat16: faster); verdicts stay."),
+]
 ResultFolder = Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")]
 
 

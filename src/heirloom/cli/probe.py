@@ -33,6 +33,7 @@ def probe(
     attack_steps: Annotated[int, typer.Option(help="PGD steps in training.")] = 10,
     attack_step_size: Annotated[str | None, typer.Option(help="In pixel units [default: eps / 4].")] = None,
     eval_batch_size: options.EvalBatchSize = None,
+    attack_dtype: options.AttackDtype = None,
     validation: options.Validation = 0.02,
     validation_images: options.ValidationImages = 1000,
     limit: options.Limit = None,
@@ -85,6 +86,7 @@ def probe(
         validation=validation,
         validation_images=validation_images,
         eval_batch_size=eval_batch_size,
+        attack_dtype=attack_dtype,
     )
     with renamed(model="encoder"):
         frozen = load_encoder(

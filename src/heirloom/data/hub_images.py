@@ -32,7 +32,7 @@ def load_splits(
     label_column: str | None,
     revision: str | None,
     seed: int,
-    stream: bool | None = None,
+    stream: tuple[bool | None, bool | None] = (None, None),
 ) -> Splits:
     """Train and test images of ``source`` (see :func:`heirloom.data.images.load_images`)."""
     splits = _open(source, revision)
@@ -43,11 +43,11 @@ def load_splits(
     for name, argument in ((image, "image_column"), (label, "label_column")):
         require(name in train_split.features, argument, f"one of {', '.join(train_split.features)}", name)
     if test_split is None:
-        whole = _decode(train_split, image, label, image_size, None, seed, stream)
+        whole = _decode(train_split, image, label, image_size, None, seed, stream[1])
         return whole.split(TEST_SHARE, seed=0)
-    train = _decode(train_split, image, label, image_size, limits[0], seed, stream)
+    train = _decode(train_split, image, label, image_size, limits[0], seed, stream[0])
     size = image_size or (None if train.shape[1:] != (DEFAULT_SIZE,) * 2 else DEFAULT_SIZE)
-    return train, _decode(test_split, image, label, size, limits[1], seed, stream)
+    return train, _decode(test_split, image, label, size, limits[1], seed, stream[1])
 
 
 def _open(source: str, revision: str | None) -> Any:

@@ -28,6 +28,7 @@ def load_images(
     revision: str | None = None,
     seed: int = 0,
     stream: bool | None = None,
+    only_test: bool = False,
 ) -> ImageSource:
     """Load a labelled image source.
 
@@ -43,6 +44,7 @@ def load_images(
         image_column, label_column: for sources whose columns are not found by their types.
         stream: leave the pictures of folders and hub data sets in their files, to be decoded batch by batch; None:
             where a split would take more than 1 GiB, or an eighth of the free memory. The pixels are the same.
+        only_test: the training images are not looked at, so theirs stay in their files.
 
     Raises:
         InputError: unknown source, empty folder, corrupt file, labels that are not class indices.
@@ -62,7 +64,14 @@ def load_images(
         from heirloom.data.hub_images import load_splits
 
         train, test = load_splits(
-            source, image_size, (limit, limit_test), image_column, label_column, revision, seed, stream
+            source,
+            image_size,
+            (limit, limit_test),
+            image_column,
+            label_column,
+            revision,
+            seed,
+            (stream or only_test, stream),
         )
     if image_size is not None and (source == "digits" or source.endswith(".npz")):
         stored = train.shape[1:]

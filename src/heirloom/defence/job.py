@@ -29,6 +29,7 @@ from heirloom.defence.train_preprocessor import fresh_preprocessor, train_prepro
 from heirloom.evaluation.audit import audit, audit_details
 from heirloom.evaluation.columns import words
 from heirloom.evaluation.per_class import per_class
+from heirloom.evaluation.precision import dtype_named
 from heirloom.evaluation.security_curve import security_curve
 from heirloom.evaluation.verdicts import Evaluation, evaluate
 from heirloom.heads.adversarial import train_adversarial_head
@@ -308,6 +309,7 @@ class _Job:
             batch_size=self.settings.eval_batch_size,
             device=self.device,
             seed=self.seed,
+            attack_dtype=_dtype(self.settings),
             folder=self.run.path(method, "verdicts"),
             resume=True,
             report=report,
@@ -320,6 +322,10 @@ class _Job:
         few = self.test.select(torch.arange(min(self.settings.curve_images, len(self.test))))
         size = self.settings.eval_batch_size
         return security_curve(model, few.pair, self.settings.threat, batch_size=size, device=self.device)
+
+
+def _dtype(settings: DefendSettings) -> torch.dtype | None:
+    return None if settings.attack_dtype is None else dtype_named(settings.attack_dtype)
 
 
 def _check_before_anything_is_written(

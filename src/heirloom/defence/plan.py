@@ -27,8 +27,6 @@ from heirloom.models.defended import Defended
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.threat import Threat
 
-CURVE_IMAGES = 256
-
 
 def plan_of_defence(
     encoder: FrozenEncoder, data: ImageSource, settings: DefendSettings, head: nn.Module | None = None
@@ -109,6 +107,6 @@ def _measuring(
     stages += measuring(
         cost, count, settings.attacks, classes=classes, threat=settings.threat, label=f"{method}: "
     )
-    curve = CURVE_PASSES * min(CURVE_IMAGES, count)
+    curve = CURVE_PASSES * min(settings.curve_images, count)
     passes = Passes(curve, curve)
-    return [*stages, Stage(f"{method}: security curve", cost.seconds(passes), passes)]
+    return [*stages, *([Stage(f"{method}: security curve", cost.seconds(passes), passes)] if curve else [])]

@@ -8,8 +8,10 @@ from typing import Any
 from torch import nn
 
 from heirloom.data.labelled import ImageSource
+from heirloom.evaluation.precision import dtype_named
 from heirloom.evaluation.verdicts import Evaluation, evaluate
 from heirloom.runs import Progress, silent
+from heirloom.runtime.choices import Dtype
 from heirloom.threat import Threat
 
 
@@ -22,11 +24,13 @@ def measured(
     seed: int = 0,
     device: str = "cpu",
     batch_size: int | None = None,
+    attack_dtype: Dtype | None = None,
     folder: Path | None = None,
     told: Progress = silent,
 ) -> dict[str, Any]:
     """``clean``, each attack's column, and ``robust``: the last, which is the worst case over all."""
     options: dict[str, Any] = {"batch_size": batch_size, "folder": folder, "told": told}
+    options["attack_dtype"] = attack_dtype
     return figures_of(verdicts(model, data, threat, attacks, seed=seed, device=device, **options))
 
 
@@ -39,6 +43,7 @@ def verdicts(
     seed: int = 0,
     device: str = "cpu",
     batch_size: int | None = None,
+    attack_dtype: Dtype | None = None,
     folder: Path | None = None,
     told: Progress = silent,
 ) -> Evaluation:
@@ -53,6 +58,7 @@ def verdicts(
         threat,
         attacks,
         batch_size=batch_size,
+        attack_dtype=None if attack_dtype is None else dtype_named(attack_dtype),
         device=device,
         seed=seed,
         folder=folder,

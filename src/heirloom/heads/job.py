@@ -66,6 +66,7 @@ def probe_job(
                     seed=seed,
                     device=device,
                     batch_size=settings.eval_batch_size,
+                    attack_dtype=settings.attack_dtype,
                     folder=run.path("verdicts", downstream),
                     told=told,
                 ),

@@ -18,6 +18,7 @@ from heirloom.heads.adversarial import HeadOnFeatures
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.models.defended import Defended
 from heirloom.models.memory import fitting
+from heirloom.runtime.choices import Dtype
 from heirloom.runtime.errors import require
 from heirloom.runtime.identity import deciding, module_facts
 from heirloom.threat import Threat
@@ -43,6 +44,7 @@ class ProbeSettings:
         validation_images: at most so many are attacked after an epoch.
         eval_batch_size: images at once, wherever no step of training says how many; None: as the memory has room
             for (:mod:`heirloom.models.memory`).
+        attack_dtype: of the attacks' passes in evaluation; verdicts stay the model's.
     """
 
     head: HeadSettings = field(default_factory=HeadSettings)
@@ -56,6 +58,7 @@ class ProbeSettings:
     validation: float = 0.02
     validation_images: int = 1000
     eval_batch_size: int | None = None
+    attack_dtype: Dtype | None = None
 
     def __post_init__(self) -> None:
         require(0 < self.validation < 1, "validation", "a share between 0 and 1", self.validation)

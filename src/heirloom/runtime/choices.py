@@ -33,7 +33,7 @@ SavedAs = Literal["preprocessor", "encoder"]
 PretrainMethod = Literal["supervised", "trades", "contrastive"]
 Optimiser = Literal["sgd", "lars"]
 RateSchedule = Literal["divided", "cosine"]
-MixedPrecision = Literal["no", "fp16", "bf16"]
+MixedPrecision = Literal["no", "tf32", "fp16", "bf16"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 PassDtype = Literal[Dtype, "auto"]  # of the attacks' passes
 

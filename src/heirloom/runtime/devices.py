@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,13 +19,28 @@ def make_accelerator(device: str, mixed_precision: MixedPrecision = "no") -> Any
 
     wanted = torch_device(device)
     AcceleratorState._reset_state(reset_partial_state=True)  # it is a singleton, and precision may differ
-    return Accelerator(cpu=wanted.type == "cpu", mixed_precision=mixed_precision)
+    known = "no" if mixed_precision == "tf32" else mixed_precision
+    return Accelerator(cpu=wanted.type == "cpu", mixed_precision=known)
 
 
 def autocast_as(precision: MixedPrecision, device: torch.device) -> Any:
     """Autocast in the type of ``precision``, for passes that go round the forward that Accelerate wraps."""
-    kind = {"no": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    return torch.autocast(device.type, kind, enabled=precision != "no")
+    kind = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, kind, enabled=precision in ("bf16", "fp16"))
+
+
+@contextmanager
+def tf32(wanted: bool) -> Iterator[None]:
+    """Float32 products with 10 bits of fraction, on GPUs that can; afterwards as it was. Never in verdicts."""
+    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    try:
+        for place in places:
+            place.allow_tf32 = wanted
+        yield
+    finally:
+        for place, was in zip(places, before, strict=True):
+            place.allow_tf32 = was
 
 
 def torch_device(device: str) -> torch.device:

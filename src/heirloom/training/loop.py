@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from heirloom.data.labelled import LabelledImages
 from heirloom.results.schema import to_plain
-from heirloom.runtime.choices import MixedPrecision
-from heirloom.runtime.devices import make_accelerator
+from heirloom.runtime.choices import MixedPrecision, listed
+from heirloom.runtime.devices import make_accelerator, tf32
 from heirloom.runtime.errors import require
 from heirloom.runtime.identity import deciding
 from heirloom.runtime.randomness import shared_generator_of
@@ -47,7 +47,7 @@ class TrainingSettings:
             cosine.
         seed: decides order, augmentation and attacks, not the initial weights.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        mixed_precision: Accelerate's: ``no``, ``fp16``, ``bf16``.
+        mixed_precision: Accelerate's: ``no``, ``fp16``, ``bf16``; ``tf32``: float32 by fast products, on a GPU.
         checkpoint_seconds: at most so much work is lost when a run is cut off.
         steps: stop after exactly so many, whatever ``epochs`` says; the last epoch may then be a part of one.
     """
@@ -74,9 +74,9 @@ class TrainingSettings:
         require(self.steps is None or self.steps >= 1, "steps", "at least 1", self.steps)
         require(0 <= self.warmup <= 1, "warmup", "a share between 0 and 1", self.warmup)
         require(
-            self.mixed_precision in ("no", "fp16", "bf16"),
+            self.mixed_precision in get_args(MixedPrecision),
             "mixed_precision",
-            "no, fp16 or bf16",
+            f"one of {listed(MixedPrecision)}",
             self.mixed_precision,
         )
 
@@ -140,7 +140,8 @@ def train(
     started, saved, spent_before = time.perf_counter(), time.perf_counter(), state.seconds
     feed = loop.feed_from(state.step)
     while state.step < loop.total_steps:
-        loop.one_step(state, next(feed), readings)
+        with tf32(settings.mixed_precision == "tf32"):
+            loop.one_step(state, next(feed), readings)
         if report is not None:
             report(state.step, loop.total_steps, readings.last)
         whole, rest = divmod(state.step, loop.steps_per_epoch)
