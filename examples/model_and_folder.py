@@ -86,8 +86,17 @@ settings = DefendSettings(
 model, summary = defend(encoder, photos, settings, here / "defended")
 for row in summary.rows:
     figures = {name: cell for name, cell in row.items() if name in ("clean", "pgd-10", "cascade")}
-    print(row["defence"], {k: f"{100 * v['value']:.1f} [{100 * v['low']:.1f}, {100 * v['high']:.1f}]" for k, v in figures.items()})
-print([finding["check"] for finding in summary.details["audit"]["findings"] if finding["verdict"] == "fail"], "signs of a wrong figure")
+    print(
+        row["defence"],
+        {
+            k: f"{100 * v['value']:.1f} [{100 * v['low']:.1f}, {100 * v['high']:.1f}]"
+            for k, v in figures.items()
+        },
+    )
+print(
+    [finding["check"] for finding in summary.details["audit"]["findings"] if finding["verdict"] == "fail"],
+    "signs of a wrong figure",
+)
 
 # %% [markdown]
 # The page of the run has the rest; its first figure is accuracy against the radius of the attack.
