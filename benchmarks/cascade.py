@@ -117,7 +117,7 @@ def compare(name: str, threat: Threat, count: int, arguments: argparse.Namespace
     row |= {"autoattack": int(theirs.sum()), "autoattack passes": passes}
     row |= {"stand to cascade alone": int((ours & ~theirs).sum())}
     row |= {"stand to autoattack alone": int((theirs & ~ours).sum())}
-    if (name, threat.norm) in PEER:
+    if arguments.peer and (name, threat.norm) in PEER:
         peer = pyautoattack(model, x, y, threat, arguments.work / f"py{kept}")
         row |= {"pyautoattack": int(peer.sum())}
         row |= {"stand to cascade, not pyautoattack": int((ours & ~peer).sum())}
@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="weights and AutoAttack's verdicts")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=len(CASES), help="only so many, from the first")
+    parser.add_argument("--peer", action="store_true", help="pyautoattack too, in the cases of PEER")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     watch, place = Stopwatch(), arguments.out / "summary.json"
