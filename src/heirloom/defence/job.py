@@ -28,6 +28,7 @@ from heirloom.defence.settings import AUTO, DefendSettings
 from heirloom.defence.train_preprocessor import fresh_preprocessor, train_preprocessor
 from heirloom.evaluation.audit import audit, audit_details
 from heirloom.evaluation.columns import words
+from heirloom.evaluation.confusion import confusion
 from heirloom.evaluation.per_class import per_class
 from heirloom.evaluation.precision import dtype_named
 from heirloom.evaluation.security_curve import security_curve
@@ -96,6 +97,7 @@ def defend(
         **seen,
     }
     verdicts = {found["defence"]: unpacked(found["right"]) for found in [*details["defences"], *beside]}
+    details["beside"] = [{key: found[key] for key in ("defence", "right")} for found in beside]
     details["remarks"] = remarks(method, verdicts, settings.attacks)
     if settings.audit_examples:
         details["audit"] = run.stage("audit", lambda: job.audited(model))
@@ -174,6 +176,7 @@ class _Job:
                 "right": packed(evaluation.correct),
                 "history": history,
                 "per_class": per_class(evaluation, self.test),
+                "confusion": confusion(model, evaluation, self.test, self.device),
                 "curve": self._curve(model),
                 "examples": examples(model, evaluation, self.test, SHOWN_IMAGES, self.device),
             },

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from heirloom.evaluation.audit.page import audit_section
+from heirloom.defence.verdict import verdict
+from heirloom.evaluation.audit.page import audit_lead, audit_section, audit_warnings
 from heirloom.objectives.defences import DEFENCES
 from heirloom.report.figures import data_uri, new_axes
-from heirloom.report.page import Figure, Images, Part, Section, Table, Text, page
+from heirloom.report.matrix import confusion_figure, trade_off_figure
+from heirloom.report.page import Figure, Images, Part, Section, SideBySide, Table, Text, page
 from heirloom.report.tables import accuracy_table, is_proportion, shown
 from heirloom.results.schema import Summary
 from heirloom.runtime.errors import InputError
@@ -28,17 +30,24 @@ def defence_page(summary: Summary) -> str:
     defences = summary.details.get("defences")
     if not defences:
         raise InputError("details", "those of a defence", sorted(summary.details))
-    warned = [Text(f"Warning. {found['warning']}") for found in summary.details.get("remarks", [])]
     trials = summary.details.get("trials")
+    worst = [key for key, value in summary.rows[-1].items() if is_proportion(value)][-1]
+    accuracy: list[Part] = [_accuracy(summary), *([_trials(trials)] if trials else [])]
+    if worst != "clean" and len(summary.rows) > 1:
+        named = [{**row, "defence": _short(row["defence"])} for row in summary.rows if worst in row]
+        accuracy.append(trade_off_figure(named, worst))
     sections = [
-        Section("Accuracy", [*warned, _accuracy(summary), *([_trials(trials)] if trials else [])]),
-        *([audit_section(summary.details["audit"])] if "audit" in summary.details else []),
-        *_against_the_radius(defences, summary),
         *_seen(defences),
-        Section("Class by class", [_per_class(defences[-1])]),
+        Section("Accuracy", accuracy),
+        *_against_the_radius(defences, summary),
+        Section("Class by class", _classes(defences[-1], summary)),
         Section("Training", _training(defences)),
     ]
-    return page(_title(summary), _lead(summary), sections, summary)
+    if "audit" in summary.details:
+        sections.append(audit_section(summary.details["audit"]))
+    warnings = [f"Warning: {found['warning']}" for found in summary.details.get("remarks", [])]
+    warnings += audit_warnings(summary.details["audit"]) if "audit" in summary.details else []
+    return page(_title(summary), _lead(summary), sections, summary, warnings=warnings)
 
 
 def _title(summary: Summary) -> str:
@@ -46,25 +55,12 @@ def _title(summary: Summary) -> str:
 
 
 def _lead(summary: Summary) -> str:
-    row = summary.rows[-1]
-    last = [key for key, value in row.items() if is_proportion(value)][-1]
-    sentence = (
-        f"With {_short(row['defence'])} in front, {_percent(row['clean'])} of the test images are "
-        f"classified rightly, and {_percent(row[last])} still are when each may be changed within "
-        f"{summary.threat} by the attack '{last}'"
-    )
-    other = next((r for r in summary.rows if r["defence"] == "identity" and r is not row), None)
-    if other is None:
-        return sentence + "."
-    return sentence + f"; without it, {_percent(other['clean'])} and {_percent(other[last])}."
+    audit = summary.details.get("audit")
+    return f"{verdict(summary, NAMES)} {audit_lead(audit) if audit else 'No audit was made.'}"
 
 
 def _short(defence: str) -> str:
     return NAMES.get(defence, defence).partition(" (")[0]
-
-
-def _percent(value: Any) -> str:
-    return f"{100 * value['value']:.1f} %"
 
 
 def _accuracy(summary: Summary) -> Table:
@@ -146,6 +142,23 @@ def _trials(trials: list[dict[str, Any]]) -> Table:
     rows = [[NAMES.get(row[0], row[0]), *row[1:]] for row in rows]
     caption = "What the choice was made from: short trials, on validation images alone, in %."
     return Table(caption, columns, rows)
+
+
+def _classes(detail: dict[str, Any], summary: Summary) -> list[Part]:
+    parts: list[Part] = []
+    found = detail.get("confusion")
+    if found:
+        classes = summary.details["classes"]
+        words = {
+            "clean": "Unattacked",
+            "attacked": "Attacked: each image as the first attack that fooled it left it",
+        }
+        figures = [
+            confusion_figure(found[kind], classes, f"{text}; true classes in rows, what was said in columns.")
+            for kind, text in words.items()
+        ]
+        parts.append(SideBySide(figures))
+    return [*parts, _per_class(detail)]
 
 
 def _per_class(detail: dict[str, Any]) -> Table:

@@ -43,11 +43,8 @@ def remarks(
                 f"it gains under '{worst}' ({_points(gain)})."
             )
             found.append({"warning": sentence, "against": "identity", "difference": gain})
-    controls = [name for name in CONTROLS if name in right and name != defence]
-    if defence != "distil":  # the student is the control of its own defence alone
-        controls = [name for name in controls if name != "student alone"]
-    if controls:
-        strongest = max(controls, key=lambda name: int(right[name][worst].sum()))
+    strongest = strongest_control(defence, right, worst)
+    if strongest is not None:
         ahead = paired_difference(own[worst], right[strongest][worst])
         if ahead.low <= 0:
             sentence = (
@@ -56,6 +53,14 @@ def remarks(
             )
             found.append({"warning": sentence, "against": strongest, "difference": ahead})
     return found
+
+
+def strongest_control(defence: str, right: Mapping[str, Mapping[str, Tensor]], worst: str) -> str | None:
+    """The measured control that keeps most images right under ``worst``; None where none was measured."""
+    controls = [name for name in CONTROLS if name in right and name != defence]
+    if defence != "distil":  # the student is the control of its own defence alone
+        controls = [name for name in controls if name != "student alone"]
+    return max(controls, key=lambda name: int(right[name][worst].sum())) if controls else None
 
 
 def packed(verdicts: Mapping[str, Tensor]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from heirloom.evaluation.adaptive.page import adaptive_section
-from heirloom.evaluation.audit.page import audit_lead, audit_section
+from heirloom.evaluation.audit.page import audit_lead, audit_section, audit_warnings
 from heirloom.report.figures import data_uri, new_axes
 from heirloom.report.page import Figure, Part, Section, Table, Text, page
 from heirloom.report.tables import LABELS, accuracy_table, is_proportion
@@ -16,15 +16,17 @@ def evaluation_page(summary: Summary) -> str:
     """The page as HTML."""
     details = summary.details
     sections = [Section("Accuracy", _accuracy(summary))]
-    if "audit" in details:
-        sections.append(audit_section(details["audit"]))
     if "adaptive" in details or "draws" in details:
         sections.append(adaptive_section(details))
     if details["evaluation"].get("against"):
         sections.append(Section("Against another model", [_against(details["evaluation"])]))
     if details["evaluation"].get("seeds"):
         sections.append(Section("Over attack seeds", [_seeds(details["evaluation"]["seeds"])]))
-    return page(_title(summary), _lead(summary), sections, summary)
+    warnings = []
+    if "audit" in details:
+        sections.append(audit_section(details["audit"]))
+        warnings = audit_warnings(details["audit"])
+    return page(_title(summary), _lead(summary), sections, summary, warnings=warnings)
 
 
 def _title(summary: Summary) -> str:

@@ -35,7 +35,10 @@ def new_axes(columns: int = 1, **options: Any) -> tuple[Figure, Any]:
 
 
 def data_uri(figure: Figure) -> str:
-    """The figure as an SVG data URI; the same figure gives the same bytes."""
+    """The figure as an SVG data URI on no ground of its own; the same figure gives the same bytes.
+
+    In a dark page the template inverts such drawings (and no photograph), so that they are read there, too.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

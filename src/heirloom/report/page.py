@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -67,14 +68,39 @@ Part = Text | Table | Figure | SideBySide | Images
 
 @dataclass(frozen=True)
 class Section:
+    """A heading and what stands under it; ``folded``: only the heading is seen until it is opened."""
+
     title: str
     parts: Sequence[Part] = field(default_factory=list)
+    folded: bool = False
 
 
-def page(title: str, lead: str, sections: Sequence[Section], summary: Summary) -> str:
-    """The whole page as HTML: ``lead`` says the main finding in a sentence or two."""
-    settings = {name: value for name, value in summary.settings.items() if value is not None}
-    return _template().render(title=title, lead=lead, sections=sections, summary=summary, settings=settings)
+def page(
+    title: str, lead: str, sections: Sequence[Section], summary: Summary, *, warnings: Sequence[str] = ()
+) -> str:
+    """The whole page as HTML: ``lead`` says the main finding in a sentence or two, ``warnings`` what limits it."""
+    settings = {name: plainly(value) for name, value in summary.settings.items() if value is not None}
+    return _template().render(
+        title=title, lead=lead, sections=sections, summary=summary, settings=settings, warnings=warnings
+    )
+
+
+def plainly(value: Any) -> str:
+    """A setting as a reader writes it: ``yes``, ``0.9, 0.95``, ``steps 10, random start no``, never a Python repr."""
+    if value is None or value == "":
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return (
+            ", ".join(f"{str(name).replace('_', ' ')} {plainly(item)}" for name, item in value.items())
+            or "none"
+        )
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(plainly, value)) or "none"
+    return str(value)
 
 
 @cache
@@ -82,4 +108,10 @@ def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape(default=True)
     )
+    environment.filters["unbroken"] = unbroken
     return environment.get_template("page.html")
+
+
+def unbroken(cell: Any) -> str:
+    """A cell whose intervals stay on one line: a narrow screen breaks before ``[76.9, 89.9]``, not inside."""
+    return re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\u00a0"), str(cell))
