@@ -51,6 +51,7 @@ def certify(
     from heirloom.evaluation.certify import CertifySettings
     from heirloom.evaluation.certify_job import WHAT, certify_job
     from heirloom.evaluation.plan import plan_of_certification
+    from heirloom.evaluation.precision import in_dtype
     from heirloom.evaluation.preflight import TIMED
     from heirloom.report.tables import accuracy_table
     from heirloom.runs import check_new
@@ -67,7 +68,7 @@ def certify(
     images = load_images(
         source, image_size=image_size or target.image_size, limit_test=limit, only_test=True, seed=seed
     ).test
-    model_at_hand = target.on(images.classes)
+    model_at_hand = in_dtype(target.on(images.classes), torch.float32)
     few = images.select(torch.arange(min(TIMED, len(images)))).images
     announce(place, lambda: plan_of_certification(model_at_hand, few, settings, len(images)))
     with stage_progress() as progress:

@@ -92,7 +92,8 @@ def build(
     with renamed(model="encoder"):
         frozen = load_encoder(reading, trust_remote_code=trust_remote_code)
     images = load_images(data, image_size=image_size, limit=limit, limit_test=limit_test, seed=seed)
-    announce(out, lambda: plan_of_build(frozen, images, settings))
+    with renamed(model="encoder"):
+        announce(out, lambda: plan_of_build(frozen, images, settings))
     with stage_progress() as progress:
         summary = build_features(
             frozen,

@@ -94,7 +94,8 @@ def probe(
         )
     images = load_images(data, image_size=image_size, limit=limit, limit_test=limit_test, seed=seed)
     plan = partial(plan_of_probe, frozen, images, threat, settings, chosen, adversarial=adversarial)
-    announce(out, plan)
+    with renamed(model="encoder"):
+        announce(out, plan)
     with stage_progress() as progress:
         summary = probe_job(
             frozen,

@@ -72,7 +72,7 @@ def defend(
     """
     training = settings.defence.training
     train, validation = data.train.split(settings.validation, seed=training.seed)
-    _check_before_anything_is_written(encoder, train, settings, head)
+    check_before_work(encoder, train, settings, head)
     facts = run_facts(encoder, data, settings)
     run = Run(out, {**facts, "head": module_facts(head)} if head else facts, resume=resume)
     told, seen = progress or silent, dict[str, Any]()
@@ -331,19 +331,19 @@ def _dtype(settings: DefendSettings) -> torch.dtype | None:
     return None if settings.attack_dtype is None else dtype_named(settings.attack_dtype)
 
 
-def _check_before_anything_is_written(
+def check_before_work(
     encoder: FrozenEncoder, train: LabelledImages, settings: DefendSettings, head: nn.Module | None
 ) -> None:
     """Names, sizes and the foundation model's output, in a second rather than after an hour."""
+    first = train.select(torch.arange(min(2, len(train)))).images.to(settings.defence.training.device)
+    whole = Defended(nn.Identity(), encoder, head or nn.Identity()).to(first.device)
+    check_whole(whole, first, len(train.classes) if head is not None else None)
     for method in settings.methods:
         fresh_preprocessor(train, replace(settings.defence, method=method), encoder)
     needs_head = "distil" in settings.methods and settings.defence.distil.targets == "head"
     own = head or pretrained_head(encoder)
     require(not needs_head or own is not None, "targets", "features for a model without a classifier", "head")
     require(head is None or not settings.robust_head, "robust_head", "off for a head that is kept", True)
-    first = train.select(torch.arange(min(2, len(train)))).images.to(settings.defence.training.device)
-    whole = Defended(nn.Identity(), encoder, head or nn.Identity()).to(first.device)
-    check_whole(whole, first, len(train.classes) if head is not None else None)
 
 
 def head_kind(kept: nn.Module | None, settings: DefendSettings) -> str:

@@ -10,8 +10,10 @@ from torch import nn
 
 from heirloom.attacks.engine.passes import Passes
 from heirloom.data.labelled import ImageSource, LabelledImages
+from heirloom.defence.controls import pretrained_head
+from heirloom.defence.job import check_before_work
 from heirloom.defence.settings import AUTO, DefendSettings, PreprocessorSettings
-from heirloom.defence.train_preprocessor import fresh_preprocessor, train_preprocessor
+from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.evaluation.preflight import (
     CURVE_PASSES,
     TIMED,
@@ -38,8 +40,7 @@ def plan_of_defence(
     """
     training = settings.defence.training
     train, _ = data.train.split(settings.validation, seed=training.seed)
-    for method in settings.methods:
-        fresh_preprocessor(train, replace(settings.defence, method=method), encoder)  # or says what is wrong
+    check_before_work(encoder, train, settings, head)
     few = train.select(torch.arange(min(TIMED, len(train))))
     classes = len(train.classes)
     whole = Defended(nn.Identity(), encoder, head or nn.Identity())
@@ -47,7 +48,7 @@ def plan_of_defence(
     stages: list[Stage] = []
     for method in settings.methods:
         chosen = replace(settings.defence, method=method)
-        stages += _training(train, settings.threat, chosen, encoder, head)
+        stages += _training(train, settings.threat, chosen, encoder, head or pretrained_head(encoder))
         stages += _measuring(method, cost, data, settings, has_head=head is not None)
     stages += audit_stage(cost, min(settings.audit_examples, len(data.test)))
     return Plan(tuple(stages), cost.memory(settings.eval_batch_size or USUAL))

@@ -17,5 +17,6 @@ def dtype_named(name: str) -> torch.dtype:
 
 
 def in_dtype(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy of ``model`` in ``dtype``; the model itself for float32."""
-    return model if dtype == torch.float32 else InDtype(model, dtype)
+    """A copy of ``model`` in ``dtype``; the model itself where it computes in float32 and is to."""
+    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    return model if dtype == own == torch.float32 else InDtype(model, dtype)

@@ -134,8 +134,14 @@ class FrozenEncoder(nn.Module):
 
             features = self.reading(run_model(self.backbone, pixels, self.reading.kind))
         else:  # a module of the user's own, or of ours
-            features = self.reading(self.backbone(pixels))
+            features = self._of_own_module(pixels)
         return nn.functional.normalize(features) if self.reading.kind == "image-text" else features
+
+    def _of_own_module(self, pixels: Tensor) -> Tensor:
+        """Features of a module that may compute in another type than float32."""
+        types = (p.dtype for p in self.backbone.parameters() if p.is_floating_point())
+        features = self.reading(self.backbone(pixels.to(next(types, pixels.dtype))))
+        return features.float() if features.is_floating_point() else features
 
     def extra_repr(self) -> str:
         """How the weights are read, so that two readings of one model print differently."""

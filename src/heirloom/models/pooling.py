@@ -120,6 +120,8 @@ class Reading:
     def __call__(self, outputs: Any) -> Tensor:
         if isinstance(outputs, Tensor):
             return outputs.flatten(2).mean(2) if outputs.ndim == 4 else outputs.flatten(1)
+        if self.kind == "tensor":
+            reject("model", "one that returns a tensor", type(outputs).__name__)
         if self.kind == "logits":
             return outputs.logits
         if self.kind == "image-text":
