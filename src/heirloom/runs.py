@@ -7,6 +7,7 @@ under ``work/``, and at the end ``summary.json`` and ``report.html``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,12 @@ class Run:
         self, folder: Path, facts: Mapping[str, Any], *, resume: bool = False, command: str | None = None
     ) -> None:
         self.folder, self.facts, self._watch = folder, to_plain(dict(facts)), Stopwatch(command)
-        self._earlier = 0.0
+        self._earlier, self._stages = 0.0, dict[str, str]()
         distributed.join()
         if distributed.rank() == 0:
             stored = open_marker(self.path(MARKER), self.facts, resume=resume, place=folder)
             self._earlier = float(stored.get("seconds", 0.0))
+            self._stages = dict(stored.get("stages", {}))
             remove_leftovers(folder)
         distributed.wait()
 
@@ -75,13 +77,22 @@ class Run:
         """
         stored = self.path(STAGES, f"{name}.json")
         if distributed.agreed(stored.exists()):
-            return read_json(stored)
+            return self._kept(name, stored)
         made = make()
         if distributed.rank() == 0:
             write_json(stored, to_plain(made))
-            write_json(self.path(MARKER), {"facts": self.facts, "seconds": round(self.seconds, 2)})
+            self._stages[name] = sha256(stored.read_bytes()).hexdigest()
+            facts = {"facts": self.facts, "seconds": round(self.seconds, 2), "stages": self._stages}
+            write_json(self.path(MARKER), facts)
         distributed.wait()
         return read_json(stored)
+
+    def _kept(self, name: str, stored: Path) -> Any:
+        """A finished stage, as it was written: what else stands in its file is no result of this run."""
+        found, written = read_json(stored), self._stages.get(name)
+        if written is not None and sha256(stored.read_bytes()).hexdigest() != written:
+            reject(str(stored), "as this run wrote it (delete it, and it is made again)", "a changed file")
+        return found
 
     def result(self, into: str = "") -> Summary | None:
         """What :meth:`finish` wrote earlier, None where the run is not finished."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heirloom import InputError
+from heirloom import InputError, Summary
 from heirloom.cli import app, common
 from heirloom.data.labelled import ImageSource
 from heirloom.defence.demo import pretrain_foundation, run_demo
@@ -166,6 +166,36 @@ def test_the_same_command_resumes_and_its_page_is_redrawn_to_the_same_bytes(
     (tmp_path / name / "report.html").unlink()
     assert common.run(app, ["report", str(tmp_path / name)]) == 0
     assert (tmp_path / name / "report.html").read_bytes() == page
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_damaged_file_of_an_earlier_run_is_named_or_made_again(
+    name: str, finished: Path, foundation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, found = Summary.read(finished / name / "summary.json").rows, []
+    kinds = {}  # one file of each kind is enough: what it is called, not which run or chunk of it
+    for path in sorted((finished / name).rglob("*")):
+        if path.suffix in (".json", ".safetensors") and "encoder" not in path.parts:
+            kinds[path.parent.name.rstrip("0123456789-") if path.stem.isdecimal() else path.name] = path
+    for path in kinds.values():
+        for damage in (b"[]" if path.suffix == ".json" else path.read_bytes()[:-9],):
+            shutil.rmtree(tmp_path / name, ignore_errors=True)
+            shutil.copytree(finished / name, tmp_path / name)
+            if path.parent.name != "stages" and path.name != "summary.json":  # else nobody would read it
+                shutil.rmtree(tmp_path / name / "work" / "stages", ignore_errors=True)
+                (tmp_path / name / "summary.json").unlink()
+            place = tmp_path / name / path.relative_to(finished / name)
+            place.write_bytes(damage)
+            try:
+                code: object = common.run(app, [*_command(name, foundation, tmp_path / name), "--resume"])
+            except Exception as error:  # a traceback is what this test looks for
+                code = repr(error)[:150]
+            said = capsys.readouterr().err.strip().splitlines()[-1:]
+            if code == 0 and Summary.read(tmp_path / name / "summary.json").rows == rows:
+                continue
+            if code != 2 or path.name not in said[0]:
+                found.append(f"{path.relative_to(finished)} {damage[:7]!r}: {code} {said}")
+    assert not found, "\n".join(found)
 
 
 def test_the_demo_of_another_seed_is_refused(tmp_path: Path, foundation: Path) -> None:

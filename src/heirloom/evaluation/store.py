@@ -14,7 +14,7 @@ from torch import Tensor
 from heirloom.attacks.engine.passes import Passes
 from heirloom.evaluation.chunks import ChunkResult
 from heirloom.runtime import distributed
-from heirloom.runtime.errors import InputError
+from heirloom.runtime.errors import InputError, require
 from heirloom.runtime.files import read_json, read_tensors, remove_leftovers, write_json, write_tensors
 from heirloom.runtime.identity import open_marker
 
@@ -103,7 +103,10 @@ class Store:
         if distributed.rank() == 0 and not place.exists():
             write_json(place, {"at_once": found})
         distributed.wait()
-        return int(read_json(place)["at_once"])
+        kept = read_json(place)
+        holds = isinstance(kept, dict) and isinstance(kept.get("at_once"), int)
+        require(holds, str(place), "how many images went through at once", "something else")
+        return int(kept["at_once"])
 
     def _path(self, stage: str, number: int) -> Path | None:
         return None if self.folder is None else self.folder / stage / f"{number:05d}.safetensors"
