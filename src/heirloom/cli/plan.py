@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 
 def announce(out: Path, make: Callable[[], Plan]) -> None:
-    """Tell the plan that ``make`` makes, unless the result is there already or several processes share the work."""
+    """Tell the plan that ``make`` makes, of a new run: one that goes on has told it, and processes that share the
+    work would tell it each.
+    """
     from heirloom.runtime import distributed
 
-    if (out / "summary.json").exists() or distributed.launched() > 1:
+    if (out / "work" / "run.json").exists() or distributed.launched() > 1:
         return
     for line in lines(make()):
         note(f"heirloom: {line}")
