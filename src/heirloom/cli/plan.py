@@ -26,9 +26,8 @@ def announce(out: Path, make: Callable[[], Plan]) -> None:
 
 def lines(plan: Plan) -> list[str]:
     """The whole, then a line a stage."""
-    first = (
-        f"the plan: {duration(plan.seconds)} at most, about {size(plan.bytes)} of memory beside the images"
-    )
+    took = f"{duration(plan.seconds)}, less where images fall early"
+    first = f"the plan: {took}; about {size(plan.bytes)} of memory beside the images"
     wide = max((len(stage.name) for stage in plan.stages), default=0)
     return [first, *(f"  {s.name:<{wide}}  {duration(s.seconds)}" for s in plan.stages)]
 
