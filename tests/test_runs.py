@@ -142,5 +142,11 @@ def test_every_kind_of_page_is_drawn_by_some_test() -> None:
     drawn = {Summary.read(path).kind for path in RECORDED}
     elsewhere = {"evaluation", "probe", "pretraining", "inspection"}  # tests/cli/test_same_run.py
     elsewhere |= {"certification", "leaderboard", "features"}  # their own tests
-    elsewhere |= {"cropd", "illustration", "feature-learning", "inheritance-heads"}  # tests/heirloom_recipes
+    elsewhere |= {
+        "cropd",
+        "illustration",
+        "feature-learning",
+        "inheritance-heads",
+        "zoo",
+    }  # tests/heirloom_recipes
     assert set(PAGES) <= drawn | elsewhere

@@ -83,7 +83,7 @@ def evaluate(
     from heirloom.cli.plan import announce
     from heirloom.cli.targets import resolve_target
     from heirloom.data.images import load_images
-    from heirloom.evaluation.job import EvaluationSettings, evaluate_job
+    from heirloom.evaluation.job import EvaluationSettings, check_before_work, evaluate_job
     from heirloom.evaluation.plan import plan_of_evaluation
     from heirloom.evaluation.precision import dtype_named, in_dtype
     from heirloom.evaluation.preflight import TIMED
@@ -144,6 +144,7 @@ def evaluate(
     ).test
     judged = in_dtype(target.on(images.classes), dtype_named(dtype))
     few = images.select(torch.arange(min(TIMED, len(images)))).images
+    check_before_work(judged, images.pair, settings, against)
     announce(place, lambda: plan_of_evaluation(judged, few, settings, len(images)))
     distributed.join()
     with _progress(distributed.rank() == 0) as progress:

@@ -68,6 +68,15 @@ class EvaluationSettings:
         require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
 
 
+def check_before_work(
+    model: nn.Module, data: Pair, settings: EvaluationSettings, against: Path | None
+) -> None:
+    """What needs no pass through the model to be refused: parts of it by name, another evaluation."""
+    check_parts(model, settings.bpda)
+    if against is not None:
+        check_comparable(data, settings.threat, against)
+
+
 def evaluate_job(
     model: nn.Module,
     data: Data,
@@ -84,9 +93,7 @@ def evaluate_job(
     Under ``torchrun`` all processes measure; the first one audits and writes.
     """
     data = digested_once(data)
-    check_parts(model, settings.bpda)  # before any time is spent, as all that follows
-    if against is not None:
-        check_comparable(data, settings.threat, against)
+    check_before_work(model, data, settings, against)
     pristine = fresh_copy(model) if settings.audit_examples else None  # before any call
     check_evaluable(model, data, settings.device)
     run = Run(out, run_facts(model, data, settings, surrogate), resume=resume)
