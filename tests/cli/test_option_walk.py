@@ -22,7 +22,7 @@ from heirloom.results.provenance import Stopwatch
 from heirloom.results.statistics import proportion
 from heirloom.threat import Threat
 
-OUTPUTS = ("out", "onnx", "program")
+OUTPUTS = ("out", "onnx", "program", "html")
 NOWHERE = "./no/such/place"
 WRONG: dict[Any, list[str]] = {
     int: ["", "many", "1.5", "nan", "inf", str(2**70), str(-(2**70)), "-1", "0"],
@@ -88,6 +88,7 @@ BASE = {
     "export": ["--onnx", "OUT/model.onnx"],
     "features build": ["--variant", "random-target"],
     "pretrain": ["--network", "resnet8", "--adversarial"],
+    "features measure": ["--robust", "BUILT"],
 }
 ALONG = {"vae": ["--method", "vae"]}  # what an option needs beside it, so that it is read
 RIGHT = {
@@ -102,7 +103,12 @@ RIGHT = {
     "recipe": "inheritance/table-1",
     "summary": "RESULT",
 }
-RIGHT_OF = {("predict", "model"): "SAVED", ("export", "model"): "SAVED"}
+RIGHT_OF = {
+    ("features measure", "models"): "SAVED",
+    ("show", "folders"): "SAVED",
+    ("predict", "model"): "SAVED",
+    ("export", "model"): "SAVED",
+}
 BEYOND_A_RUN = ("predict", "report", "leaderboard")  # they open none: here they run to their end
 
 
@@ -197,6 +203,10 @@ def places(foundation: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     (folder / "saved" / "summary.json").write_text(
         (folder / "result" / "summary.json").read_text().replace('"data": null', '"data": ' + _DIGITS)
     )
+    built = ["features", "build", "--encoder", str(foundation), "--data", "digits", "--steps", "1"]
+    assert (
+        common.run(app, [*built, "--limit", "20", "--limit-test", "20", "--out", str(folder / "built")]) == 0
+    )
     (folder / "empty").mkdir()
     (folder / "broken").mkdir()
     for name in ("config.json", "model.safetensors", "summary.json"):
@@ -209,6 +219,7 @@ def places(foundation: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         "SAVED": str(folder / "saved"),
         "RESULT": str(folder / "result"),
         "PICTURE": str(folder / "a.png"),
+        "BUILT": str(folder / "built"),
         "EMPTY": str(folder / "empty"),
         "FOLDER": str(folder / "broken"),
         "FILE": str(folder / "file"),
@@ -230,6 +241,8 @@ def _nothing_begins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("torch.optim.Optimizer.__init__", begun)
     monkeypatch.setattr("torch.onnx.export", begun)
     monkeypatch.setattr("torch.export.export", begun)
+    monkeypatch.setattr("heirloom.show.app.build_app", begun)
+    monkeypatch.setattr("heirloom.show.twin.write_twin", begun)
     monkeypatch.setattr(image_sources, "_digits", cache(image_sources._digits))
 
 

@@ -76,7 +76,7 @@ def build(
     from heirloom.cli.plan import announce
     from heirloom.cli.progress import stage_progress
     from heirloom.data.images import load_images
-    from heirloom.features.job import build_features
+    from heirloom.features.job import build_features, paired
     from heirloom.features.plan import plan_of_build
     from heirloom.features.settings import BuildSettings
     from heirloom.models.encoder import EncoderSettings, load_encoder
@@ -92,6 +92,7 @@ def build(
     with renamed(model="encoder"):
         frozen = load_encoder(reading, trust_remote_code=trust_remote_code)
     images = load_images(data, image_size=image_size, limit=limit, limit_test=limit_test, seed=seed)
+    paired(images, settings, beside)  # or says what is wrong
     with renamed(model="encoder"):
         announce(out, lambda: plan_of_build(frozen, images, settings))
     with stage_progress() as progress:
@@ -144,11 +145,15 @@ def measure(
     from heirloom.cli.targets import checkpoints_of
     from heirloom.data.images import load_images
     from heirloom.features.measure import measure_features, table
+    from heirloom.runs import check_new
     from heirloom.runtime.devices import torch_device
+    from heirloom.runtime.errors import renamed
 
     device = str(torch_device(device))
     sets = {name: place for name, place in (("robust", robust), ("non-robust", non_robust)) if place}
-    checkpoints = [c for model in models for c in checkpoints_of(model, trust_remote_code)]
+    check_new(out, resume=resume)
+    with renamed(model="models"):
+        checkpoints = [c for model in models for c in checkpoints_of(model, trust_remote_code)]
     images = None if data is None else load_images(data, limit=1, limit_test=limit_test, seed=seed)
     with stage_progress() as progress:
         summary = measure_features(

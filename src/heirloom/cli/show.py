@@ -24,7 +24,8 @@ def show(
         Path | None, typer.Option(help="Write one self-contained page instead; no Python needed to see it.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help="Of the app on 127.0.0.1 [default: the first free one].")
+        int | None,
+        typer.Option(min=1, max=65535, help="Of the app on 127.0.0.1 [default: the first free one]."),
     ] = None,
     browser: Annotated[bool, typer.Option(help="Open the app in the browser.")] = False,
     device: options.Device = "cpu",
@@ -35,9 +36,11 @@ def show(
     The app listens on 127.0.0.1 alone and asks nothing of the network; Ctrl-C stops it.
     """
     from heirloom.runtime.devices import torch_device
+    from heirloom.runtime.errors import renamed
     from heirloom.show.opened import open_folders, samples
 
-    opened = open_folders(folders, device=str(torch_device(device)), trust_remote_code=trust_remote_code)
+    with renamed(folder="folders"):
+        opened = open_folders(folders, device=str(torch_device(device)), trust_remote_code=trust_remote_code)
     pictures = samples(opened[0], data)
     if html is not None:
         from heirloom.show.twin import write_twin

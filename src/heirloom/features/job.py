@@ -13,7 +13,7 @@ from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.features.card import write_card
 from heirloom.features.examples import grid_of, matching_split
 from heirloom.features.pairing import Pairing, pair
-from heirloom.features.saved import write_split
+from heirloom.features.saved import SavedSplit, write_split
 from heirloom.features.settings import BuildSettings
 from heirloom.features.steps import Built, build_batch
 from heirloom.models.encoder import FrozenEncoder
@@ -54,8 +54,7 @@ def build_features(
         settings.is_targeted == (threat is not None), "threat", "given for the -target variants alone", threat
     )
     splits = {"train": data.train, "test": data.test}
-    pairings = {split: pair(images.labels, settings, split) for split, images in splits.items()}
-    other = None if beside is None else matching_split(beside, pairings["test"])
+    pairings, other = paired(data, settings, beside)
     run = Run(out, _facts(encoder, data, settings, threat), resume=resume)
     finished, work = out / "summary.json", run.path("batches")
     if not finished.exists():
@@ -83,6 +82,19 @@ def build_features(
     write_card(out, summary)
     shutil.rmtree(work, ignore_errors=True)  # the batches are in the data set now
     return summary
+
+
+def paired(
+    data: ImageSource, settings: BuildSettings, beside: Path | None
+) -> tuple[dict[str, Pairing], SavedSplit | None]:
+    """The pairs of both splits, and the build that stands beside on the page: all that needs no pass.
+
+    Raises:
+        InputError: data that no pairing can be made of, a ``beside`` that is no build or one of other pairs.
+    """
+    splits = {"train": data.train, "test": data.test}
+    pairings = {split: pair(images.labels, settings, split) for split, images in splits.items()}
+    return pairings, None if beside is None else matching_split(beside, pairings["test"])
 
 
 def build_split(

@@ -18,7 +18,7 @@ from heirloom.report.page import Figure, Section, Table, page
 from heirloom.results.schema import Proportion, Summary
 from heirloom.results.statistics import proportion
 from heirloom.runs import Progress, Run, silent
-from heirloom.runtime.errors import require
+from heirloom.runtime.errors import renamed, require
 from heirloom.runtime.identity import digest, module_facts
 
 
@@ -55,7 +55,10 @@ def measure_features(
     """
     require(bool(sets), "sets", "at least one data set of features", "none")
     require(bool(checkpoints), "models", "at least one", "none")
-    splits = {name: read_split(folder, "test") for name, folder in sets.items()}
+    splits = {}
+    for name, folder in sets.items():
+        with renamed(folder=name.replace("-", "_")):
+            splits[name] = read_split(folder, "test")
     run = Run(out, _facts(checkpoints, splits, data), resume=resume)
     rows = []
     for number, checkpoint in enumerate(checkpoints):
