@@ -7,6 +7,7 @@ have to be attacked as one. Extra ``[vae]``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heirloom.runtime.errors import InputError
+from heirloom.runtime.hub import offline_where_unreachable
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ def pretrained_vae(source: str, image_size: int, channels: int) -> Vae:
         InputError: diffusers absent, no AutoencoderKL there.
     """
     kind = _diffusers()
+    if not Path(source).is_dir():
+        offline_where_unreachable()
     try:
         found = kind.from_pretrained(source, torch_dtype=torch.float32)
     except Exception as error:  # unreachable, no such folder, another class
