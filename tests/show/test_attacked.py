@@ -133,6 +133,14 @@ def test_the_twin_is_one_file_of_the_same_outcomes(
         assert cell in page
 
 
+def test_one_picture_says_what_the_defence_does(saved: list[Path], tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.png", "b.png")]
+    for path in paths:
+        assert common.run(app, ["show", str(saved[0]), "--picture", str(path), "-q"]) == 0
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert Image.open(paths[0]).size[0] > 1000
+
+
 def test_wrong_folders_are_one_sentence(
     saved: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,9 @@ def show(
     html: Annotated[
         Path | None, typer.Option(help="Write one self-contained page instead; no Python needed to see it.")
     ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Write one PNG instead: pictures attacked, and what was measured.")
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option(min=1, max=65535, help="Of the app on 127.0.0.1 [default: the first free one]."),
@@ -42,12 +45,18 @@ def show(
     with renamed(folder="folders"):
         opened = open_folders(folders, device=str(torch_device(device)), trust_remote_code=trust_remote_code)
     pictures = samples(opened[0], data)
+    written = [path for path in (html, picture) if path is not None]
     if html is not None:
         from heirloom.show.twin import write_twin
 
         write_twin(opened, pictures, html)
-        voice().document = {"files": [str(html)]}
-        print(html)
+    if picture is not None:
+        from heirloom.show.strip import write_strip
+
+        write_strip(opened[0], pictures, picture)
+    if written:
+        voice().document = {"files": [str(path) for path in written]}
+        print("\n".join(map(str, written)))
         return
     from heirloom.show.app import ADDRESS, build_app, launch
 
