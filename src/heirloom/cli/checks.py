@@ -17,7 +17,7 @@ EMPTY_IS_NONE = ("compare", "cases", "pretrain_eps", "shares")  # options that s
 MOST = 2**63 - 1  # of a tensor's sizes and of a generator's seed
 
 
-FOLDERS, FILES = ("out",), ("onnx", "program", "html")  # that a command writes
+FOLDERS, FILES = ("out",), ("onnx", "program", "html", "picture")  # that a command writes
 typed: dict[str, tuple[str, ...]] = {}  # the words that came, by the option as it is called
 
 

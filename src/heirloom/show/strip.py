@@ -22,8 +22,8 @@ TITLES = ("before", "attacked,\nnothing in front", "attacked,\ndefence included"
 
 
 def write_strip(opened: Opened, pictures: Sequence[Sample], path: Path) -> None:
-    """Write ``path`` (PNG): the first pictures, whatever they show, attacked on the bare model and on the whole, under each
-    what is said of it; beside them the measured accuracies with their 95 % intervals.
+    """Write ``path`` (PNG): the first pictures, whatever they show, attacked on the bare model and on the whole; under
+    each what is said of it; beside them the measured accuracies with their 95 % intervals.
 
     Raises:
         InputError: no picture, or nothing was measured.
