@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -127,7 +128,9 @@ def evaluate(
             }
             store.open(facts, resume=resume)
         distributed.wait()
-        limit = size if batch_size else store.limit(at_once(each, place, size))
+        limit = (
+            size if batch_size else store.limit(at_once(each, place, size, 4 * math.prod(images.shape[1:])))
+        )
         faster = for_the_passes(model, images[:3].to(place), attack_dtype)
         bench = Bench(model, images, labels, threat, seed, place, faster)
         return _evaluate(bench, chosen, (size, limit), store, report)
