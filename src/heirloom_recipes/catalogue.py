@@ -35,6 +35,11 @@ class Recipe:
     options: tuple[str, ...] = ()
     scales: tuple[str, ...] = SCALES
 
+    @property
+    def shards(self) -> bool:
+        """Whether its rows or seeds can be made as independent jobs."""
+        return self.makes in ("cropd.recipes:table", "inheritance.recipes:table")
+
     def make(self, *arguments: Any, **options: Any) -> Any:
         first = (self.name.partition("/")[2],) if self.takes_name else ()
         return _load(self.makes)(*first, *arguments, **options)

@@ -48,6 +48,10 @@ def reproduce(
     minutes: Annotated[
         float | None, typer.Option(help="Stop after so long; the same command again goes on.")
     ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="i/n: make every n-th row (or seed) alone, beside the others.")
+    ] = None,
+    merge: Annotated[bool, typer.Option(help="Put together what all shards have made.")] = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
 ) -> None:
@@ -57,9 +61,10 @@ def reproduce(
     run again.
     """
     from heirloom.cli.output import print_table
-    from heirloom.cli.progress import stage_progress
+    from heirloom.cli.progress import note, stage_progress
     from heirloom.runtime.devices import torch_device
     from heirloom.runtime.errors import require
+    from heirloom_recipes import shards
     from heirloom_recipes.catalogue import OutOfTimeError, recipe_of
 
     chosen = recipe_of(recipe)
@@ -83,9 +88,22 @@ def reproduce(
         "minutes": minutes,
         **{option: value for option, value in own.items() if option in chosen.options},
     }
+    share = None if shard is None else shards.Shard.parse(shard)
+    for option, typed in (("shard", shard), ("merge", merge or None)):
+        require(typed is None or chosen.shards, option, f"left out for {recipe}", typed)
+    require(not (share and merge), "merge", "given without shard", shard)
+    if merge:
+        shards.merge(out, recipe)
     try:
-        with stage_progress() as progress:
-            summary = chosen.make(scale, out, progress=progress, **given)
+        with stage_progress() as progress, shards.working_on(share):
+            summary = chosen.make(scale, share.folder(out) if share else out, progress=progress, **given)
+    except shards.ShardDoneError:
+        assert share is not None
+        shards.finish(share, out, recipe)
+        note(
+            f"heirloom: shard {shard} is done; when all are: the same command with --merge in place of --shard."
+        )
+        return
     except OutOfTimeError:
         print(f"{minutes:g} minutes are over: run the same command again to go on.")
         raise typer.Exit(3) from None

@@ -14,6 +14,7 @@ from heirloom.runtime.files import read_json
 from heirloom.runtime.randomness import generator_of
 from heirloom_recipes.cropd.paper import COLUMNS, HOURS, PARAMETERS, TABLES, Cell
 from heirloom_recipes.cropd.run import Runner, first_images
+from heirloom_recipes.shards import leave_if_sharded, share_of
 
 FIGURE_2 = ("vanilla", "arae", "cropd", "adversarial-reconstruction", "distil")
 SHOWN, STEPS = 6, 20
@@ -23,6 +24,9 @@ def table(name: str, scale: str, out: Path, **options: Any) -> Summary:
     """``table-1``, 2, 3, 8, 9, 10 or ``trade-off``: the paper's rows and ours, those that the scale covers."""
     runner = Runner(scale, out, **options)
     cells = [cell for cell in TABLES[name] if runner.covers(cell)]
+    for cell in share_of(cells):
+        runner.row(cell)
+    leave_if_sharded()
     return _finished(runner, name, cells, [_figures(cell, runner.row(cell)) for cell in cells])
 
 

@@ -35,6 +35,7 @@ from heirloom_recipes.catalogue import OutOfTimeError
 from heirloom_recipes.inheritance.orderings import check_orderings, shown
 from heirloom_recipes.inheritance.paper import CONTROLS, TABLES, EncoderKey, PaperRow
 from heirloom_recipes.inheritance.scales import HUB_IDS, Scale, scale_settings
+from heirloom_recipes.shards import leave_if_sharded, share_of
 
 THREAT = Threat("Linf", 8 / 255)
 
@@ -195,6 +196,9 @@ def reproduce_table(
         row for row in wanted if runner.covers(row.encoder.data) and method in (None, row.encoder.method)
     )
     missing = [shown(row) for row in wanted if row not in rows]
+    for row in share_of(rows):
+        runner.row(row)
+    leave_if_sharded()
     found = {row.name: runner.row(row) for row in rows}
     orderings = check_orderings(rows, found)
     return runner.run.finish(

@@ -13,6 +13,7 @@ from heirloom.runtime.errors import require
 from heirloom.threat import Threat
 from heirloom_recipes.claims import NEAR_ZERO, below, case
 from heirloom_recipes.inheritance.run import reproduce_table
+from heirloom_recipes.shards import leave_if_sharded, share_of, working_on
 
 
 def table_over_seeds(
@@ -34,12 +35,14 @@ def table_over_seeds(
     """
     require(seeds >= 2, "seeds", "at least 2 where it is given", seeds)
     runs = []
-    for number in range(seed, seed + seeds):
+    for number in share_of(range(seed, seed + seeds)):
         told = _numbered(progress, number)
         place = out / f"seed-{number}"
-        runs.append(
-            reproduce_table(table, scale, place, seed=number, device=device, progress=told, **options)
-        )
+        with working_on(None):
+            runs.append(
+                reproduce_table(table, scale, place, seed=number, device=device, progress=told, **options)
+            )
+    leave_if_sharded()
     first = runs[0]
     facts = {"table": table, "scale": scale, "seeds": seeds, "seed": seed, "rows": [run.rows for run in runs]}
     assert first.threat is not None

@@ -1,0 +1,110 @@
+"""A recipe as independent jobs: each makes its share of the rows (or seeds) in a folder of its own; a merge puts them
+together, and the recipe then finds everything made. So any scheduler can run them, on machines that share only files.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from heirloom.runtime.errors import InputError, require
+from heirloom.runtime.files import read_json, write_json
+from heirloom.runtime.identity import check_same
+
+Item = TypeVar("Item")
+FOLDER, FINISHED = "shards", "shard.json"
+
+
+class ShardDoneError(Exception):
+    """This shard's share is made; the table waits for the merge."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The ``number``-th, from 1, ``of`` so many."""
+
+    number: int
+    of: int
+
+    @staticmethod
+    def parse(text: str) -> Shard:
+        """``"2/4"``; :class:`heirloom.InputError` where it is none."""
+        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        holds = found is not None and 1 <= int(found[1]) <= int(found[2])
+        require(holds, "shard", "i/n with i from 1 to n, 2/4 say", text)
+        assert found is not None
+        return Shard(int(found[1]), int(found[2]))
+
+    def folder(self, out: Path) -> Path:
+        return out / FOLDER / f"{self.number}-of-{self.of}"
+
+
+_SHARD: ContextVar[Shard | None] = ContextVar("shard", default=None)
+
+
+@contextmanager
+def working_on(shard: Shard | None) -> Iterator[None]:
+    """Recipes inside make only this shard's share; None: all of it."""
+    token = _SHARD.set(shard)
+    try:
+        yield
+    finally:
+        _SHARD.reset(token)
+
+
+def share_of(items: Sequence[Item]) -> Sequence[Item]:
+    """Those of a recipe's jobs that are this shard's: every n-th."""
+    shard = _SHARD.get()
+    return items if shard is None else items[shard.number - 1 :: shard.of]
+
+
+def leave_if_sharded() -> None:
+    """Where all of ``share_of``'s are made and the table needs the others'."""
+    if _SHARD.get() is not None:
+        raise ShardDoneError
+
+
+def finish(shard: Shard, out: Path, recipe: str) -> None:
+    """Note that ``recipe``'s share lies in the shard's folder."""
+    place = shard.folder(out) / FINISHED
+    known = read_json(place)["recipes"] if place.exists() else []
+    write_json(place, {"recipes": sorted({*known, recipe})})
+
+
+def merge(out: Path, recipe: str) -> None:
+    """Copy into ``out`` what the shards under it have made of ``recipe`` and ``out`` has not.
+
+    Raises:
+        InputError: there are no shards, one is not finished, or one is of another run.
+    """
+    found = sorted((out / FOLDER).glob("[0-9]*-of-[0-9]*"))
+    require(bool(found), "merge", f"given where shards lie under {out / FOLDER}", "none")
+    counts = {int(folder.name.rpartition("-")[2]) for folder in found}
+    require(len(counts) == 1, "merge", "of shards of one number", f"of {', '.join(map(str, sorted(counts)))}")
+    of = counts.pop()
+    for number in range(1, of + 1):
+        place = Shard(number, of).folder(out)
+        done = (place / FINISHED).exists() and recipe in read_json(place / FINISHED)["recipes"]
+        if not done:
+            raise InputError(
+                "merge", f"after all {of} shards", f"shard {number}/{of} of {recipe} not finished"
+            )
+        _take_over(place, out)
+
+
+def _take_over(shard: Path, out: Path) -> None:
+    for path in sorted(p for p in shard.rglob("*") if p.is_file()):
+        place = out / path.relative_to(shard)
+        if path.name == "run.json" and place.exists():
+            check_same(read_json(place).get("facts"), read_json(path).get("facts"), place.parent)
+        elif path.name != FINISHED and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            aside = place.with_name(f".{place.name}.part")
+            shutil.copyfile(path, aside)
+            aside.replace(place)
