@@ -45,9 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
     check_wheel(wheel, version)
     with tempfile.TemporaryDirectory() as place:
         try_installed(wheel, Path(place), version, chosen.python, demo=chosen.demo)
-    print(
-        f"{version}: built, checked, installed and run from another folder; upload {DIST.name}/ to release it."
-    )
+    print(f"{version}: built, checked, installed and run from another folder.")
+    if ".example/" in (ROOT / "pyproject.toml").read_text():  # a reserved name (RFC 2606)
+        print("Before it is uploaded: [project.urls] of pyproject.toml must be the real address.")
+    else:
+        print(f"Upload {DIST.name}/ to release it.")
     return 0
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from heirloom.cli.voice import Voice, voice
-
-if TYPE_CHECKING:
-    pass
 
 
 def rerun(
