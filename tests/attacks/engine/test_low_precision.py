@@ -91,3 +91,32 @@ def test_random_state_and_mode_are_kept() -> None:
     copy = low_precision(model, x, torch.bfloat16)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not copy.training
+
+
+class Resized(nn.Module):
+    """A convolution, then a resize with antialiasing, which has no bfloat16 kernel on the CPU, or worse."""
+
+    def __init__(self, *, worse: bool = False) -> None:
+        super().__init__()
+        self.front, self.head, self.worse = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(75, 10), worse
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.front(x)
+        if self.worse and x.dtype != torch.float32:
+            raise NotImplementedError
+        out: Tensor = self.head(functional.interpolate(x, (5, 5), mode="bilinear", antialias=True).flatten(1))
+        return out
+
+
+def test_a_resize_without_a_kernel_is_done_in_float32() -> None:
+    torch.manual_seed(0)
+    model, x = Resized().eval(), torch.rand(3, 3, 12, 12)
+    copied = low_precision(model, x, torch.bfloat16)
+    assert isinstance(copied, Converted)
+    assert copied(x).allclose(model(x), atol=0.05)
+    assert bool(input_gradient(copied, x, torch.zeros(3, dtype=torch.long), margin)[0].any())
+
+
+def test_what_runs_in_no_other_type_is_attacked_as_it_is() -> None:
+    model = Resized(worse=True).eval()
+    assert low_precision(model, torch.rand(3, 3, 12, 12), torch.bfloat16) is model

@@ -25,7 +25,7 @@ def low_precision(model: nn.Module, x: Tensor, dtype: torch.dtype) -> nn.Module:
     Returns:
         a copy of ``model`` converted as a whole, channels last, if it runs and its logits on ``x`` are within a
         tenth of the largest of the model's own; else ``model`` under autocast, which leaves to float32 what
-        does not bear conversion.
+        does not bear conversion; ``model`` itself where that fails too (an operation without a kernel).
     """
     devices = [x.device] if x.device.type == "cuda" else []
     try:
@@ -36,9 +36,20 @@ def low_precision(model: nn.Module, x: Tensor, dtype: torch.dtype) -> nn.Module:
             torch.random.set_rng_state(state)
             apart = (candidate(x) - expected).abs().max()
     except Exception:  # whatever a foreign model's conversion meets: autocast is made for it
-        return Autocast(model, dtype)
+        return _under_autocast(model, x, dtype)
     close = bool(apart <= TOLERANCE * expected.abs().max().clamp_min(1e-12))
-    return candidate if close else Autocast(model, dtype)
+    return candidate if close else _under_autocast(model, x, dtype)
+
+
+def _under_autocast(model: nn.Module, x: Tensor, dtype: torch.dtype) -> nn.Module:
+    """The model under autocast, or as it is where some operation has no kernel for ``dtype`` even so."""
+    devices = [x.device] if x.device.type == "cuda" else []
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+            (candidate := Autocast(model, dtype))(x)
+    except Exception:  # speed is all that is lost
+        return model
+    return candidate
 
 
 class InDtype(nn.Module):
@@ -90,6 +101,9 @@ class _PlainAttention(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is functional.interpolate and args[0].dtype != torch.float32:  # no kernel with antialiasing
+            out: Tensor = func(args[0].float(), *args[1:], **kwargs)
+            return out.to(args[0].dtype)
         if func is functional.scaled_dot_product_attention:
             return _attention(*args, **kwargs)
         return func(*args, **kwargs)
