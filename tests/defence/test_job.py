@@ -83,6 +83,26 @@ def test_the_whole_job(small: ImageSource, foundation: Path, tmp_path: Path) -> 
     assert "| cropd |" in (tmp_path / "README.md").read_text()
 
 
+def test_the_type_of_the_passes_is_measured_once_for_each_defence_and_kept(
+    small: ImageSource, foundation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def measured(*what: object) -> dict[str, object]:
+        asked.append(1)
+        return {"chosen": ("bfloat16", "float32")[len(asked) % 2]}
+
+    monkeypatch.setattr("heirloom.defence.job.measured_dtype", measured)
+    settings = _settings(compare=("identity",), attack_dtype="auto", curve_images=0)
+    encoder = load_encoder(EncoderSettings(str(foundation)))
+    _, summary = defend(encoder, small, settings, tmp_path)
+    kept = {"identity": {"chosen": "float32"}, "cropd": {"chosen": "bfloat16"}}
+    assert summary.details["attack_dtype"] == kept
+    _, resumed = defend(encoder, small, settings, tmp_path, resume=True)
+    assert len(asked) == 2
+    assert resumed.details["attack_dtype"] == kept
+
+
 def test_distil_stands_beside_its_student_and_leaves_it_as_an_encoder(
     small: ImageSource, tmp_path: Path
 ) -> None:

@@ -100,7 +100,7 @@ def defend(
     trust_remote_code: options.TrustRemoteCode = False,
     validation: options.Validation = 0.1,
     eval_batch_size: options.EvalBatchSize = None,
-    attack_dtype: options.AttackDtype = None,
+    attack_dtype: options.PassDtype = None,
     curve: Annotated[bool, typer.Option(help="Accuracy against eps, on 256 test images.")] = True,
     audit_examples: Annotated[int, typer.Option(help="Test images for the audit; 0: no audit.")] = 64,
     strict: Annotated[

@@ -44,10 +44,7 @@ def evaluate(
     dtype: Annotated[
         choices.Dtype, typer.Option(help="Type that the model is converted to and judged in.")
     ] = "float32",
-    attack_dtype: Annotated[
-        choices.PassDtype | None,
-        typer.Option(help="Type of the attacks' passes; auto: bfloat16 where it is faster here."),
-    ] = None,
+    attack_dtype: options.PassDtype = None,
     audit: Annotated[bool, typer.Option(help="Look for signs that the figure is wrong.")] = True,
     audit_examples: Annotated[int, typer.Option(help="Images that the audit looks at.")] = 64,
     surrogate: Annotated[

@@ -46,6 +46,10 @@ AttackDtype = Annotated[
     choices.Dtype | None,
     typer.Option(help="Type of the attacks' passes (bfloat16: faster); verdicts stay."),
 ]
+PassDtype = Annotated[
+    choices.PassDtype | None,
+    typer.Option(help="Type of the attacks' passes; auto: bfloat16 where it is faster here."),
+]
 ResultFolder = Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")]
 
 

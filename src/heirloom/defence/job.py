@@ -29,6 +29,8 @@ from heirloom.defence.train_preprocessor import fresh_preprocessor, train_prepro
 from heirloom.evaluation.audit import audit, audit_details
 from heirloom.evaluation.columns import words
 from heirloom.evaluation.confusion import confusion
+from heirloom.evaluation.pass_dtype import AUTO as MEASURED
+from heirloom.evaluation.pass_dtype import measured_dtype
 from heirloom.evaluation.per_class import per_class
 from heirloom.evaluation.precision import dtype_named
 from heirloom.evaluation.security_curve import security_curve
@@ -98,6 +100,9 @@ def defend(
     }
     verdicts = {found["defence"]: unpacked(found["right"]) for found in [*details["defences"], *beside]}
     details["beside"] = [{key: found[key] for key in ("defence", "right")} for found in beside]
+    if settings.attack_dtype == MEASURED:
+        kept = {name: run.stage(f"attack-dtype-{name}", dict) for name in settings.methods}
+        details["attack_dtype"] = kept
     details["remarks"] = remarks(method, verdicts, settings.attacks)
     if settings.audit_examples:
         details["audit"] = run.stage("audit", lambda: job.audited(model))
@@ -312,11 +317,21 @@ class _Job:
             batch_size=self.settings.eval_batch_size,
             device=self.device,
             seed=self.seed,
-            attack_dtype=_dtype(self.settings),
+            attack_dtype=self._attack_dtype(model, method),
             folder=self.run.path(method, "verdicts"),
             resume=True,
             report=report,
         )
+
+    def _attack_dtype(self, model: nn.Module, method: str) -> torch.dtype | None:
+        """As asked for; measured once where it is to be, and kept for a run that goes on."""
+        name = self.settings.attack_dtype
+        if name == MEASURED:
+            size = self.settings.eval_batch_size
+            measure = partial(measured_dtype, model, self.test.pair, self.device, size)
+            chosen = self.run.stage(f"attack-dtype-{method}", measure)["chosen"]
+            name = None if chosen == "float32" else chosen
+        return None if name is None else dtype_named(name)
 
     def _curve(self, model: nn.Module) -> list[dict[str, Any]]:
         """On the first test images; nothing where it was not asked for."""
@@ -325,10 +340,6 @@ class _Job:
         few = self.test.select(torch.arange(min(self.settings.curve_images, len(self.test))))
         size = self.settings.eval_batch_size
         return security_curve(model, few.pair, self.settings.threat, batch_size=size, device=self.device)
-
-
-def _dtype(settings: DefendSettings) -> torch.dtype | None:
-    return None if settings.attack_dtype is None else dtype_named(settings.attack_dtype)
 
 
 def check_before_work(

@@ -11,7 +11,7 @@ from heirloom.heads.linear import HeadSettings
 from heirloom.networks.student_painter import STUDENTS
 from heirloom.objectives.defences import DEFENCES
 from heirloom.objectives.objective import Objective
-from heirloom.runtime.choices import Architecture, DefenceMethod, Dtype, Targets
+from heirloom.runtime.choices import Architecture, DefenceMethod, PassDtype, Targets
 from heirloom.runtime.errors import require
 from heirloom.threat import Threat
 from heirloom.training.loop import TrainingSettings
@@ -144,7 +144,8 @@ class DefendSettings:
         eval_batch_size: images at once in evaluation and in features; None: as the memory has room for
             (:mod:`heirloom.models.memory`). audit_examples: test images that the audit of the saved defence looks at;
             0: no audit. curve_images: that the security curve is measured on; 0: no curve.
-        attack_dtype: of the attacks' passes in evaluation; verdicts stay the model's.
+        attack_dtype: of the attacks' passes in evaluation; verdicts stay the model's. ``auto``: measured
+            (:mod:`heirloom.evaluation.pass_dtype`).
     """
 
     threat: Threat
@@ -157,7 +158,7 @@ class DefendSettings:
     eval_batch_size: int | None = None
     audit_examples: int = 64
     curve_images: int = 256
-    attack_dtype: Dtype | None = None
+    attack_dtype: PassDtype | None = None
 
     def __post_init__(self) -> None:
         for method in self.compare:
