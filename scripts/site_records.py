@@ -69,7 +69,7 @@ def _pictures(pages: Path, name: str) -> list[str]:
     page = (pages / "records" / name / "report.html").read_text()
     lines: list[str] = []
     for number, found in enumerate(
-        re.finditer(r'<figure><img src="data:([^;]+);base64,([^"]+)" alt="([^"]*)"', page)
+        re.finditer(r'<figure><img[^>]*? src="data:([^;]+);base64,([^"]+)" alt="([^"]*)"', page)
     ):
         if number >= PICTURES_A_RECORD or found[1] not in MARKS:
             break

@@ -58,7 +58,7 @@ def test_strict_exits_1_when_the_audit_finds_a_sign(
     said = capsys.readouterr().out
     assert "AUDIT, quantisation" in said
     assert "Remedy" in said
-    assert "cannot be trusted: quantisation" in (tmp_path / "report.html").read_text()
+    assert "signs that these figures are wrong (quantisation" in (tmp_path / "report.html").read_text()
 
 
 def test_against_gives_paired_differences_on_the_same_images(tmp_path: Path) -> None:
@@ -166,7 +166,10 @@ def test_dtype_and_attack_dtype(tmp_path: Path) -> None:
             "--norm must be one of Linf, L2, L1",
         ),
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--attacks", "magic"], "--attacks must be"),
-        (["--model", LINEAR, "--data", "digits", "--out", "x", "--limit", "0"], "limit must be at least 1"),
+        (
+            ["--model", LINEAR, "--data", "digits", "--out", "x", "--limit", "0"],
+            "--limit-test must be at least 1",
+        ),
         (
             ["--model", LINEAR, "--data", "digits", "--out", "x", "--batch-size", "0"],
             "--batch-size must be at least 1",

@@ -22,7 +22,7 @@ from heirloom.results.provenance import Stopwatch
 from heirloom.results.statistics import proportion
 from heirloom.threat import Threat
 
-OUTPUTS = ("out", "onnx", "program", "html")
+OUTPUTS = ("out", "onnx", "program", "html", "picture")
 NOWHERE = "./no/such/place"
 WRONG: dict[Any, list[str]] = {
     int: ["", "many", "1.5", "nan", "inf", str(2**70), str(-(2**70)), "-1", "0"],

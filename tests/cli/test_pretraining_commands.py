@@ -123,7 +123,7 @@ def test_reproduce_prints_ours_beside_the_papers(tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["reproduce", "inheritance/table-9"], "recipe must be one of inheritance/table-1"),
+        (["reproduce", "inheritance/table-9"], "RECIPE must be one of cropd/table-1"),
         (["reproduce", "inheritance/table-1", "--scale", "huge"], "scale must be one of smoke"),
         (["reproduce", "inheritance/table-1", "--data", "x"], "data must be NAME=SOURCE"),
         (["reproduce", "inheritance/table-1", "--method", "x"], "method must be supervised or"),
@@ -132,8 +132,8 @@ def test_reproduce_prints_ours_beside_the_papers(tmp_path: Path, capsys: pytest.
         ([*PRETRAIN, "--out", "x", "--network", "alexnet"], "network must be one of resnet18"),
         ([*PRETRAIN, "--out", "x", "--eps", "0"], "eps must be a number above 0"),
         ([*PRETRAIN, "--out", "x", "--augmentation", "mixup"], "augmentation must be one of"),
-        (["probe", "--encoder", "nowhere", *FAST, "--out", "x"], "model must be a hub id"),
-        (["inspect", "a", "b", "c", "--out", "x"], "encoders must be one or two"),
+        (["probe", "--encoder", "nowhere", *FAST, "--out", "x"], "--encoder must be a hub id"),
+        (["inspect", "a", "b", "c", "--out", "x"], "ENCODERS must be one or two"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_leaves_nothing(

@@ -117,7 +117,7 @@ def test_another_run_is_refused_by_name_and_the_same_one_goes_on(
         (("figure-4", "--gate", "wide"), "gate must be fitted or printed"),
         (("figure-4", "--noise", "pink"), "noise must be one of"),
         (("figure-4", "--eps", "0"), "eps must be above 0"),
-        (("figure-4", "--nodes", "1001"), "H m must be a multiple of d"),
+        (("figure-4", "--nodes", "1001"), "--nodes must be one whose product with m = 1 is a multiple of d"),
         (("purify", "--cases", "nothing"), "cases must be part of a case's name"),
         (("purify", "--seeds", "0"), "seeds must be at least 1"),
         (("--out", "x", "lemma"), "give --out after"),

@@ -139,9 +139,11 @@ class _Unmoved(nn.Module):
         return self.first + x.flatten(1) @ self.directions
 
 
-def _gradient(model: nn.Module, images: Tensor) -> Tensor:
+def _gradient(model: nn.Module, images: Tensor) -> Tensor | None:
+    """None where the model lets none through: that is for the attacks and the audit to say."""
     x = images.detach().clone().requires_grad_()
-    return torch.autograd.grad(model(x).sum(), x, allow_unused=True)[0]
+    total = model(x).sum()
+    return torch.autograd.grad(total, x, allow_unused=True)[0] if total.requires_grad else None
 
 
 def _seconds(call: object, device: str) -> float:
