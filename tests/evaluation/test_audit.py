@@ -1,7 +1,9 @@
 """Every planted defence is caught with its cause; sound models raise no alarm."""
 
+import logging
 import random
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from heirloom.evaluation.audit import (
     fresh_copy,
     trusted,
 )
+from heirloom.evaluation.audit.watch import watched
 from heirloom.evaluation.broken.base import fit, seeded_modules
 from heirloom.evaluation.verdicts import Evaluation, evaluate
 
@@ -94,6 +97,35 @@ def test_audit_is_repeatable_and_leaves_everything_as_it_was(data: Data) -> None
     assert model.training == mode
     assert sys.getprofile() is None
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+def test_a_clock_that_others_read_is_no_randomness(data: Data) -> None:
+    class Talks(torch.nn.Module):
+        """Deterministic; logs at every call, and leaves garbage whose finaliser reads the clock."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = broken.clean_net()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logging.getLogger("silent").debug("forward of %d", len(x))
+            logging.getLogger("silent").makeRecord("silent", 10, "", 0, "called", (), None)
+            left = Left()
+            left.itself = left
+            return self.net(x)
+
+    class Left:
+        itself: object = None
+
+        def __del__(self) -> None:
+            time.time()
+
+    class Draws(Talks):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + 0 * time.time()
+
+    assert watched(Talks().eval(), data[0][:4]).random == {}
+    assert set(watched(Draws().eval(), data[0][:4]).random) == {"the operating system"}
 
 
 def test_cost_is_bounded_and_counted(data: Data) -> None:

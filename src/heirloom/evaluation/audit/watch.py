@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
@@ -21,6 +22,7 @@ ROUNDING = ("round", "floor", "ceil", "trunc", "sign", "sgn", "heaviside", "buck
 CHOOSING = ("argmax", "argmin", "topk", "sort", "one_hot", "kthvalue", "mode", "bincount")
 LEAVING = ("detach", "data", "no_grad", "numpy", "tolist", "item", "__array__", "NumPy")
 SATURATING = ("sigmoid", "tanh", "softmax", "_softmax", "hardtanh", "clamp", "hardsigmoid", "erf")
+NO_PART = ("logging", "threading", "asyncio", "weakref", "torch")  # they read the clock for themselves
 MOST = 0.6  # of an activation's outputs
 OWN = ("its own generator", "NumPy", "Python's random", "the operating system")  # torch's seed fixes none
 
@@ -154,7 +156,7 @@ def _calls(trace: Trace, model: nn.Module) -> Iterator[None]:
                 _add(trace.custom, getattr(frame.f_locals.get("cls"), "__name__", "function"))
             if isinstance(frame.f_locals.get("self"), random.Random):
                 _add(trace.random, OWN[2])
-        elif event == "c_call":
+        elif event == "c_call" and frame.f_globals.get("__name__", "").partition(".")[0] not in NO_PART:
             _outside(trace, argument)
 
     def count(module: nn.Module, args: Any) -> None:
@@ -164,11 +166,15 @@ def _calls(trace: Trace, model: nn.Module) -> Iterator[None]:
         module for module in model.modules() if next(module.parameters(recurse=False), None) is not None
     ]
     hooks = [module.register_forward_pre_hook(count) for module in leaves]
+    collecting = gc.isenabled()
+    gc.disable()  # finalisers of others run when they like, and some read the clock
     sys.setprofile(watch)
     try:
         yield
     finally:
         sys.setprofile(previous)
+        if collecting:
+            gc.enable()
         for hook in hooks:
             hook.remove()
         trace.calls = max(counts.values(), default=0)
