@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heirloom.evaluation.columns import verdicts
 from heirloom.heads.linear import extract_features, train_head
 from heirloom.heads.probe import with_head
 from heirloom.models.encoder import EncoderSettings, load_encoder
@@ -81,18 +80,9 @@ def _clean_head(runner: Runner, key: EncoderKey, decay: float) -> dict[str, Tens
         )
         chosen = replace(settings.head, weight_decay=decay)
         head = train_head(fit, rest.labels, len(rest.classes), chosen, validation=(check, held_out.labels))
-        found = verdicts(
-            with_head(encoder, head),
-            data,
-            THREAT,
-            runner.scale.attacks,
-            seed=runner.seed,
-            device=runner.device,
-            told=runner.progress,
-        )
-        last = list(found.correct.values())[-1].clone()
+        found = runner.judged(with_head(encoder, head), runner.progress)
         margin = torch.tensor(feature_margin(head, check, held_out.labels))
-        write_tensors(path, {**found.correct, "robust": last, "margin": margin})
+        write_tensors(path, {**found, "margin": margin})
     return read_tensors(path)[0]
 
 

@@ -106,18 +106,20 @@ class Runner:
         path = self.work / "rows" / f"{row.name}.safetensors"
         if not path.exists():
             encoder = self.encoder(row.encoder)
-            data = self.data("cifar10")
             frozen = load_encoder(EncoderSettings(str(encoder / "encoder")))
             told: Progress = lambda stage, done, total, text: self.progress(  # noqa: E731
                 f"{row.name}: {stage}", done, total, text
             )
             with self._timed(path.with_suffix(".seconds.json")):
-                model = with_head(frozen, self._head(row, encoder, frozen))
-                found = verdicts(
-                    model, data, THREAT, self.scale.attacks, seed=self.seed, device=self.device, told=told
-                )
-            write_tensors(path, {**found.correct, "robust": list(found.correct.values())[-1].clone()})
+                found = self.judged(with_head(frozen, self._head(row, encoder, frozen)), told)
+            write_tensors(path, found)
         return read_tensors(path)[0]
+
+    def judged(self, model: torch.nn.Module, told: Progress) -> dict[str, torch.Tensor]:
+        """Boolean verdicts (N,) on CIFAR-10's test images: ``clean``, attacks, and the last again as ``robust``."""
+        data, attacks = self.data("cifar10"), self.scale.attacks
+        found = verdicts(model, data, THREAT, attacks, seed=self.seed, device=self.device, told=told).correct
+        return {**found, "robust": list(found.values())[-1].clone()}
 
     def seconds(self, rows: Iterable[PaperRow] = (), keys: Iterable[EncoderKey] = ()) -> float:
         """Spent on these rows and encoders, the clean phases that they took over included, all commands
