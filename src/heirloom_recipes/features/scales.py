@@ -114,7 +114,7 @@ def _smoke() -> Scale:
 
 
 def _small() -> Scale:
-    """5000 images of each set, ResNet-8 with a 7x7 stem, the field's radii, three seeds."""
+    """5000 images of each set, ResNet-8 with a 7x7 stem, the field's radii, five seeds."""
     training = TrainingSettings(batch_size=64, learning_rate=0.05, weight_decay=5e-4)
     base = PretrainSettings(validation=0.03, validation_images=250, training=training)
     networks = dict.fromkeys(HUB_IDS, ("resnet8-7x7", "resnet10-6x6-w32"))
@@ -127,7 +127,7 @@ def _small() -> Scale:
         1000,
         100,
         200,
-        3,
+        5,
         BuildSettings(steps=300),
         "pgd-20",
         20,
