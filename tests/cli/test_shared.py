@@ -184,6 +184,19 @@ def test_verdicts_are_compared_by_digest(
     assert "verdicts on single images differ by digest: evaluation.verdicts.fgsm" in said
 
 
+def test_one_result_of_many_is_compared_with_itself(made: Path, tmp_path: Path) -> None:
+    from heirloom.cli.rerun import _counterpart
+
+    whole, member = (Summary.read(made / name / "summary.json") for name in ("inspect", "evaluate"))
+    for place in ("digits", "work/digits", "other"):
+        (tmp_path / place).mkdir(parents=True)
+        content = member.model_dump(mode="json") | ({"seed": 7} if place == "other" else {})
+        (tmp_path / place / "summary.json").write_text(json.dumps(content))
+    assert _counterpart(whole, whole, tmp_path, tmp_path) == (whole, tmp_path)
+    assert _counterpart(member, whole, tmp_path, tmp_path)[1] == tmp_path / "digits"
+    assert _counterpart(Summary.read(made / "certify" / "summary.json"), whole, tmp_path, tmp_path)[0] == whole
+
+
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [

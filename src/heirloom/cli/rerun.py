@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from heirloom.cli.voice import Voice, voice
+
+if TYPE_CHECKING:
+    from heirloom.results.schema import Summary
 
 
 def rerun(
@@ -45,14 +48,15 @@ def rerun(
     place = out or _free(Path("runs") / f"rerun-{path.parent.name if path.stem == 'summary' else path.stem}")
     require(not place.exists(), "out", "a new folder", f"{place}, which exists")
     _carry_steps(path.parent, place, options)
-    now = _repeated(words, {**options, "out": str(place)})
-    found = differences(earlier, now.summary)
-    voice().document = {"same": not found, "differences": found, "earlier": str(path), "now": str(now.folder)}
+    spoken = _repeated(words, {**options, "out": str(place)})
+    now, folder = _counterpart(earlier, spoken.summary, spoken.folder, place)
+    found = differences(earlier, now)
+    voice().document = {"same": not found, "differences": found, "earlier": str(path), "now": str(folder)}
     if found:
-        print(f"{path} and {now.folder} differ: {found[0]}")
+        print(f"{path} and {folder} differ: {found[0]}")
         print("\n".join(found[1:]))
         raise typer.Exit(1)
-    print(f"The same figures to the last digit: {path} and {now.folder}.")
+    print(f"The same figures to the last digit: {path} and {folder}.")
 
 
 def _repeated(words: list[str], options: dict[str, Any]) -> Any:
@@ -70,6 +74,21 @@ def _repeated(words: list[str], options: dict[str, Any]) -> Any:
             shutil.rmtree(place)
         raise typer.Exit(code or 2)
     return speaker
+
+
+def _counterpart(earlier: Summary, told: Summary, folder: Path, place: Path) -> tuple[Summary, Path]:
+    """What to compare ``earlier`` with: the result that was told, or, of a command that makes several (a zoo, a table
+    over seeds), the one under ``place`` that ``earlier`` is."""
+    from heirloom.results.schema import Summary
+
+    def key(summary: Summary) -> tuple[Any, ...]:
+        return summary.kind, summary.seed, summary.threat, summary.data, summary.settings
+
+    if key(told) == key(earlier):
+        return told, folder
+    inner = [path for path in place.rglob("summary.json") if "work" not in path.relative_to(place).parts]
+    found = [(summary, path.parent) for path in inner if key(summary := Summary.read(path)) == key(earlier)]
+    return found[0] if len(found) == 1 else (told, folder)
 
 
 def _carry_steps(earlier: Path, place: Path, options: dict[str, Any]) -> None:
