@@ -194,7 +194,9 @@ def test_one_result_of_many_is_compared_with_itself(made: Path, tmp_path: Path) 
         (tmp_path / place / "summary.json").write_text(json.dumps(content))
     assert _counterpart(whole, whole, tmp_path, tmp_path) == (whole, tmp_path)
     assert _counterpart(member, whole, tmp_path, tmp_path)[1] == tmp_path / "digits"
-    assert _counterpart(Summary.read(made / "certify" / "summary.json"), whole, tmp_path, tmp_path)[0] == whole
+    assert (
+        _counterpart(Summary.read(made / "certify" / "summary.json"), whole, tmp_path, tmp_path)[0] == whole
+    )
 
 
 @pytest.mark.parametrize(
