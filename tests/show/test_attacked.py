@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,31 @@ def test_one_picture_says_what_the_defence_does(saved: list[Path], tmp_path: Pat
         assert common.run(app, ["show", str(saved[0]), "--picture", str(path), "-q"]) == 0
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert Image.open(paths[0]).size[0] > 1000
+
+
+def test_pictures_of_another_kind_are_read_as_an_upload_is(opened: list[Opened], tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 10, 10, 3), dtype=np.uint8)
+    np.savez(tmp_path / "colour.npz", images=pixels, labels=np.arange(20) % 2)
+    found = samples(opened[0], str(tmp_path / "colour.npz"))
+    assert found
+    for sample in found:
+        assert sample.pixels.shape == opened[0].model.image_shape
+        as_array(sample.pixels)  # of values that 8 bits hold
+    assert attack_sample(opened[0], found[0], Asked("PGD", 0.1, 2)).after.shape == found[0].pixels.shape
+
+
+def test_folders_of_one_name_are_told_apart_and_norms_are_not_mixed(
+    saved: list[Path], tmp_path: Path
+) -> None:
+    for place in ("a", "b"):
+        shutil.copytree(saved[0], tmp_path / place / "defended")
+    places = [tmp_path / place / "defended" for place in ("a", "b")]
+    assert [found.name for found in open_folders(places)] == ["a/defended", "b/defended"]
+    config = json.loads((places[1] / "config.json").read_text())
+    config["defence"]["threat"] = {"norm": "L2", "eps": 0.5}
+    (places[1] / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="folders must be of the same norm, got defended"):
+        open_folders(places)
 
 
 def test_wrong_folders_are_one_sentence(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,25 +83,36 @@ def open_folder(folder: Path, *, device: str = "cpu", trust_remote_code: bool = 
 def open_folders(
     folders: Sequence[Path], *, device: str = "cpu", trust_remote_code: bool = False
 ) -> list[Opened]:
-    """Several defences to be compared: of images of one shape and of the same classes."""
+    """Several defences to be compared: of images of one shape, of the same classes, and made for the same norm, so that
+    one radius means the same to all. Folders of one name are told apart by the folder that they lie in."""
     opened = [open_folder(folder, device=device, trust_remote_code=trust_remote_code) for folder in folders]
+    first = opened[0]
     for other in opened[1:]:
-        for what in ("image_shape", "classes"):
-            a, b = getattr(opened[0].model, what), getattr(other.model, what)
-            require(a == b, "folders", f"of the same {what}", f"{other.name}, which has others")
+        for what, a, b in (
+            ("image_shape", first.model.image_shape, other.model.image_shape),
+            ("classes", first.model.classes, other.model.classes),
+            ("norm", first.threat.norm, other.threat.norm),
+        ):
+            require(a == b, "folders", f"of the same {what}", f"{other.name}, which has another")
     names = [found.name for found in opened]
+    if len(set(names)) < len(names):
+        names = ["/".join(folder.resolve().parts[-2:]) for folder in folders]
     require(len(set(names)) == len(names), "folders", "of different names", ", ".join(names))
-    return opened
+    return [replace(found, name=name) for found, name in zip(opened, names, strict=True)]
 
 
 def samples(opened: Opened, data: str | None = None) -> list[Sample]:
     """Test images to start from: of ``data``, or those that the folder's own page shows; maybe none."""
     shape, found = opened.model.image_shape, list[Sample]()
     if data is not None:
-        test = load_images(data, image_size=shape[1]).test
+        arrays = data == "digits" or data.endswith(".npz")  # read as they are stored, and fitted below
+        test = load_images(data, image_size=None if arrays else shape[1]).test
         few = test.select(torch.arange(min(MOST_PICTURES, len(test))))
         for number, (pixels, label) in enumerate(zip(few.images, few.labels.tolist(), strict=True)):
-            found.append(Sample(f"{number}: {test.classes[label]}", eight_bit(pixels), test.classes[label]))
+            pixels = eight_bit(pixels)
+            if pixels.shape != shape:  # other colours or size: as an upload is read
+                pixels = sample_of(Image.fromarray(as_array(pixels)), shape)
+            found.append(Sample(f"{number}: {test.classes[label]}", pixels, test.classes[label]))
         return found
     shown = [] if opened.summary is None else opened.summary.details.get("defences", [])
     for number, example in enumerate(shown[-1].get("examples", []) if shown else []):
