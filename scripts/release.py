@@ -1,8 +1,10 @@
-"""A release, tried before it is one: ``python scripts/release.py [--demo]``.
+"""A release, tried before it is one: ``python scripts/release.py [--demo] [--address https://HOST/OWNER/NAME]``.
 
 Builds source and wheel, checks them (``twine check --strict``), that version, changelog and citation agree, and that no
 link of the page on the index is relative; then installs the wheel into a fresh environment and runs it from another
-folder: ``heirloom --version``, ``--help``, an evaluation, and with ``--demo`` the whole demo. Uploads nothing.
+folder: ``heirloom --version``, ``--help``, an evaluation, and with ``--demo`` the whole demo. Uploads nothing. The
+project's address is a reserved name until somebody publishes it; ``--address`` puts the real one into pyproject.toml,
+and all links of the page on the index follow.
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--demo", action="store_true", help="run the whole demo from the installed wheel")
     parser.add_argument("--python", default=sys.executable, help="interpreter of the fresh environment")
+    parser.add_argument("--address", help="of the source, https://HOST/OWNER/NAME: goes into pyproject.toml")
     chosen = parser.parse_args(arguments)
+    if chosen.address is not None:
+        set_address(ROOT / "pyproject.toml", chosen.address)
     version = checked_version()
     shutil.rmtree(DIST, ignore_errors=True)
     _run([sys.executable, "-m", "build", "--outdir", str(DIST), str(ROOT)])
@@ -47,10 +52,19 @@ def main(arguments: list[str] | None = None) -> int:
         try_installed(wheel, Path(place), version, chosen.python, demo=chosen.demo)
     print(f"{version}: built, checked, installed and run from another folder.")
     if ".example/" in (ROOT / "pyproject.toml").read_text():  # a reserved name (RFC 2606)
-        print("Before it is uploaded: [project.urls] of pyproject.toml must be the real address.")
+        print("Before it is uploaded: run this with --address, the place where the source lies.")
     else:
         print(f"Upload {DIST.name}/ to release it.")
     return 0
+
+
+def set_address(project: Path, address: str) -> None:
+    """Put ``address`` into [project.urls], its one place; status 1 where it is no https address of a repository."""
+    if not re.fullmatch(r"https://[\w.-]+\.[a-z]+(/[\w.~-]+)+", address):
+        sys.exit(f"--address must be https://HOST/OWNER/NAME, got {address}.")
+    text = project.read_text()
+    before = str(tomllib.loads(text)["project"]["urls"]["Source"])
+    project.write_text(text.replace(before, address))
 
 
 def checked_version() -> str:

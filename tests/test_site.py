@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -90,6 +91,18 @@ def test_version_changelog_and_citation_agree() -> None:
 
     release = _script("release")
     assert release.checked_version() == version("heirloom-robust")
+
+
+def test_the_real_address_goes_to_its_one_place(tmp_path: Path) -> None:
+    release, project = _script("release"), tmp_path / "pyproject.toml"
+    project.write_text((ROOT / "pyproject.toml").read_text())
+    for wrong in ("heirloom", "http://h.org/a", "https://h.org", "https://h.org/a b", "https://h.org/a/"):
+        with pytest.raises(SystemExit, match="--address must be"):
+            release.set_address(project, wrong)
+    assert project.read_text() == (ROOT / "pyproject.toml").read_text()
+    release.set_address(project, "https://code.test.org/people/heirloom")
+    urls = tomllib.loads(project.read_text())["project"]["urls"]
+    assert {url.partition("/heirloom")[0] for url in urls.values()} == {"https://code.test.org/people"}
 
 
 @pytest.mark.parametrize(
