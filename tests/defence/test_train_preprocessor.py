@@ -11,6 +11,8 @@ from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence import train_preprocessor as train_module
 from heirloom.defence.budget import steps_in
 from heirloom.defence.choose import recommended
+from heirloom.defence.distil import attacked_share
+from heirloom.defence.inner import strongest_nearby
 from heirloom.defence.settings import DistilSettings, PreprocessorSettings
 from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
@@ -69,7 +71,10 @@ def test_methods_that_read_the_model_say_so(method: str, small: LabelledImages) 
 def test_distil_cut_off_and_resumed_is_the_uninterrupted_one(
     after: int, small: LabelledImages, encoder: FrozenEncoder, tmp_path: Path
 ) -> None:
-    settings = replace(DISTIL, steps=(8, 5), training=replace(TRAINING, checkpoint_seconds=0.0))
+    distil = replace(DISTIL.distil, delay=0.25)  # the attack's radius depends on where the training stands
+    settings = replace(
+        DISTIL, distil=distil, steps=(8, 5), training=replace(TRAINING, checkpoint_seconds=0.0)
+    )
     whole, history = train_preprocessor(small, THREAT, settings, encoder=encoder)
     calls = []
 
@@ -92,6 +97,29 @@ def test_distil_cut_off_and_resumed_is_the_uninterrupted_one(
         train_preprocessor(
             small.select(torch.arange(100)), THREAT, settings, encoder=encoder, checkpoint=place, resume=True
         )
+
+
+@pytest.mark.parametrize(
+    ("done", "delay", "share"),
+    [(0, 0, 1), (0.9, 0, 1), (0, 0.2, 0), (0.2, 0.2, 0), (0.3, 0.2, 0.5), (0.4, 0.2, 1), (0.99, 0.5, 0.98)],
+)
+def test_a_delayed_attack_grows_to_its_radius(done: float, delay: float, share: float) -> None:
+    assert attacked_share(done, delay) == pytest.approx(share)
+
+
+def test_what_is_never_attacked_trains_as_without_an_attack(
+    small: LabelledImages, encoder: FrozenEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def counted(function, x, reference, each, threat, steps, generator):  # type: ignore[no-untyped-def]
+        asked.append(threat.eps)
+        return strongest_nearby(function, x, reference, each, threat, steps, generator)
+
+    monkeypatch.setattr("heirloom.defence.distil.strongest_nearby", counted)
+    settings = replace(DISTIL, distil=replace(DISTIL.distil, delay=0.25), steps=(8, 1))
+    train_preprocessor(small, THREAT, settings, encoder=encoder)
+    assert asked == pytest.approx([0.5 * THREAT.eps, *[THREAT.eps] * 4])  # steps 3 to 7 of 8
 
 
 def test_minutes_become_steps_once(small: LabelledImages, tmp_path: Path) -> None:

@@ -35,6 +35,22 @@ def test_features_are_placed_where_the_foundations_lie() -> None:
     assert torch.equal(network.painter.mean, network.student.mean)
 
 
+@pytest.mark.parametrize("student", ["resnet10", "resnet18"])
+def test_a_smooth_student_has_slopes_that_move_with_the_input(student: str) -> None:
+    """Second derivatives along a line: none almost everywhere for ReLU, some for SiLU."""
+    x = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    curved = {}
+    for activation in ("relu", "silu"):
+        changes = {"student": student, "width": 4, "features": 3, "activation": activation}
+        network = build_preprocessor("student-painter", (1, 8, 8), **changes).network.double().eval()
+        t = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        slope = torch.autograd.grad(network.encode(x + t * x).sum(), t, create_graph=True)[0]
+        curved[activation] = slope.requires_grad and float(torch.autograd.grad(slope, t)[0].abs()) > 1e-12
+    assert curved == {"relu": False, "silu": True}
+
+
 def test_unknown_students_are_refused() -> None:
     with pytest.raises(InputError, match="student must be one of resnet10, resnet18, got vgg"):
         StudentPainter(StudentPainterSettings(student="vgg"))
+    with pytest.raises(InputError, match="activation must be one of relu, silu, got tanh"):
+        StudentPainter(StudentPainterSettings(activation="tanh"))  # type: ignore[arg-type]

@@ -44,6 +44,12 @@ def defend(
     attack_steps: Annotated[int, typer.Option(help="Steps of the training attack.")] = 1,
     student: Annotated[str, typer.Option(help="distil: resnet10 or resnet18.")] = "resnet10",
     student_width: Annotated[int, typer.Option(help="distil: channels of a ResNet-10's first stage.")] = 32,
+    delay: Annotated[
+        float, typer.Option(help="distil: share of the student's training before it is attacked; 0 to 0.5.")
+    ] = 0.0,
+    student_activation: Annotated[
+        choices.Activation, typer.Option(help="distil: of the student; silu learns better under attack.")
+    ] = "silu",
     targets: Annotated[
         choices.Targets,
         typer.Option(help="distil: what the student learns, the model's features or its own head's classes."),
@@ -160,6 +166,8 @@ def defend(
             distil=DistilSettings(
                 student=student,
                 width=student_width,
+                activation=student_activation,
+                delay=delay,
                 targets=targets,
                 count=prototypes,
                 paints=saved_as == "preprocessor",

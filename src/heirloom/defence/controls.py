@@ -91,7 +91,12 @@ def save_stand_in(preprocessor: nn.Module, folder: Path, encoder: FrozenEncoder)
     network: Any = preprocessor.network
     s = network.settings
     own = BackboneSettings(
-        f"student-{s.student}", s.channels, s.image_size, features=s.features, width=s.width
+        f"student-{s.student}",
+        s.channels,
+        s.image_size,
+        features=s.features,
+        width=s.width,
+        activation=s.activation,
     )
     backbone = build_backbone(own)
     backbone.body.load_state_dict(student.state_dict())

@@ -60,7 +60,10 @@ def distil(
     targets = teacher_features(encoder, data, training, checkpoint)
     network.place(targets)
     indexed = replace(data, labels=torch.arange(len(data)))  # a step finds its targets by number
-    steps: list[tuple[nn.Module, Step]] = [(network.student, _student_step(targets, threat, settings, head))]
+    share = _Share()
+    steps: list[tuple[nn.Module, Step]] = [
+        (network.student, _student_step(targets, threat, settings, head, share))
+    ]
     if settings.distil.paints:
         steps.append((network.painter, _painter_step(network, encoder, threat, settings, head)))
     history: History = []
@@ -70,7 +73,7 @@ def distil(
         path = checkpoint.with_name(f"phase-{phase}.safetensors") if checkpoint is not None else None
 
         def run(model: nn.Module, chosen: TrainingSettings, step: Step = step, **options: Any) -> History:
-            return train(model, indexed, step, chosen, **options)
+            return train(model, indexed, step, chosen, before_step=share.tell, **options)
 
         facts = {
             "settings": settings.facts(),
@@ -131,21 +134,41 @@ def teacher_features(
     return features
 
 
+class _Share:
+    """How much of a phase is done, in [0, 1)."""
+
+    done = 0.0
+
+    def tell(self, done: float) -> None:
+        self.done = done
+
+
+def attacked_share(done: float, delay: float) -> float:
+    """The share of the radius that the attack has when ``done`` of the training is: 0, then rising to 1."""
+    return 1.0 if delay == 0 else min(1.0, max(0.0, done / delay - 1))
+
+
 def _student_step(
-    targets: Tensor, threat: Threat, settings: PreprocessorSettings, head: nn.Module | None
+    targets: Tensor,
+    threat: Threat,
+    settings: PreprocessorSettings,
+    head: nn.Module | None,
+    share: _Share,
 ) -> Step:
     each, held = _each(targets, settings, head), {targets.device: targets}
-    wide = replace(threat, eps=settings.chosen_radius * threat.eps)
 
     def step(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Losses:
         x = augment(x, own_augmentation(tuple(x.shape[1:])), generator)
         if y.device not in held:  # once: a GPU would have to stop for indices that the CPU must know
             held[y.device] = targets.to(y.device)
         target, inner = held[y.device][y], unwrapped(model)
-        inner.eval()  # running statistics under attack, the batch's when trained
-        x_adv = strongest_nearby(inner, x, target, each, wide, settings.attack_steps, generator)
-        inner.train()
-        loss = each(model(x_adv).float(), target).mean()
+        reach = settings.chosen_radius * attacked_share(share.done, settings.distil.delay)
+        if reach > 0:
+            wide = replace(threat, eps=reach * threat.eps)
+            inner.eval()  # running statistics under attack, the batch's when trained
+            x = strongest_nearby(inner, x, target, each, wide, settings.attack_steps, generator)
+            inner.train()
+        loss = each(model(x).float(), target).mean()
         return {"loss": loss, "student": loss}
 
     return step

@@ -11,7 +11,7 @@ from heirloom.heads.linear import HeadSettings
 from heirloom.networks.student_painter import STUDENTS
 from heirloom.objectives.defences import DEFENCES
 from heirloom.objectives.objective import Objective
-from heirloom.runtime.choices import Architecture, DefenceMethod, PassDtype, Targets
+from heirloom.runtime.choices import Activation, Architecture, DefenceMethod, PassDtype, Targets
 from heirloom.runtime.errors import require
 from heirloom.threat import Threat
 from heirloom.training.loop import TrainingSettings
@@ -26,18 +26,22 @@ class DistilSettings:
     """What ``distil`` alone has to be told.
 
     Attributes:
-        student: ``resnet10`` of ``width`` (and twice and four times it), or ``resnet18``.
+        student: ``resnet10`` of ``width`` (and twice and four times it), or ``resnet18``; its ``activation``.
         targets: what the student learns to say under attack: the teacher's ``features`` and their similarities to
             prototypes (k-means centres, so many as ``count``), or the class probabilities of the frozen
             classifier's own ``head``.
+        delay: share of the student's training that passes before it is attacked; over as much again the radius rises to
+            its full size (delayed adversarial training: Gupta, Dube and Verma, 2020, arXiv 2002.04237).
         paints: False: the student alone is kept, an encoder that stands in for the frozen model.
         painter_share: of the training that the painter gets.
     """
 
     student: str = "resnet10"
     width: int = 32
+    activation: Activation = "silu"
     targets: Targets = "features"
     count: int = 10
+    delay: float = 0.0
     paints: bool = True
     painter_share: float = 0.15
 
@@ -49,8 +53,11 @@ class DistilSettings:
             f"one of {', '.join(get_args(Targets))}",
             self.targets,
         )
+        known = get_args(Activation)
+        require(self.activation in known, "student_activation", f"one of {', '.join(known)}", self.activation)
         require(4 <= self.width <= 4096, "student_width", "from 4 to 4096 channels", self.width)
         require(self.count >= 2, "prototypes", "at least 2", self.count)
+        require(0 <= self.delay <= 0.5, "delay", "a share between 0 and 0.5", self.delay)
         require(0 < self.painter_share < 1, "painter_share", "a share between 0 and 1", self.painter_share)
 
 

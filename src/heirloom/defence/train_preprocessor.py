@@ -125,7 +125,8 @@ def fresh_preprocessor(
         return build_preprocessor(settings.architecture, data.shape, seed=settings.training.seed)
     with torch.no_grad():
         features = encoder(data.select(torch.arange(1)).images).shape[1]  # type: ignore[misc]
-    own = {"student": settings.distil.student, "width": settings.distil.width, "features": features}
+    s = settings.distil
+    own = {"student": s.student, "width": s.width, "activation": s.activation, "features": features}
     return build_preprocessor("student-painter", data.shape, seed=settings.training.seed, **own)
 
 

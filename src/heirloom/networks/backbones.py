@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from heirloom.runtime.choices import Activation
 from heirloom.runtime.errors import InputError, require
 from heirloom.runtime.files import read_json, read_tensors, write_json, write_tensors
 
@@ -24,7 +25,8 @@ class BackboneSettings:
         network: one of :func:`network_names`; a ResNet also with the width of its first stage, ``resnet18-w16``.
         channels, image_size: of the images it is made for.
         mean, std: per channel, subtracted and divided by inside the network; None: pixels as they are.
-        features, width: of a student of ``distil`` alone: of the foundation whose features it says, and its own.
+        features, width, activation: of a student of ``distil`` alone: of the foundation whose features it says, and
+            its own (None: as students were before they could choose).
     """
 
     network: str
@@ -34,6 +36,7 @@ class BackboneSettings:
     std: tuple[float, ...] | None = None
     features: int | None = None
     width: int | None = None
+    activation: Activation | None = None
 
     def __post_init__(self) -> None:
         base, width = _sized(self.network)
@@ -109,6 +112,7 @@ def load_backbone(folder: str | Path) -> Backbone:
             tuple(config["std"]) if config["std"] else None,
             features=config.get("features"),
             width=config.get("width"),
+            activation=config.get("activation"),
         )
         backbone = build_backbone(settings)
         backbone.load_state_dict(read_tensors(path / "model.safetensors")[0])
@@ -156,8 +160,15 @@ def _student(kind: str) -> Callable[[BackboneSettings], nn.Module]:
         from heirloom.networks.student_painter import Student, StudentPainterSettings
 
         require(s.features is not None, "features", "given for a student", s.features)
-        features, width = s.features or 0, s.width or 32
-        return Student(StudentPainterSettings(s.image_size, s.channels, features, kind, width))
+        own = StudentPainterSettings(
+            image_size=s.image_size,
+            channels=s.channels,
+            features=s.features or 0,
+            student=kind,
+            width=s.width or 32,
+            activation=s.activation or "relu",
+        )
+        return Student(own)
 
     return build
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.networks.resnet import ResNet, resnet10, resnet18
+from heirloom.runtime.choices import Activation
 from heirloom.runtime.errors import require
 
 STUDENTS = ("resnet10", "resnet18")
@@ -24,6 +25,7 @@ class StudentPainterSettings:
     """Attributes:
     features: of the foundation model, which the student's output stands for.
     student: ``resnet10`` (of ``width``; 6x6 stem of stride 2) or ``resnet18``. width: of ResNet-10.
+    activation: of the student.
     painter_width: channels of the painter.
     """
 
@@ -33,6 +35,7 @@ class StudentPainterSettings:
     student: str = "resnet10"
     width: int = 32
     painter_width: int = 64
+    activation: Activation = "relu"
 
 
 class Student(nn.Module):
@@ -107,8 +110,8 @@ class StudentPainter(nn.Module):
 
 def _body(settings: StudentPainterSettings) -> ResNet:
     if settings.student == "resnet18":
-        return resnet18(channels=settings.channels)
-    return resnet10(width=settings.width, channels=settings.channels)
+        return resnet18(channels=settings.channels, activation=settings.activation)
+    return resnet10(width=settings.width, channels=settings.channels, activation=settings.activation)
 
 
 def _doubling(width: int) -> nn.Module:

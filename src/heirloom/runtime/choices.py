@@ -29,6 +29,7 @@ ObjectiveName = Literal[
 DefenceMethod = Literal["auto", "identity", "vae", Transform, ObjectiveName]
 AnyMethod = Literal["recommended", DefenceMethod]  # what the command line takes
 Targets = Literal["features", "head"]  # of distil
+Activation = Literal["relu", "silu"]  # of distil's student
 SavedAs = Literal["preprocessor", "encoder"]
 PretrainMethod = Literal["supervised", "trades", "contrastive"]
 Optimiser = Literal["sgd", "lars"]

@@ -90,6 +90,7 @@ def train(
     make_optimizer: MakeOptimizer | None = None,
     schedule: Schedule | None = None,
     after_epoch: Callable[[nn.Module, int], dict[str, float]] | None = None,
+    before_step: Callable[[float], None] | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     facts: Mapping[str, Any] | None = None,
@@ -102,6 +103,7 @@ def train(
             :func:`unwrapped` ``(model)`` first, and takes every random draw from ``generator``.
         make_optimizer: default AdamW as in ``settings``. schedule: default warm-up and cosine.
         after_epoch: figures to add to that epoch's entry in the history (validation losses, say).
+        before_step: called with the share of the training that is done, in [0, 1), for a ``step`` that changes with it.
         checkpoint: a safetensors file, written every ``settings.checkpoint_seconds`` and at the end.
         resume: go on from ``checkpoint`` if it is there.
         facts: whatever decides the numbers besides ``settings``, the model's shapes and the images (the
@@ -140,6 +142,8 @@ def train(
     started, saved, spent_before = time.perf_counter(), time.perf_counter(), state.seconds
     feed = loop.feed_from(state.step)
     while state.step < loop.total_steps:
+        if before_step is not None:
+            before_step(state.step / loop.total_steps)
         with tf32(settings.mixed_precision == "tf32"):
             loop.one_step(state, next(feed), readings)
         if report is not None:
