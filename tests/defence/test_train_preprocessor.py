@@ -11,7 +11,8 @@ from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence import train_preprocessor as train_module
 from heirloom.defence.budget import steps_in
 from heirloom.defence.choose import recommended
-from heirloom.defence.distil import attacked_share
+from heirloom.defence.controls import student_of
+from heirloom.defence.distil_steps import attacked_share
 from heirloom.defence.inner import strongest_nearby
 from heirloom.defence.settings import DistilSettings, PreprocessorSettings
 from heirloom.defence.train_preprocessor import train_preprocessor
@@ -71,7 +72,7 @@ def test_methods_that_read_the_model_say_so(method: str, small: LabelledImages) 
 def test_distil_cut_off_and_resumed_is_the_uninterrupted_one(
     after: int, small: LabelledImages, encoder: FrozenEncoder, tmp_path: Path
 ) -> None:
-    distil = replace(DISTIL.distil, delay=0.25)  # the attack's radius depends on where the training stands
+    distil = replace(DISTIL.distil, delay=0.25, thumbnail=4, fidelity=0.5)  # all that a step can depend on
     settings = replace(
         DISTIL, distil=distil, steps=(8, 5), training=replace(TRAINING, checkpoint_seconds=0.0)
     )
@@ -116,10 +117,24 @@ def test_what_is_never_attacked_trains_as_without_an_attack(
         asked.append(threat.eps)
         return strongest_nearby(function, x, reference, each, threat, steps, generator)
 
-    monkeypatch.setattr("heirloom.defence.distil.strongest_nearby", counted)
+    monkeypatch.setattr("heirloom.defence.distil_steps.strongest_nearby", counted)
     settings = replace(DISTIL, distil=replace(DISTIL.distil, delay=0.25), steps=(8, 1))
     train_preprocessor(small, THREAT, settings, encoder=encoder)
     assert asked == pytest.approx([0.5 * THREAT.eps, *[THREAT.eps] * 4])  # steps 3 to 7 of 8
+
+
+def test_a_painter_for_a_student_that_is_there_leaves_the_student_as_it_is(
+    small: LabelledImages, encoder: FrozenEncoder
+) -> None:
+    first, _ = train_preprocessor(small, THREAT, replace(DISTIL, steps=(4, 1)), encoder=encoder)
+    student = student_of(first)
+    wanted = replace(DISTIL, distil=replace(DISTIL.distil, thumbnail=4, fidelity=1.0), steps=(4, 20))
+    made, history = train_preprocessor(small, THREAT, wanted, encoder=encoder, student=student)
+    assert {entry["phase"] for entry in history} == {1}
+    assert history[-1]["likeness"] < history[0]["likeness"]
+    painted = student_of(made)
+    assert student is not None and painted is not None  # noqa: PT018
+    assert all(torch.equal(a, b) for a, b in zip(student.parameters(), painted.parameters(), strict=True))
 
 
 def test_minutes_become_steps_once(small: LabelledImages, tmp_path: Path) -> None:

@@ -23,6 +23,24 @@ def test_images_of_any_size_go_through_features_alone(side: int, channels: int) 
     assert torch.equal(again.eval()(x), painted)
 
 
+@pytest.mark.parametrize(("side", "thumbnail"), [(8, 2), (8, 8), (32, 8), (28, 5)])
+def test_with_a_thumbnail_the_painter_changes_a_coarse_picture(side: int, thumbnail: int) -> None:
+    changes = {"features": 5, "width": 4, "painter_width": 8, "thumbnail": thumbnail}
+    preprocessor = build_preprocessor("student-painter", (3, side, side), **changes).eval()
+    network = preprocessor.network
+    assert isinstance(network, StudentPainter)
+    x = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
+    assert network.encode(x).shape == (2, 5 + 3 * thumbnail**2)
+    torch.nn.init.zeros_(network.painter.out.weight)
+    torch.nn.init.zeros_(network.painter.out.bias)  # what is painted is nothing: the coarse picture stays
+    coarse = torch.nn.functional.adaptive_avg_pool2d(x, thumbnail)
+    wanted = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear", align_corners=False)
+    assert torch.allclose(preprocessor(x), wanted, atol=1e-6)
+    again = rebuild_preprocessor(preprocessor.describe())
+    again.load_state_dict(preprocessor.state_dict())
+    assert torch.equal(again.eval()(x), preprocessor(x))
+
+
 def test_features_are_placed_where_the_foundations_lie() -> None:
     network = StudentPainter(StudentPainterSettings(features=3, width=4)).eval()
     features = torch.tensor([[1.0, 2.0, 9.0], [3.0, 2.0, 5.0]])
@@ -54,3 +72,5 @@ def test_unknown_students_are_refused() -> None:
         StudentPainter(StudentPainterSettings(student="vgg"))
     with pytest.raises(InputError, match="activation must be one of relu, silu, got tanh"):
         StudentPainter(StudentPainterSettings(activation="tanh"))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="thumbnail must be from 0 to the images' own side, got 40"):
+        StudentPainter(StudentPainterSettings(thumbnail=40))

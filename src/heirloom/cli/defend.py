@@ -58,6 +58,12 @@ def defend(
         choices.SavedAs,
         typer.Option("--as", help="distil: an encoder in the model's place needs no painter."),
     ] = "preprocessor",
+    thumbnail: Annotated[
+        int, typer.Option(help="distil: side of a coarse picture that the painter sees as well; 0: none.")
+    ] = 0,
+    fidelity: Annotated[
+        float, typer.Option(help="distil: weight of the paintings' likeness to the images.")
+    ] = 0.0,
     prototypes: Annotated[int, typer.Option(help="distil: k-means centres of the model's features.")] = 10,
     temperature: Annotated[float, typer.Option(help="tau of the contrastive loss.")] = 0.5,
     architecture: Annotated[
@@ -168,6 +174,8 @@ def defend(
                 width=student_width,
                 activation=student_activation,
                 delay=delay,
+                thumbnail=thumbnail,
+                fidelity=fidelity,
                 targets=targets,
                 count=prototypes,
                 paints=saved_as == "preprocessor",

@@ -34,6 +34,8 @@ class DistilSettings:
             its full size (delayed adversarial training: Gupta, Dube and Verma, 2020, arXiv 2002.04237).
         paints: False: the student alone is kept, an encoder that stands in for the frozen model.
         painter_share: of the training that the painter gets.
+        thumbnail: side of a coarse picture (the image averaged down) that the painter sees as well; 0: none.
+        fidelity: weight of the paintings' likeness to the images (:func:`heirloom.objectives.distil.likeness`).
     """
 
     student: str = "resnet10"
@@ -44,6 +46,8 @@ class DistilSettings:
     delay: float = 0.0
     paints: bool = True
     painter_share: float = 0.15
+    thumbnail: int = 0
+    fidelity: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.student in STUDENTS, "student", f"one of {', '.join(STUDENTS)}", self.student)
@@ -58,6 +62,8 @@ class DistilSettings:
         require(4 <= self.width <= 4096, "student_width", "from 4 to 4096 channels", self.width)
         require(self.count >= 2, "prototypes", "at least 2", self.count)
         require(0 <= self.delay <= 0.5, "delay", "a share between 0 and 0.5", self.delay)
+        require(0 <= self.thumbnail <= 1024, "thumbnail", "from 0 to 1024 pixels", self.thumbnail)
+        require(0 <= self.fidelity < INFINITY, "fidelity", "at least 0", self.fidelity)
         require(0 < self.painter_share < 1, "painter_share", "a share between 0 and 1", self.painter_share)
 
 

@@ -50,6 +50,7 @@ def train_preprocessor(
     *,
     encoder: nn.Module | None = None,
     head: nn.Module | None = None,
+    student: nn.Module | None = None,
     validation: LabelledImages | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
@@ -60,7 +61,8 @@ def train_preprocessor(
     Args:
         threat: what the inner attack may do, at the objective's radius.
         encoder: the frozen model, for objectives that read it. head: its own classifier, from the encoder's
-            features or from logits, for ``distil`` with targets ``head``.
+            features or from logits, for ``distil`` with targets ``head``. student: for ``distil``: one that was trained
+            already; a painter alone is trained.
         validation: images whose reconstruction error joins the history as ``validation_reconstruction``.
         checkpoint, resume, report: see :func:`heirloom.training.loop.train`.
 
@@ -75,10 +77,8 @@ def train_preprocessor(
         return preprocessor.eval(), []
     if settings.method == "distil":
         assert encoder is not None
-        teacher = (encoder, head)
-        return distil(
-            preprocessor, data, threat, settings, teacher, checkpoint=checkpoint, resume=resume, report=report
-        )
+        options: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume, "report": report}
+        return distil(preprocessor, data, threat, settings, (encoder, head), student=student, **options)
     unlabelled = replace(data, labels=torch.zeros_like(data.labels))
     step = _step(threat, settings, encoder)
 
@@ -126,7 +126,8 @@ def fresh_preprocessor(
     with torch.no_grad():
         features = encoder(data.select(torch.arange(1)).images).shape[1]  # type: ignore[misc]
     s = settings.distil
-    own = {"student": s.student, "width": s.width, "activation": s.activation, "features": features}
+    own = {"student": s.student, "width": s.width, "activation": s.activation, "thumbnail": s.thumbnail}
+    own["features"] = features
     return build_preprocessor("student-painter", data.shape, seed=settings.training.seed, **own)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from heirloom.networks.resnet import ResNet, resnet10, resnet18
 from heirloom.runtime.choices import Activation
@@ -26,6 +27,7 @@ class StudentPainterSettings:
     features: of the foundation model, which the student's output stands for.
     student: ``resnet10`` (of ``width``; 6x6 stem of stride 2) or ``resnet18``. width: of ResNet-10.
     activation: of the student.
+    thumbnail: side of a coarse picture that the painter sees beside the features; 0: none.
     painter_width: channels of the painter.
     """
 
@@ -36,6 +38,7 @@ class StudentPainterSettings:
     width: int = 32
     painter_width: int = 64
     activation: Activation = "relu"
+    thumbnail: int = 0
 
 
 class Student(nn.Module):
@@ -61,7 +64,9 @@ class Student(nn.Module):
 
 
 class Painter(nn.Module):
-    """Features (N, D) -> pixels (N, C, H, W) in [0, 1], by doublings from at most 8 pixels a side."""
+    """Features (N, D), a flat thumbnail behind them where there is one, -> pixels (N, C, H, W) in [0, 1], by doublings
+    from at most 8 pixels a side.
+    """
 
     mean: Tensor
     deviation: Tensor
@@ -71,28 +76,43 @@ class Painter(nn.Module):
         s, width = settings, settings.painter_width
         doublings = max(2, math.ceil(math.log2(s.image_size / FIRST_SIDE)))
         self.side, self.first = s.image_size, math.ceil(s.image_size / 2**doublings)
+        self.features, self.thumbnail = s.features, s.thumbnail
         self.linear = nn.Linear(s.features, width * self.first**2)
+        self.glance = nn.Conv2d(s.channels, width, 3, padding=1) if s.thumbnail else None
         self.body = nn.Sequential(*[_doubling(width) for _ in range(doublings)])
         self.out = nn.Conv2d(width, s.channels, 3, padding=1)
         self.register_buffer("mean", torch.zeros(s.features))
         self.register_buffer("deviation", torch.ones(()))
 
-    def forward(self, q: Tensor) -> Tensor:
-        hidden = self.linear((q - self.mean) / self.deviation)
-        hidden = self.body(hidden.view(len(q), -1, self.first, self.first))
-        return self.out(hidden)[:, :, : self.side, : self.side].float().sigmoid()
+    def forward(self, latent: Tensor) -> Tensor:
+        q = latent[:, : self.features]
+        hidden = self.linear((q - self.mean) / self.deviation).view(len(q), -1, self.first, self.first)
+        if self.glance is None:
+            return self._cropped(self.body(hidden)).sigmoid()
+        coarse = latent[:, self.features :].view(len(q), -1, self.thumbnail, self.thumbnail)
+        hidden = hidden + self.glance(_resized(coarse, self.first) - 0.5)
+        whole = _resized(coarse, self.side)  # what is painted is a change of the coarse picture
+        return (self._cropped(self.body(hidden)) + whole.clamp(0.01, 0.99).logit()).sigmoid()
+
+    def _cropped(self, hidden: Tensor) -> Tensor:
+        return self.out(hidden)[:, :, : self.side, : self.side].float()
 
 
 class StudentPainter(nn.Module):
-    """The pair as an auto-encoder: ``encode`` is the student, ``decode`` the painter, ``project`` nothing."""
+    """The pair as an auto-encoder: ``encode`` is the student (and a thumbnail, flat, behind its features, where one is
+    kept), ``decode`` the painter, ``project`` nothing.
+    """
 
     def __init__(self, settings: StudentPainterSettings) -> None:
         super().__init__()
+        side = settings.thumbnail
+        require(0 <= side <= settings.image_size, "thumbnail", "from 0 to the images' own side", side)
         self.settings = settings
         self.student, self.painter = Student(settings), Painter(settings)
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.student(x)
+        q, side = self.student(x), self.settings.thumbnail
+        return torch.cat([q, functional.adaptive_avg_pool2d(x, side).flatten(1)], 1) if side else q
 
     def decode(self, latent: Tensor) -> Tensor:
         return self.painter(latent)
@@ -112,6 +132,10 @@ def _body(settings: StudentPainterSettings) -> ResNet:
     if settings.student == "resnet18":
         return resnet18(channels=settings.channels, activation=settings.activation)
     return resnet10(width=settings.width, channels=settings.channels, activation=settings.activation)
+
+
+def _resized(picture: Tensor, side: int) -> Tensor:
+    return functional.interpolate(picture, (side, side), mode="bilinear", align_corners=False)
 
 
 def _doubling(width: int) -> nn.Module:

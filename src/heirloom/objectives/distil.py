@@ -65,6 +65,18 @@ def painter(seen: Tensor, q: Tensor) -> Tensor:
     return relative(seen, q)
 
 
+def likeness(made: Tensor, x: Tensor) -> Tensor:
+    """Scalar: squared error of paintings and images, both (N, C, H, W) in [0, 1], over the images' own variance, meaned
+    over three scales: as they are, and averaged over 2x2 and 4x4 pixels. 0 is the image, 1 the mean colour.
+    """
+    errors = []
+    for side in (1, 2, 4):
+        a, b = (functional.avg_pool2d(images, side) for images in (made, x))
+        spread = (b - b.mean((0, 2, 3), keepdim=True)).square().mean().clamp_min(1e-6)
+        errors.append((a - b).square().mean() / spread)
+    return torch.stack(errors).mean()
+
+
 OBJECTIVE = Objective(
     name="distil",
     title="Distil (robust student, painted)",
