@@ -144,6 +144,7 @@ def test_every_kind_of_page_is_drawn_by_some_test() -> None:
     elsewhere |= {"certification", "leaderboard", "features"}  # their own tests
     elsewhere |= {
         "cropd",
+        "cropd-paintings",
         "illustration",
         "feature-learning",
         "inheritance-heads",

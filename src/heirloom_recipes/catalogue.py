@@ -94,6 +94,12 @@ RECIPES = (
     _cropd("table-9", "fewer training images"),
     _cropd("table-10", "before a foundation trained by RoCL"),
     _cropd("trade-off", "ours: clean accuracy against the worst case, every method, lambda and eps"),
+    Recipe(
+        "cropd/paintings",
+        "ours: what a step towards a recognisable picture costs",
+        "cropd.paintings:paintings",
+        "cropd.paintings_page:printed",
+    ),
     _cropd("costs", "Tables 11 and 12: seconds and parameters", "costs"),
     _cropd("figure-2", "what each preprocessor makes of images", "figure_2"),
     _illustration("inheritance/figure-1", "Figure 1: the sparse coding model", "sparse_coding"),

@@ -53,6 +53,7 @@ class Student(nn.Module):
     def __init__(self, settings: StudentPainterSettings) -> None:
         super().__init__()
         require(settings.student in STUDENTS, "student", f"one of {', '.join(STUDENTS)}", settings.student)
+        self.settings = settings
         self.body = _body(settings)
         self.out = nn.Linear(self.body.feature_size, settings.features)
         self.feature_size = settings.features

@@ -35,7 +35,7 @@ from heirloom_recipes.cropd.paper import Cell
 from heirloom_recipes.cropd.scales import SOURCES, scale_settings
 
 SUBSETS = {"cifar2": "cifar10"}  # its first two classes
-GIVEN = (*SOURCES, "vae", "foundation")  # what --data may name
+GIVEN = (*SOURCES, "vae", "foundation", "defence")  # what --data may name
 
 
 class Runner:
@@ -51,10 +51,13 @@ class Runner:
         device: str = "cpu",
         progress: Progress = silent,
         minutes: float | None = None,
+        changes: dict[str, Any] | None = None,
     ) -> None:
         given, chosen = dict(sources or {}), scale_settings(scale, seed, device)
+        chosen = replace(chosen, **(changes or {}))  # what one recipe alone wants otherwise
         unknown = sorted(set(given) - set(GIVEN))
         require(not unknown, "data", f"NAME=SOURCE with a name of {', '.join(GIVEN)}", ", ".join(unknown))
+        self.defence = given.pop("defence", None)  # a folder, for recipes that start from a saved one
         chosen = replace(
             chosen,
             vae=given.pop("vae", chosen.vae),
@@ -66,7 +69,10 @@ class Runner:
         self.progress, self.loaded = progress, dict[str, ImageSource]()
         self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
         shared = replace(chosen, datasets=())  # naming one more data set is the same run
-        self.run = Run(out, {"scale": deciding(shared), "seed": seed}, resume=True)
+        facts = {"scale": deciding(shared), "seed": seed}
+        if self.defence is not None:
+            facts["defence"] = read_json(Path(self.defence) / "config.json")["digests"]
+        self.run = Run(out, facts, resume=True)
 
     def covers(self, cell: Cell) -> bool:
         """Whether this scale has all that the row needs."""

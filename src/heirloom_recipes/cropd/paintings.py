@@ -1,0 +1,245 @@
+"""What does a step towards a recognisable picture cost? Painters behind one robust student, from features alone to
+features beside a coarse picture, with a growing weight on likeness to the image.
+
+Each is judged by three things: how the whole stands under attack, how like the image its paintings are, and how well a
+classifier that had no part in it (the reader, trained cleanly on the same images) can read them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heirloom.data.labelled import ImageSource
+from heirloom.defence.controls import pretrained_head, student_of
+from heirloom.defence.saved import DefendedModel
+from heirloom.defence.settings import DistilSettings, PreprocessorSettings
+from heirloom.defence.train_preprocessor import train_preprocessor
+from heirloom.evaluation.columns import figures_of, verdicts, words
+from heirloom.models.defended import Defended
+from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
+from heirloom.objectives.distil import likeness
+from heirloom.pretraining.phases import pretrain
+from heirloom.report.figures import image_uri
+from heirloom.results.schema import Summary
+from heirloom.results.statistics import proportion
+from heirloom.runtime.choices import MixedPrecision
+from heirloom.runtime.errors import require
+from heirloom_recipes.cropd.paper import Cell
+from heirloom_recipes.cropd.run import Runner, first_images
+
+STEPS = {"smoke": 2, "small": 300, "gpu": 3000, "paper": 20_000}  # of each painter
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Painting:
+    """One painter: ``share`` of the image's side that the coarse picture beside the features has (0: none), and the
+    weight of likeness.
+    """
+
+    share: float
+    fidelity: float
+
+    @property
+    def name(self) -> str:
+        seen = f"features and 1/{round(1 / self.share)} of the side" if self.share else "features alone"
+        return f"{seen}, likeness {self.fidelity:g}"
+
+    @property
+    def place(self) -> str:
+        """Its name as a folder's."""
+        return self.name.replace("/", "-").replace(",", "").replace(" ", "-")
+
+
+GRID = (
+    Painting(0, 0.0),
+    Painting(0, 1.0),
+    Painting(1 / 8, 1.0),
+    Painting(1 / 4, 0.1),
+    Painting(1 / 4, 1.0),
+    Painting(1 / 4, 10.0),
+    Painting(1 / 2, 1.0),
+)
+
+
+def paintings(scale: str, out: Path, **options: Any) -> Summary:
+    """The recipe ``cropd/paintings``. ``--data defence=FOLDER``: a saved ``distil`` whose student and frozen model are
+    taken; else both are trained here. ``--data cifar10=SOURCE``: the images (digits unless told).
+    """
+    runner = Runner(scale, out / "paintings", changes={"limit": None}, **options)
+    name = runner.scale.datasets[-1]  # what --data named, the digits else
+    images = runner.data(name)
+    student, encoder, head = _parts(runner, name)
+    reader = _reader(runner, name)
+    rows, drawn = [], {}
+    for painting in GRID:
+        front = _painter(runner, name, painting, student, encoder, head)
+        model = Defended(front, encoder, head).to(runner.device).eval()
+        rows.append(runner.run.stage(painting.place, lambda m=model: _row(runner, name, m, reader)))  # type: ignore[misc]
+        rows[-1] = {
+            "defence": painting.name,
+            "share": painting.share,
+            "fidelity": painting.fidelity,
+            **rows[-1],
+        }
+        drawn[painting.name] = _shown(front, images)
+    alone = Defended(nn.Identity(), student, head).to(runner.device).eval()
+    bare = Defended(nn.Identity(), encoder, head).to(runner.device).eval()
+    controls = {
+        "student alone": runner.run.stage("student alone", lambda: _figures(runner, name, alone)),
+        "nothing in front": runner.run.stage("nothing in front", lambda: _figures(runner, name, bare)),
+    }
+    return runner.run.finish(
+        "cropd-paintings",
+        rows,
+        seed=runner.seed,
+        device=runner.device,
+        threat=runner.scale.threat(Cell(name, "distil")),
+        data=images.used(),
+        settings={
+            "scale": scale,
+            "attacks": ", ".join(runner.scale.attacks),
+            "steps of a painter": STEPS[scale],
+            "reader": runner.scale.network,
+        },
+        details={
+            "controls": controls,
+            "read as they are": _read(reader, images.test.images, images.test.labels),
+            "examples": {"image": _shown(nn.Identity(), images), **drawn},
+        },
+        seconds=runner.run.seconds,
+    )
+
+
+def _parts(runner: Runner, name: str) -> tuple[nn.Module, FrozenEncoder, nn.Module]:
+    """Robust student, frozen model and its head."""
+    if runner.defence is not None:
+        saved = DefendedModel.from_pretrained(runner.defence)
+        student = student_of(saved.preprocessor)
+        require(student is not None, "defence", "a saved distil, which has a student", str(runner.defence))
+        shape = runner.data(name).train.shape
+        require(shape == saved.image_shape, "defence", f"made for images of {shape}", saved.image_shape)
+        assert student is not None
+        return student, saved.encoder, saved.head  # type: ignore[return-value]
+    encoder = runner.encoder(Cell(name, "identity"))
+    head = pretrained_head(encoder)
+    assert head is not None  # heirloom pretrain leaves one
+    front, _ = _trained(
+        runner, name, "student", encoder, head, DistilSettings(targets="head", width=_width(runner))
+    )
+    student = student_of(front)
+    assert student is not None
+    return student, encoder, head
+
+
+def _width(runner: Runner) -> int:
+    return runner.scale.defence.distil.width
+
+
+def _painter(
+    runner: Runner, name: str, painting: Painting, student: Any, encoder: FrozenEncoder, head: nn.Module
+) -> nn.Module:
+    side = runner.data(name).train.shape[1]
+    body = student.settings
+    chosen = DistilSettings(
+        student=body.student,
+        width=body.width,
+        activation=body.activation,
+        targets="head",
+        thumbnail=round(side * painting.share),
+        fidelity=painting.fidelity,
+    )
+    return _trained(runner, name, painting.place, encoder, head, chosen, student)[0]
+
+
+def _trained(
+    runner: Runner,
+    name: str,
+    place: str,
+    encoder: FrozenEncoder,
+    head: nn.Module,
+    chosen: DistilSettings,
+    student: nn.Module | None = None,
+) -> tuple[nn.Module, Any]:
+    steps = STEPS[runner.scale.name]
+    base: PreprocessorSettings = replace(runner.scale.defence, method="distil", distil=chosen, weight=None)
+    if student is not None or base.steps is not None:
+        base = replace(base, steps=(steps, steps))
+    precision: MixedPrecision = "no" if runner.scale.name == "smoke" else "bf16"
+    training = replace(base.training, learning_rate=2e-3, mixed_precision=precision)
+    return train_preprocessor(
+        runner.data(name).train,
+        runner.scale.threat(Cell(name, "distil")),
+        replace(base, training=training),
+        encoder=encoder,
+        head=head,
+        student=student,
+        checkpoint=runner.run.path("painters", place, "checkpoint.safetensors"),
+        resume=True,
+        report=lambda done, total, losses: runner.tell(f"{place}: train", done, total, words(losses)),
+    )
+
+
+def _reader(runner: Runner, name: str) -> nn.Module:
+    """A classifier of the runner's kind, trained cleanly with another seed; it sees no painting in training."""
+    folder = runner.run.folder / "reader"
+    own = runner.scale.supervised
+    base = replace(own.training, seed=runner.seed + 1)
+    chosen = replace(own, training=base, network=runner.scale.network, adversarial_epochs=0)
+    if not (folder / "head.safetensors").exists():
+        pretrain(
+            runner.data(name).train,
+            runner.scale.threat(Cell(name, "identity")),
+            chosen,
+            folder,
+            resume=True,
+            report=lambda phase, done, total, losses: runner.tell(
+                f"reader: {phase}", done, total, words(losses)
+            ),
+        )
+    encoder = load_encoder(EncoderSettings(str(folder / "encoder")))
+    head = pretrained_head(encoder)
+    assert head is not None
+    return Defended(nn.Identity(), encoder, head).to(runner.device).eval()
+
+
+def _figures(runner: Runner, name: str, model: nn.Module) -> dict[str, Any]:
+    threat = runner.scale.threat(Cell(name, "distil"))
+    found = verdicts(
+        model,
+        runner.data(name),
+        threat,
+        runner.scale.attacks,
+        seed=runner.seed,
+        device=runner.device,
+        told=runner.progress,
+    )
+    return figures_of(found)
+
+
+@torch.no_grad()
+def _row(runner: Runner, name: str, model: Defended, reader: nn.Module) -> dict[str, Any]:
+    test = runner.data(name).test
+    made = torch.cat([model.preprocessor(part.to(runner.device)) for part in test.images.split(64)])
+    return {
+        **_figures(runner, name, model),
+        "read": _read(reader, made, test.labels),
+        "unlikeness": float(likeness(made.cpu(), test.images)),
+    }
+
+
+@torch.no_grad()
+def _read(reader: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Any]:
+    said = torch.cat([reader(part).argmax(1).cpu() for part in images.split(64)])
+    return proportion(said == labels).model_dump()
+
+
+@torch.no_grad()
+def _shown(front: nn.Module, images: ImageSource) -> list[str]:
+    x, _ = first_images(images, SHOWN)
+    return [image_uri(image) for image in front(x)]
