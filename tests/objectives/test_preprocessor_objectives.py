@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from heirloom.objectives.adversarial_reconstruction import adversarial_reconstruction
 from heirloom.objectives.defences import DEFENCES
-from heirloom.objectives.distil import logit_each, painter, prototypes, student_each
+from heirloom.objectives.distil import likeness, logit_each, painter, prototypes, student_each
 from heirloom.objectives.feature_stability import feature_stability
 from heirloom.objectives.objective import Batch, Objective
 from heirloom.objectives.stability import stability
@@ -105,3 +105,14 @@ def test_every_objective_says_what_it_needs_costs_and_gives(objective: Objective
     assert all((objective.title, objective.source, objective.cost, objective.wins, objective.fails))
     assert objective.needs_model == (objective.access == "images and model")
     assert DEFENCES[objective.name] is objective
+
+
+def test_likeness_is_none_for_the_image_and_one_for_its_mean_colour() -> None:
+    x = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert float(likeness(x, x)) == 0
+    mean = x.mean((0, 2, 3), keepdim=True).expand_as(x)
+    assert float(likeness(mean, x)) == pytest.approx(1, rel=1e-5)
+    # a chessboard of errors is seen at the finest of the three scales alone
+    board = (torch.arange(8).view(-1, 1) + torch.arange(8)).remainder(2) * 2.0 - 1
+    spread = float((x - mean).square().mean())
+    assert float(likeness(x + 0.1 * board, x)) == pytest.approx(0.01 / spread / 3, rel=1e-4)
