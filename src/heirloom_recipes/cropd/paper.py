@@ -19,7 +19,8 @@ class Cell:
         data: images of the head and of the test. trained_on: those of the preprocessor, where they are others.
         method, weight: the preprocessor, and lambda where the table says it.
         foundation: ``frozen`` (pre-trained cleanly), ``rocl`` (contrastive under attack), ``adversarial`` (trained
-            under attack with labels: the table's fine-tuned model, and Table 8's "Encoder-Only").
+            under attack with labels: the table's fine-tuned model, and Table 8's "Encoder-Only"), ``lora`` (the frozen
+            one, fine-tuned by low-rank adapters with labels), ``lora under attack`` (ours: on attacked images).
         head: ``clean`` or ``robust``. share: of the training images that the preprocessor gets.
         eps: radius of training and test; None: the scale's for these images.
         paper: the published figures, in the order of ``COLUMNS``; empty: the row is ours.
@@ -85,6 +86,9 @@ TABLE_1 = (
         for head, rows in _TABLE_1.items()
         for (method, weight), figures in rows.items()
     ),
+    Cell("cifar2", "identity", (98.44, 43.11, 33.55, 8.38), foundation="lora"),
+    Cell("cifar2", "identity", (97.54, 65.50, 55.96, 28.18), head="robust", foundation="lora"),
+    Cell("cifar2", "identity", foundation="lora under attack"),
     Cell("cifar2", "identity", (99.40, 70.13, 64.45, 21.02), foundation="adversarial"),
     Cell("cifar2", "identity", (99.30, 95.96, 95.39, 96.41), head="robust", foundation="adversarial"),
 )
@@ -131,6 +135,7 @@ _TABLE_2 = {  # lambda is 10 for CIFAR-10 and Imagenette, 1 for SVHN and CIFAR-1
     ),
 }
 _METHODS = ("identity", "vae", "vanilla", "arae", "cropd")
+_TABLE_2_LORA = {"cifar10": (88.10, 3.90, 1.78), "imagenette": (96.97, 33.28, 21.43)}
 
 
 def _table_2() -> tuple[Cell, ...]:
@@ -139,6 +144,8 @@ def _table_2() -> tuple[Cell, ...]:
         for method, figures in zip(_METHODS, rows, strict=True):
             cells.append(Cell(data, method, figures, weight if method == "cropd" else None))
         cells += [Cell(data, rival) for rival in RIVALS]
+        cells.append(Cell(data, "identity", _TABLE_2_LORA.get(data, ()), foundation="lora"))
+        cells.append(Cell(data, "identity", foundation="lora under attack"))
         cells.append(Cell(data, "identity", foundation="adversarial"))
     for data in ("mnist", "fashion"):  # not the paper's: what a small machine can do
         cells += [Cell(data, method, (), 10.0 if method == "cropd" else None) for method in _METHODS]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from heirloom.runtime.errors import require
 from heirloom.runtime.files import read_json, write_json
 from heirloom.runtime.identity import deciding
 from heirloom_recipes.catalogue import OutOfTimeError
+from heirloom_recipes.cropd.lora import low_rank_tuned
 from heirloom_recipes.cropd.paper import Cell
 from heirloom_recipes.cropd.scales import SOURCES, scale_settings
 
@@ -77,11 +79,13 @@ class Runner:
     def covers(self, cell: Cell) -> bool:
         """Whether this scale has all that the row needs."""
         names = {SUBSETS.get(name, name) for name in (cell.trained_on or cell.data, cell.data)}
-        trained_here = self.scale.foundation is None or cell.foundation == "frozen"
+        tuned = cell.foundation.startswith("lora")
+        trained_here = self.scale.foundation is None or cell.foundation == "frozen" or tuned
         return (
             names <= set(self.scale.datasets)
             and trained_here
             and (cell.method != "vae" or self.scale.vae is not None)
+            and (not tuned or find_spec("peft") is not None)
         )
 
     def data(self, name: str) -> ImageSource:
@@ -99,7 +103,9 @@ class Runner:
         return self.loaded[name]
 
     def encoder(self, cell: Cell) -> FrozenEncoder:
-        """The frozen model of a row: the scale's, or one trained on the row's images."""
+        """The frozen model of a row: the scale's, or one trained on the row's images, fine-tuned where the row says."""
+        if cell.foundation.startswith("lora"):
+            return self.tuned(cell)
         if self.scale.foundation is not None:
             return load_encoder(EncoderSettings(self.scale.foundation))
         s, folder = self.scale, self.run.folder / "foundations" / f"{cell.data}-{cell.foundation}"
@@ -120,6 +126,19 @@ class Runner:
             )
             write_json(folder / "finished.json", {"seconds": round(time.perf_counter() - started, 2)})
         return load_encoder(EncoderSettings(str(folder / "encoder")))
+
+    def tuned(self, cell: Cell) -> FrozenEncoder:
+        """The frozen model of a row's images, fine-tuned by low-rank adapters."""
+        own = self.scale.defence.training
+        name = f"{cell.data}-{cell.foundation}".replace(" ", "-")
+        return low_rank_tuned(
+            self.encoder(replace(cell, foundation="frozen")),
+            self.data(cell.data).train,
+            replace(own, epochs=max(1, own.epochs // 3), learning_rate=1e-3),
+            threat=self.scale.threat(cell) if "under attack" in cell.foundation else None,
+            checkpoint=self.run.path("tuned", f"{name}.safetensors"),
+            report=lambda done, total, losses: self.tell(f"{name}: train", done, total, words(losses)),
+        )
 
     def preprocessor(self, cell: Cell) -> tuple[nn.Module, float]:
         """What stands in front in a row, and the processor seconds that its training took."""

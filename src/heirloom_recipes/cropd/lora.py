@@ -1,0 +1,118 @@
+"""Fine-tuning the foundation by low-rank adapters, the rival of CRoPD's Tables 1 and 2 that touches the model.
+
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, by peft (extra ``[lora]``). The paper does
+not tell rank, layers or training; here: rank 8 on every linear layer and convolution, cross-entropy with a fresh linear
+head, on clean images or (ours) on those of the attack that trains preprocessors.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from heirloom.data.labelled import LabelledImages
+from heirloom.defence.inner import strongest_nearby
+from heirloom.heads.linear import extract_features
+from heirloom.models.encoder import FrozenEncoder
+from heirloom.runtime.devices import autocast_as
+from heirloom.runtime.errors import InputError
+from heirloom.runtime.identity import module_facts
+from heirloom.threat import Threat
+from heirloom.training.loop import Losses, Step, TrainingSettings, train, unwrapped
+
+RANK = 8
+
+
+def low_rank_tuned(
+    encoder: FrozenEncoder,
+    data: LabelledImages,
+    settings: TrainingSettings,
+    *,
+    threat: Threat | None = None,
+    checkpoint: Path | None = None,
+    report: Callable[[int, int, dict[str, float]], None] | None = None,
+) -> FrozenEncoder:
+    """A copy of ``encoder`` whose layers have learned an update of rank 8 from labels, merged into plain weights.
+
+    Args:
+        threat: train on attacked images (one step of 1.25 eps from a random start); None: on clean ones.
+        checkpoint: goes on from there where it exists.
+
+    Raises:
+        InputError: peft is absent, or the model has no layer that an adapter fits.
+    """
+    tuned = copy.deepcopy(encoder)
+    tuner = _with_adapters(tuned)
+    classes = len(data.classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        few = extract_features(encoder, data.select(torch.arange(min(64, len(data)))), device=settings.device)
+        model = nn.Sequential(tuned, _Standardised(few), nn.Linear(few.shape[1], classes))
+    train(
+        model,
+        data,
+        _step(threat, settings),
+        settings,
+        checkpoint=checkpoint,
+        resume=True,
+        facts={
+            "frozen": module_facts(encoder),
+            "threat": asdict(threat) if threat is not None else None,
+            "rank": RANK,
+        },
+        report=report,
+    )
+    tuned.backbone = tuner.cpu().merge_and_unload().eval().requires_grad_(False)
+    return tuned.cpu()
+
+
+class _Standardised(nn.Module):
+    """Features by one mean and scale, so that a fresh head learns as fast behind any model."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, features: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", features.mean(0))
+        self.register_buffer("scale", features.std().clamp_min(1e-6))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return (features - self.mean) / self.scale
+
+
+def _with_adapters(encoder: FrozenEncoder) -> Any:
+    """Put fresh adapters into ``encoder``'s layers in place; what merges them again."""
+    try:
+        from peft import LoraConfig
+        from peft.tuners.lora import LoraModel
+    except ImportError as error:
+        raise InputError("foundation", "lora only with heirloom-robust[lora] installed", str(error)) from None
+    fitting = (nn.Linear, nn.Conv2d)
+    names = [name for name, part in encoder.backbone.named_modules() if isinstance(part, fitting) and name]
+    if not names:
+        raise InputError("foundation", "a model with linear layers or convolutions for lora", "none")
+    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=names)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return LoraModel(encoder.backbone, config, "default")
+
+
+def _step(threat: Threat | None, settings: TrainingSettings) -> Step:
+    def each(logits: Tensor, y: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, y, reduction="none")
+
+    def step(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Losses:
+        if threat is not None:
+            with autocast_as(settings.mixed_precision, x.device):
+                x = strongest_nearby(unwrapped(model), x, y, each, threat, 1, generator)
+        return {"loss": each(model(x).float(), y).mean()}
+
+    return step
