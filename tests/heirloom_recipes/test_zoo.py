@@ -25,6 +25,9 @@ def test_the_zoo_at_smoke_size(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     words = ["reproduce", "zoo", "--scale", "smoke", "--out", str(tmp_path), "--data", "cifar10=digits"]
+    assert common.run(app, [*words, "--minutes", "1e-9"]) == 3  # no time at all: a page that says so
+    assert Summary.read(tmp_path / "summary.json").rows == []
+    assert "cifar10 (the time was over before it)" in (tmp_path / "report.html").read_text()
     assert common.run(app, words) == 0
     assert "Not covered at this scale: mnist" in " ".join(capsys.readouterr().out.split())
     summary = Summary.read(tmp_path / "summary.json")

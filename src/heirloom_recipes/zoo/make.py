@@ -3,7 +3,8 @@
     heirloom reproduce zoo --scale small --data mnist=DATA/mnist --data cifar10=DATA/cifar10 ...
 
 OUT/NAME is a saved defence (card, figures, audit, page) that ``heirloom show`` and ``evaluate`` take; OUT/report.html
-compares them. A data set that is not within reach is told under "not covered". Weights stay where they were made.
+compares them. A data set that is not within reach is told under "not covered", and so is, until the command is run
+again, what ``--minutes`` left no time for. Weights stay where they were made.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def zoo(
 
     Raises:
         InputError: ``sources`` names a member that is not there, or ``out`` holds another zoo.
-        OutOfTimeError: ``minutes`` are over; finished members are kept.
+        OutOfTimeError: ``minutes`` are over; finished members are kept, and the page shows them.
     """
     given, told, begun = dict(sources or {}), progress or silent, time.perf_counter()
     names = [member.name for member in MEMBERS]
@@ -59,25 +60,29 @@ def zoo(
             reject("data", f"named {', '.join(names)}", name)
     facts = {"scale": scale, "seed": seed, "members": [_facts(member, scale) for member in MEMBERS]}
     run = Run(out, {**facts, "sources": given}, resume=True)
-    rows, missing = [], []
+    rows, missing, late = [], [], list[str]()
     for number, member in enumerate(MEMBERS):
-        if minutes is not None and time.perf_counter() - begun > 60 * minutes:
-            raise OutOfTimeError
+        made = (run.folder / "work" / "stages" / f"{member.name}.json").exists()
+        if not made and minutes is not None and time.perf_counter() - begun > 60 * minutes:
+            late.append(member.name)
+            continue
         told("zoo", number, len(MEMBERS), member.name)
         found = run.stage(member.name, _made(member, scale, given.get(member.name), out, seed, device, told))
-        rows += [found] if "row" not in found else [found["row"]]
-        if "missing" in found:
-            missing.append(found["missing"])
-    told("zoo", len(MEMBERS), len(MEMBERS), "")
-    return run.finish(
+        rows += [found["row"]] if "row" in found else []
+        missing += [found["missing"]] if "missing" in found else []
+    told("zoo", len(MEMBERS) - len(late), len(MEMBERS), "")
+    summary = run.finish(
         "zoo",
-        [row for row in rows if "model" in row],
+        rows,
         seed=seed,
         device=device,
         data=DataUsed(name=", ".join(names), train=0, test=0, digest="of each row's own"),
         settings={"scale": scale, "attacks": ", ".join(ATTACKS)},
-        details={"not covered": missing},
+        details={"not covered": [*missing, *(f"{name} (the time was over before it)" for name in late)]},
     )
+    if late:
+        raise OutOfTimeError
+    return summary
 
 
 def _facts(member: Member, scale: str) -> dict[str, Any]:
