@@ -100,6 +100,12 @@ RECIPES = (
         "cropd.paintings:paintings",
         "cropd.paintings_page:printed",
     ),
+    Recipe(
+        "cropd/transfer",
+        "ours: preprocessors before another model, at other radii, in another norm",
+        "cropd.transfer:transfer",
+        "cropd.transfer:printed",
+    ),
     _cropd("costs", "Tables 11 and 12: seconds and parameters", "costs"),
     _cropd("figure-2", "what each preprocessor makes of images", "figure_2"),
     _illustration("inheritance/figure-1", "Figure 1: the sparse coding model", "sparse_coding"),

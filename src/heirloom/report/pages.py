@@ -27,6 +27,7 @@ PAGES: dict[str, str] = {
     "inheritance-heads": "heirloom_recipes.inheritance.heads:heads_page",
     "cropd": "heirloom_recipes.cropd.page:cropd_page",
     "cropd-paintings": "heirloom_recipes.cropd.paintings_page:paintings_page",
+    "cropd-transfer": "heirloom_recipes.cropd.transfer:transfer_page",
     "sparse-coding": "heirloom_recipes.sparse_coding.page:sparse_coding_page",
     "zoo": "heirloom_recipes.zoo.page:zoo_page",
     "patches": "heirloom_recipes.patches.experiments:patches_page",

@@ -2,7 +2,7 @@
 features beside a coarse picture, with a growing weight on likeness to the image.
 
 Each is judged by three things: how the whole stands under attack, how like the image its paintings are, and how well a
-classifier that had no part in it (the reader, trained cleanly on the same images) can read them.
+classifier that had no part in it (the reader, another network trained cleanly on the same images) can read them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from heirloom.defence.settings import DistilSettings, PreprocessorSettings
 from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.evaluation.columns import figures_of, verdicts, words
 from heirloom.models.defended import Defended
-from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
+from heirloom.models.encoder import FrozenEncoder
 from heirloom.objectives.distil import likeness
-from heirloom.pretraining.phases import pretrain
 from heirloom.report.figures import image_uri
 from heirloom.results.schema import Summary
 from heirloom.results.statistics import proportion
@@ -74,7 +73,8 @@ def paintings(scale: str, out: Path, **options: Any) -> Summary:
     name = runner.scale.datasets[-1]  # what --data named, the digits else
     images = runner.data(name)
     student, encoder, head = _parts(runner, name)
-    reader = _reader(runner, name)
+    other = runner.another(name)  # no painting is seen in its training
+    reader = Defended(nn.Identity(), *other).to(runner.device).eval()
     rows, drawn = [], {}
     for painting in GRID:
         front = _painter(runner, name, painting, student, encoder, head)
@@ -104,7 +104,7 @@ def paintings(scale: str, out: Path, **options: Any) -> Summary:
             "scale": scale,
             "attacks": ", ".join(runner.scale.attacks),
             "steps of a painter": STEPS[scale],
-            "reader": runner.scale.network,
+            "reader": runner.another_network,
         },
         details={
             "controls": controls,
@@ -182,29 +182,6 @@ def _trained(
         resume=True,
         report=lambda done, total, losses: runner.tell(f"{place}: train", done, total, words(losses)),
     )
-
-
-def _reader(runner: Runner, name: str) -> nn.Module:
-    """A classifier of the runner's kind, trained cleanly with another seed; it sees no painting in training."""
-    folder = runner.run.folder / "reader"
-    own = runner.scale.supervised
-    base = replace(own.training, seed=runner.seed + 1)
-    chosen = replace(own, training=base, network=runner.scale.network, adversarial_epochs=0)
-    if not (folder / "head.safetensors").exists():
-        pretrain(
-            runner.data(name).train,
-            runner.scale.threat(Cell(name, "identity")),
-            chosen,
-            folder,
-            resume=True,
-            report=lambda phase, done, total, losses: runner.tell(
-                f"reader: {phase}", done, total, words(losses)
-            ),
-        )
-    encoder = load_encoder(EncoderSettings(str(folder / "encoder")))
-    head = pretrained_head(encoder)
-    assert head is not None
-    return Defended(nn.Identity(), encoder, head).to(runner.device).eval()
 
 
 def _figures(runner: Runner, name: str, model: nn.Module) -> dict[str, Any]:

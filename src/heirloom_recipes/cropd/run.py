@@ -17,6 +17,7 @@ from torch import nn
 
 from heirloom.data.images import load_images
 from heirloom.data.labelled import ImageSource, LabelledImages
+from heirloom.defence.controls import pretrained_head
 from heirloom.defence.remarks import packed
 from heirloom.defence.settings import PreprocessorSettings
 from heirloom.defence.train_preprocessor import architecture_for, train_preprocessor
@@ -27,6 +28,7 @@ from heirloom.models.defended import Defended
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.models.preprocessor import parameter_count
 from heirloom.pretraining.phases import pretrain
+from heirloom.pretraining.settings import PretrainSettings
 from heirloom.runs import Progress, Run, silent
 from heirloom.runtime.errors import require
 from heirloom.runtime.files import read_json, write_json
@@ -108,24 +110,48 @@ class Runner:
             return self.tuned(cell)
         if self.scale.foundation is not None:
             return load_encoder(EncoderSettings(self.scale.foundation))
-        s, folder = self.scale, self.run.folder / "foundations" / f"{cell.data}-{cell.foundation}"
+        s = self.scale
+        chosen = replace(s.contrastive if cell.foundation == "rocl" else s.supervised, network=s.network)
+        if cell.foundation == "frozen":
+            chosen = replace(chosen, adversarial_epochs=0)
+        folder = self._pretrained(f"{cell.data}-{cell.foundation}", cell, chosen)
+        return load_encoder(EncoderSettings(str(folder)))
+
+    @property
+    def another_network(self) -> str:
+        """The architecture of :meth:`another`."""
+        return "resnet10-6x6-w16" if self.scale.network == "resnet8" else "resnet8"
+
+    def another(self, data: str) -> tuple[FrozenEncoder, nn.Linear]:
+        """A frozen model of another architecture and another seed, trained cleanly on the images called ``data``, and
+        its own head.
+        """
+        own = self.scale.supervised
+        training = replace(own.training, seed=self.seed + 1)
+        chosen = replace(own, training=training, network=self.another_network, adversarial_epochs=0)
+        folder = self._pretrained(f"{data}-another", Cell(data, "identity"), chosen)
+        encoder = load_encoder(EncoderSettings(str(folder)))
+        head = pretrained_head(encoder)
+        assert head is not None  # heirloom pretrain leaves one
+        return encoder, head
+
+    def _pretrained(self, name: str, cell: Cell, chosen: PretrainSettings) -> Path:
+        """The folder of an encoder that ``heirloom pretrain`` made, once."""
+        folder = self.run.folder / "foundations" / name
         if not (folder / "finished.json").exists():
-            chosen = replace(s.contrastive if cell.foundation == "rocl" else s.supervised, network=s.network)
-            if cell.foundation == "frozen":
-                chosen = replace(chosen, adversarial_epochs=0)
             started = time.perf_counter()
             pretrain(
                 self.data(cell.data).train,
-                s.threat(cell),
+                self.scale.threat(cell),
                 chosen,
                 folder,
                 resume=True,
                 report=lambda phase, done, total, losses: self.tell(
-                    f"{folder.name}: {phase} phase", done, total, words(losses)
+                    f"{name}: {phase} phase", done, total, words(losses)
                 ),
             )
             write_json(folder / "finished.json", {"seconds": round(time.perf_counter() - started, 2)})
-        return load_encoder(EncoderSettings(str(folder / "encoder")))
+        return folder / "encoder"
 
     def tuned(self, cell: Cell) -> FrozenEncoder:
         """The frozen model of a row's images, fine-tuned by low-rank adapters."""

@@ -1,0 +1,159 @@
+"""Does it transfer? Preprocessors made once, judged as they were trained and elsewhere: before another frozen model, at
+other radii, in another norm. A linear head is trained anew behind every pair; nothing else is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from heirloom.data.labelled import ImageSource
+from heirloom.evaluation.columns import figures_of, verdicts
+from heirloom.heads.linear import extract_features, train_head
+from heirloom.models.defended import Defended
+from heirloom.models.encoder import FrozenEncoder
+from heirloom.report.page import Section, Table, Text, page
+from heirloom.results.schema import Proportion, Summary
+from heirloom.threat import Threat
+from heirloom_recipes.cropd.paper import Cell
+from heirloom_recipes.cropd.run import Runner
+
+METHODS = ("identity", "noise", "cropd", "adversarial-reconstruction", "stability", "distil")
+L2_OF_LINF = 0.5 / (8 / 255 * math.sqrt(3 * 32 * 32))  # the field's radii on CIFAR-10, a pixel
+HOW = (
+    "Each preprocessor was trained once, in Linf, where it reads a model before the first one; a linear head is trained "
+    "behind each pair. The L2 radius stands to the Linf radius as 0.5 to 8/255 on CIFAR-10, by the root of the number of "
+    "pixels."
+)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Where a preprocessor is judged: ``model`` is ``own`` or ``another``; ``radii`` of its training."""
+
+    name: str
+    model: str = "own"
+    norm: str = "Linf"
+    radii: float = 1.0
+
+    def threat(self, own: Threat, shape: tuple[int, int, int]) -> Threat:
+        eps = self.radii * own.eps
+        return (
+            Threat("L2", eps * L2_OF_LINF * math.sqrt(math.prod(shape)))
+            if self.norm == "L2"
+            else replace(own, eps=eps)
+        )
+
+
+PLACES = (
+    Elsewhere("as trained"),
+    Elsewhere("another model", model="another"),
+    Elsewhere("half the radius", radii=0.5),
+    Elsewhere("1.5 radii", radii=1.5),
+    Elsewhere("L2", norm="L2"),
+)
+
+
+def transfer(scale: str, out: Path, **options: Any) -> Summary:
+    """The recipe ``cropd/transfer``, on the images that ``--data`` names, the digits else."""
+    runner = Runner(scale, out, **options)
+    name = runner.scale.datasets[-1]
+    images, own = runner.data(name), runner.scale.threat(Cell(name, "identity"))
+    rows = []
+    for method in METHODS:
+        places = {
+            place.name: runner.run.stage(
+                f"transfer-{name}-{method}-{place.name}".replace(" ", "-"),
+                lambda method=method, place=place: _judged(runner, Cell(name, method), place),  # type: ignore[misc]
+            )
+            for place in PLACES
+        }
+        rows.append({"defence": method, "places": places})
+    return runner.run.finish(
+        "cropd-transfer",
+        rows,
+        seed=runner.seed,
+        device=runner.device,
+        threat=own,
+        data=images.used(),
+        settings={
+            "scale": scale,
+            "attacks": ", ".join(runner.scale.attacks),
+            "network": runner.scale.network,
+            "another": runner.another_network,
+            "radii": ", ".join(f"{place.name}: {place.threat(own, images.train.shape)}" for place in PLACES),
+        },
+        into="transfer",
+        seconds=runner.run.seconds,
+    )
+
+
+def _judged(runner: Runner, cell: Cell, place: Elsewhere) -> dict[str, Any]:
+    front, _ = runner.preprocessor(cell)
+    images, own = runner.data(cell.data), runner.scale.threat(cell)
+    encoder = runner.another(cell.data)[0] if place.model == "another" else runner.encoder(cell)
+    found = verdicts(
+        _with_head(runner, front, encoder, images),
+        images,
+        place.threat(own, images.train.shape),
+        runner.scale.attacks,
+        seed=runner.seed,
+        device=runner.device,
+        told=lambda stage, done, total, text: runner.progress(
+            f"{cell.name}, {place.name}: {stage}", done, total, text
+        ),
+    )
+    return figures_of(found)
+
+
+def _with_head(runner: Runner, front: nn.Module, encoder: FrozenEncoder, images: ImageSource) -> Defended:
+    model = Defended(front, encoder, nn.Identity()).to(runner.device)
+    features = extract_features(model, images.train, device=runner.device)
+    head = train_head(features, images.train.labels, len(images.train.classes), runner.scale.head)
+    model.head = head.to(runner.device)
+    return model.eval()
+
+
+def transfer_page(summary: Summary) -> str:
+    """The page as HTML."""
+    return page(
+        "Does a preprocessor transfer?",
+        _lead(summary),
+        [Section("transfer", [*printed(summary), Text(HOW)])],
+        summary,
+    )
+
+
+def printed(summary: Summary) -> list[Table]:
+    """What the terminal shows: the worst case in every place, and clean accuracy before either model."""
+    names = [place.name for place in PLACES]
+    rows = [
+        [
+            row["defence"],
+            *(_share(row["places"][name]["clean"]) for name in ("as trained", "another model")),
+            *(_share(row["places"][name]["robust"]) for name in names),
+        ]
+        for row in summary.rows
+    ]
+    columns = ["in front", "clean", "clean, another model", *names]
+    return [
+        Table(
+            "Accuracy in % [95 % interval over images]; from the third column on in the worst case",
+            columns,
+            rows,
+        )
+    ]
+
+
+def _lead(summary: Summary) -> str:
+    best = max(summary.rows, key=lambda row: row["places"]["as trained"]["robust"]["value"])
+    there, elsewhere = (_share(best["places"][name]["robust"]) for name in ("as trained", "another model"))
+    return f"'{best['defence']}', the best where it was trained ({there} %), gives {elsewhere} % before another model."
+
+
+def _share(value: dict[str, Any]) -> str:
+    return str(Proportion.model_validate(value))
