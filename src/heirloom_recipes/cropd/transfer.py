@@ -25,9 +25,9 @@ from heirloom_recipes.cropd.run import Runner
 METHODS = ("identity", "noise", "cropd", "adversarial-reconstruction", "stability", "distil")
 L2_OF_LINF = 0.5 / (8 / 255 * math.sqrt(3 * 32 * 32))  # the field's radii on CIFAR-10, a pixel
 HOW = (
-    "Each preprocessor was trained once, in Linf, where it reads a model before the first one; a linear head is trained "
-    "behind each pair. The L2 radius stands to the Linf radius as 0.5 to 8/255 on CIFAR-10, by the root of the number of "
-    "pixels."
+    "Each preprocessor was trained once, in Linf, where it reads a model before the first one; a linear head is "
+    "trained behind each pair. The L2 radius stands to the Linf radius as 0.5 to 8/255 on CIFAR-10, by the root of "
+    "the number of pixels."
 )
 
 
