@@ -4,6 +4,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from PIL import Image
 
 from heirloom import Summary
 from heirloom.cli import app, common
+from heirloom.cli.defend import targets_for
 from heirloom.defence.saved import DefendedModel
 from heirloom.heads.zero_shot import zero_shot_head
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.networks.backbones import BackboneSettings, build_backbone, save_backbone
+from heirloom.runtime.choices import AnyTargets, HeadKind
 from heirloom.runtime.files import write_tensors
 from heirloom.threat import Threat
 
@@ -105,6 +108,17 @@ def test_a_classifiers_own_head_is_kept(tmp_path: Path, capsys: pytest.CaptureFi
     rows = Summary.read(tmp_path / "out" / "summary.json").rows
     measured = Summary.read(tmp_path / "eval" / "summary.json").rows[0]
     assert measured["clean"] == rows[0]["clean"]  # "identity" in front of the same classifier
+
+
+def test_a_kept_classifier_is_what_distil_learns_unless_told() -> None:
+    chosen = {
+        (asked, head): targets_for(asked, head)
+        for asked in get_args(AnyTargets)
+        for head in get_args(HeadKind)
+    }
+    by_itself = {pair: target for pair, target in chosen.items() if pair[0] == "auto"}
+    assert {head for (_, head), target in by_itself.items() if target == "head"} == {"own"}
+    assert all(target == asked for (asked, _), target in chosen.items() if asked != "auto")
 
 
 def test_a_stand_in_takes_whatever_was_made_for_the_model(

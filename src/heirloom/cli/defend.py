@@ -51,9 +51,12 @@ def defend(
         choices.Activation, typer.Option(help="distil: of the student; silu learns better under attack.")
     ] = "silu",
     targets: Annotated[
-        choices.Targets,
-        typer.Option(help="distil: what the student learns, the model's features or its own head's classes."),
-    ] = "features",
+        choices.AnyTargets,
+        typer.Option(
+            help="distil: what the student learns, the model's features or its own head's classes; auto: classes "
+            "where that head is kept."
+        ),
+    ] = "auto",
     saved_as: Annotated[
         choices.SavedAs,
         typer.Option("--as", help="distil: an encoder in the model's place needs no painter."),
@@ -176,7 +179,7 @@ def defend(
                 delay=delay,
                 thumbnail=thumbnail,
                 fidelity=fidelity,
-                targets=targets,
+                targets=targets_for(targets, head),
                 count=prototypes,
                 paints=saved_as == "preprocessor",
             ),
@@ -224,6 +227,13 @@ def defend(
             typer.echo(f"warning: {found['warning']}", err=True)
     if strict and summary.details["remarks"]:
         raise typer.Exit(1)
+
+
+def targets_for(asked: choices.AnyTargets, head: choices.HeadKind) -> choices.Targets:
+    """With a kept classifier the model is read as its logits: their classes are learned better than their squares."""
+    if asked == "auto":
+        return "head" if head == "own" else "features"
+    return asked
 
 
 def _fitted(

@@ -29,6 +29,7 @@ ObjectiveName = Literal[
 DefenceMethod = Literal["auto", "identity", "vae", Transform, ObjectiveName]
 AnyMethod = Literal["recommended", DefenceMethod]  # what the command line takes
 Targets = Literal["features", "head"]  # of distil
+AnyTargets = Literal["auto", Targets]  # what the command line takes
 Activation = Literal["relu", "silu"]  # of distil's student
 SavedAs = Literal["preprocessor", "encoder"]
 PretrainMethod = Literal["supervised", "trades", "contrastive"]
