@@ -212,12 +212,13 @@ class Runner:
         features = extract_features(model, data, device=self.device)
         model.head = train_head(features, data.labels, len(data.classes), self.scale.head).to(self.device)
         if cell.head == "robust":
-            place = self.run.path("heads", f"{cell.name}.safetensors")
+            place, clean = self.run.path("heads", f"{cell.name}.safetensors"), self.scale.head
+            robust = replace(clean, epochs=self.scale.robust_epochs or clean.epochs)
             train_adversarial_head(
                 model,
                 data,
                 self.scale.threat(cell),
-                self.scale.head,
+                robust,
                 device=self.device,
                 checkpoint=place,
                 report=lambda done, total, losses: self.tell(

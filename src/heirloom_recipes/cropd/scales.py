@@ -40,6 +40,7 @@ class Scale:
             labels (and under attack, or by RoCL, where the row says so) as ``supervised`` and ``contrastive`` say.
         network: of what is trained here. defence: of every preprocessor but its method and weight.
         epochs: of preprocessors on images where they differ.
+        robust_epochs: of a head on adversarial images, which costs ten passes a step; None: the head's.
         vae: id or folder of the AutoencoderKL; None: left out.
         attacks: columns after "clean"; the last is the worst case.
     """
@@ -59,6 +60,7 @@ class Scale:
     attacks: tuple[str, ...]
     vae: str | None = None
     epochs: dict[str, int] = field(default_factory=dict)
+    robust_epochs: int | None = None
 
     def threat(self, cell: Cell) -> Threat:
         return Threat("Linf", cell.eps or RADII.get(cell.data, 8 / 255))
@@ -122,6 +124,7 @@ def _small(seed: int, device: str) -> Scale:
         HeadSettings(epochs=30, batch_size=256),
         ("pgd-10", "pgd-20", "cascade"),
         epochs={"digits": 100},
+        robust_epochs=3,
     )
 
 
