@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.engine.best import Best
+from heirloom.attacks.engine.compaction import is_due, is_each_step
 from heirloom.attacks.engine.gradient import input_gradient, predict
 from heirloom.attacks.engine.journal import repeat
 from heirloom.attacks.engine.region import Region
@@ -101,25 +102,33 @@ def _ascend(run: _Run, region: Region, y: Tensor, x_adv: Tensor, best: Best) -> 
             best.keep_all(climb.x_adv, values)
         else:
             done = run.until(output, label)
-            best.keep(best.active, climb.x_adv, values, done)
-            if bool(done.any()):
+            if is_each_step():
+                best.keep(best.active, climb.x_adv, values, done)
+            else:
+                better = ((values > best.value[best.active]) | done) & ~climb.done
+                best.take(best.active, climb.x_adv, values, better)
+            climb.done = done = climb.done | done
+            if is_due(climb.step, last=last) and bool(done.any()):
                 best.finish(done)
                 near, climb.x_adv, gradient = near[~done], climb.x_adv[~done], gradient[~done]
+                climb.done = done[~done]
         if last or not len(best.active):
             climb.x_adv = climb.x_adv[:0]
             return False
         climb.x_adv, climb.step = _moved(run, near, climb.x_adv, gradient), climb.step + 1
         return True
 
-    repeat(_Climb(best, x_adv), step)
+    repeat(_Climb(best, x_adv, torch.zeros(len(x_adv), dtype=torch.bool, device=x_adv.device)), step)
 
 
 @dataclass
 class _Climb:
-    """A run under way: what is found, the points of the active examples, and the next step."""
+    """A run under way: what is found, the points of the active examples, which of them are done and wait to be taken
+    out, and the next step."""
 
     best: Best
     x_adv: Tensor
+    done: Tensor
     step: int = 0
 
 

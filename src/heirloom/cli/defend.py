@@ -116,6 +116,7 @@ def defend(
     validation: options.Validation = 0.1,
     eval_batch_size: options.EvalBatchSize = None,
     attack_dtype: options.PassDtype = None,
+    compile_network: options.Compile = False,
     curve: Annotated[bool, typer.Option(help="Accuracy against eps, on 256 test images.")] = True,
     audit_examples: Annotated[int, typer.Option(help="Test images for the audit; 0: no audit.")] = 64,
     strict: Annotated[
@@ -196,6 +197,7 @@ def defend(
         validation=validation,
         eval_batch_size=eval_batch_size,
         attack_dtype=attack_dtype,
+        compile=compile_network,
         audit_examples=audit_examples,
         **({} if curve else {"curve_images": 0}),
     )

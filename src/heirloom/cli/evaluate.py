@@ -45,6 +45,7 @@ def evaluate(
         choices.Dtype, typer.Option(help="Type that the model is converted to and judged in.")
     ] = "float32",
     attack_dtype: options.PassDtype = None,
+    compile_network: options.Compile = False,
     audit: Annotated[bool, typer.Option(help="Look for signs that the figure is wrong.")] = True,
     audit_examples: Annotated[int, typer.Option(help="Images that the audit looks at.")] = 64,
     surrogate: Annotated[
@@ -124,6 +125,7 @@ def evaluate(
         device=device,
         dtype=dtype,
         attack_dtype="auto" if attack_dtype == "auto" else attack_dtype and dtype_named(attack_dtype),
+        compile=compile_network,
         audit_examples=audit_examples if audit else 0,
         limit=limit,
         adaptive=adaptive,

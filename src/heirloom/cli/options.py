@@ -50,6 +50,9 @@ PassDtype = Annotated[
     choices.PassDtype | None,
     typer.Option(help="Type of the attacks' passes; auto: bfloat16 where it is faster here."),
 ]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="torch.compile the attacked model; verdicts stay its own.")
+]
 ResultFolder = Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")]
 
 

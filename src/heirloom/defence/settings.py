@@ -158,7 +158,7 @@ class DefendSettings:
             (:mod:`heirloom.models.memory`). audit_examples: test images that the audit of the saved defence looks at;
             0: no audit. curve_images: that the security curve is measured on; 0: no curve.
         attack_dtype: of the attacks' passes in evaluation; verdicts stay the model's. ``auto``: measured
-            (:mod:`heirloom.evaluation.pass_dtype`).
+            (:mod:`heirloom.evaluation.pass_dtype`). compile: those passes, by ``torch.compile``.
     """
 
     threat: Threat
@@ -172,6 +172,7 @@ class DefendSettings:
     audit_examples: int = 64
     curve_images: int = 256
     attack_dtype: PassDtype | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for method in self.compare:

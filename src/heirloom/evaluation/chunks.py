@@ -34,7 +34,8 @@ class ChunkResult:
     Attributes:
         fooled: (K,) bool: misclassified at the repaired ``x_adv``, or, for the clean pass, as it stands.
         margin: (K,) float32: highest other logit minus the true one there; 0 or above where ``fooled``.
-        x_adv: (F, C, H, W): the adversarial images of the F fooled ones, in order; or the file that holds them.
+        x_adv: (F, C, H, W): the adversarial images of the F fooled ones, in order, none for the clean pass, which are
+            the images themselves; or the file that holds them.
         repaired: how many images the attack left outside the threat set or not a number.
         batch: the most examples that went through the model at once after memory ran out, else K or more.
         seconds: spent on it.
@@ -153,7 +154,8 @@ def _run_piece(
         else:
             x_adv, margins, repaired, passes = _attack(bench, run, x, y, key, journal)
     fooled = ~(margins < 0)
-    return fooled.cpu(), margins.nan_to_num(nan=torch.inf).cpu(), x_adv[fooled].cpu(), repaired, passes
+    kept = x_adv[:0] if run is None else x_adv[fooled]
+    return fooled.cpu(), margins.nan_to_num(nan=torch.inf).cpu(), kept.cpu(), repaired, passes
 
 
 def _attack(

@@ -37,6 +37,7 @@ def evaluation_details(evaluation: Evaluation) -> dict[str, Any]:
         "passes": {name: asdict(passes) for name, passes in evaluation.passes.items()},
         "batch": evaluation.batch,
         "processes": distributed.count(),
+        **({} if evaluation.compiled is None else {"compiled": evaluation.compiled}),
         "attack_seconds": round(evaluation.seconds, 2),
     }
 

@@ -41,7 +41,7 @@ class EvaluationSettings:
 
     Attributes:
         attack_dtype: of the attacks' passes; ``"auto"``: the faster of float32 and bfloat16, measured
-            (:mod:`heirloom.evaluation.pass_dtype`). audit_examples: 0: no audit.
+            (:mod:`heirloom.evaluation.pass_dtype`). compile: them. audit_examples: 0: no audit.
         draws: None: 20 for a random model that is attacked adaptively.
     """
 
@@ -55,6 +55,7 @@ class EvaluationSettings:
     device: str = "cpu"
     dtype: str = "float32"
     attack_dtype: torch.dtype | Literal["auto"] | None = None
+    compile: bool = False
     audit_examples: int = 64
     limit: int | None = None
     adaptive: bool = False
@@ -225,6 +226,7 @@ def _evaluated(
         seed=seed,
         device=settings.device,
         attack_dtype=_dtype_of(settings),
+        compile=settings.compile,
         folder=run.path("verdicts", f"seed-{seed}"),
         resume=True,
         report=report,

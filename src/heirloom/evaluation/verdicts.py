@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.engine.compaction import compacted_every
+from heirloom.attacks.engine.compiled import Compiled, compiled
 from heirloom.attacks.engine.folding import folded
 from heirloom.attacks.engine.low_precision import low_precision
 from heirloom.attacks.engine.passes import Passes
@@ -29,6 +31,7 @@ from heirloom.runtime.identity import digest
 from heirloom.threat import Threat
 
 CHUNK = 256  # examples whose verdicts are stored together, and whose draws share a seed
+COMPACTED = 5  # steps between two compactions of the survivors where the model is compiled
 OnChunk = Callable[[str, int, int, float], None]
 
 
@@ -47,6 +50,7 @@ class Evaluation:
         batch: the most examples that went through the model at once: less than asked for if memory ran out.
         seconds: time spent on attacks, that of an interrupted run included.
         passes: for each attack, images that went through the model forward and backward, over all examples.
+        compiled: whether the attacks' passes went through ``torch.compile``; None where nobody asked for it.
     """
 
     threat: Threat
@@ -57,6 +61,7 @@ class Evaluation:
     batch: int = 0
     seconds: float = 0.0
     passes: dict[str, Passes] = field(default_factory=dict)
+    compiled: bool | None = None
 
     def accuracy(self, column: str) -> Proportion:
         return proportion(self.correct[column])
@@ -76,6 +81,7 @@ def evaluate(
     seed: int = 0,
     device: str | torch.device = "cpu",
     attack_dtype: torch.dtype | None = None,
+    compile: bool = False,
     folder: Path | None = None,
     resume: bool = False,
     report: OnChunk | None = None,
@@ -96,6 +102,8 @@ def evaluate(
         attacks: names (see :func:`heirloom.attacks.named.named_attack`) or :class:`Attack`, weakest first.
         attack_dtype: run the attacks' passes on a copy in this type (``torch.bfloat16``); verdicts stay the model's,
             and where the copy's error might have decided, the model itself is attacked again.
+        compile: run them through ``torch.compile`` (:mod:`heirloom.attacks.engine.compiled`), survivors compacted
+            every ``COMPACTED`` steps; where that fails a warning says why. Verdicts stay the model's.
         folder: keep the verdicts there as they come.
         resume: go on from what lies in ``folder``, if it is of the same model, data and settings.
         report: called with (attack, examples done, examples in all, running robust accuracy).
@@ -131,9 +139,12 @@ def evaluate(
         limit = (
             size if batch_size else store.limit(at_once(each, place, size, 4 * math.prod(images.shape[1:])))
         )
-        faster = for_the_passes(model, images[:3].to(place), attack_dtype)
+        faster = for_the_passes(model, images[:3].to(place), attack_dtype, compile=compile)
         bench = Bench(model, images, labels, threat, seed, place, faster)
-        return _evaluate(bench, chosen, (size, limit), store, report)
+        is_compiled = isinstance(faster, Compiled)
+        with compacted_every(COMPACTED if is_compiled else 1):
+            found = _evaluate(bench, chosen, (size, limit), store, report)
+        return replace(found, compiled=is_compiled if compile else None)
     finally:
         model.train(was_training)
 
@@ -156,10 +167,10 @@ def _evaluate(
             for result in results:
                 fooled = result.index[result.fooled]
                 standing[fooled] = False
-                x_adv.put(fooled, result.x_adv)
                 if run is None:
                     margin[result.index] = result.margin
                 else:
+                    x_adv.put(fooled, result.x_adv)
                     repaired[attack.name] += result.repaired
                     passes[attack.name] += result.passes
                 limit, seconds = min(limit, result.batch), seconds + result.seconds
@@ -209,10 +220,13 @@ def _run_stage(
     return distributed.gather(mine)
 
 
-def for_the_passes(model: nn.Module, x: Tensor, dtype: torch.dtype | None) -> nn.Module:
+def for_the_passes(
+    model: nn.Module, x: Tensor, dtype: torch.dtype | None, *, compile: bool = False
+) -> nn.Module:
     """What is attacked: the same function at less cost, or ``model`` itself."""
     copy = folded(model, x)
-    return copy if dtype is None else low_precision(copy, x, dtype)
+    copy = copy if dtype is None else low_precision(copy, x, dtype)
+    return compiled(copy, x) if compile else copy
 
 
 def check_evaluable(model: nn.Module, data: Pair, device: str | torch.device = "cpu") -> int:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.engine.best import Best
+from heirloom.attacks.engine.compaction import is_due, is_each_step
 from heirloom.attacks.engine.gradient import input_gradient, predict
 from heirloom.attacks.engine.journal import repeat
 from heirloom.attacks.engine.region import Region
@@ -66,9 +67,11 @@ def ascend(
         if climb.step > 0:
             rule.advance(climb.state, near, eps, climb.step)
         output = _evaluate(ascent, climb.state, backward=climb.step < steps)
-        if ascent.until is not None and bool((hit := ascent.until(output, climb.state.y)).any()):
-            _take_out(climb, hit)
-            near = near[~hit]
+        if ascent.until is not None:
+            hit = _hit(climb, ascent.until(output, climb.state.y))
+            if is_due(climb.step, last=climb.step == steps) and bool(hit.any()):
+                _take_out(climb, hit)
+                near = near[~hit]
         if len(climb.state.index):
             _keep_best(climb.state)
             _check(climb, rule, near, eps, steps, ascent.rho)
@@ -94,11 +97,23 @@ class _Climb:
     last_check: int = 0
 
 
+def _hit(climb: _Climb, hit: Tensor) -> Tensor:
+    """Those that hit, at this step or since the last compaction; the points of this step's are kept."""
+    state = climb.state
+    if is_each_step():
+        return hit
+    earlier = climb.done[state.index]
+    climb.found.take(state.index, state.point, state.value, hit & ~earlier)
+    climb.done[state.index] = hit | earlier
+    return climb.done[state.index]
+
+
 def _take_out(climb: _Climb, hit: Tensor) -> None:
     """Keep the points of those that ``hit``, and go on without them."""
     state = climb.state
-    climb.found.keep(state.index[hit], state.point[hit], state.value[hit], hit[hit])
-    climb.done[state.index[hit]] = True
+    if is_each_step():
+        climb.found.keep(state.index[hit], state.point[hit], state.value[hit], hit[hit])
+        climb.done[state.index[hit]] = True
     climb.state = state[~hit]
 
 

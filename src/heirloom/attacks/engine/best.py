@@ -28,6 +28,12 @@ class Best:
         better = (value > self.value[place]) | done
         self.point[place[better]], self.value[place[better]] = point[better], value[better]
 
+    def take(self, place: Tensor, point: Tensor, value: Tensor, which: Tensor) -> None:
+        """Take those points for which ``which`` (K,) holds; no mask as an index."""
+        wide = which.view(-1, *[1] * (point.ndim - 1))
+        self.point[place] = torch.where(wide, point, self.point[place])
+        self.value[place] = torch.where(which, value, self.value[place])
+
     def keep_all(self, point: Tensor, value: Tensor) -> None:
         """:meth:`keep` of all examples where none is ever done: no mask as an index, for which a GPU would stop."""
         better = value > self.value
