@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from heirloom import Summary, Threat
 from heirloom.data.images import load_images
 from heirloom.data.labelled import ImageSource
 from heirloom.defence.job import defend
+from heirloom.defence.saved import DefendedModel
 from heirloom.defence.settings import DefendSettings, DistilSettings, PreprocessorSettings
 from heirloom.heads.job import probe_job
 from heirloom.heads.linear import HeadSettings
 from heirloom.heads.probe import ProbeSettings
 from heirloom.models.encoder import EncoderSettings, load_encoder
-from heirloom.runtime.files import read_tensors
+from heirloom.runtime.files import read_json, read_tensors
 from heirloom.training.inner_attack import InnerAttack
 from heirloom.training.loop import TrainingSettings
 
@@ -66,13 +67,60 @@ def probed(out: Path) -> None:
     probe_job(frozen, images(), THREAT, settings, ("pgd-3",), out, adversarial=True, resume=True)
 
 
+def saved_vit(folder: Path) -> Path:
+    from transformers import CLIPImageProcessor, ViTConfig, ViTModel
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        ViTModel(ViTConfig(**sizes, image_size=8, patch_size=4)).save_pretrained(folder)
+    CLIPImageProcessor(size={"height": 8, "width": 8}, crop_size=8).save_pretrained(folder)
+    return folder
+
+
+def sharded(vit: Path, out: Path, fsdp: bool) -> dict[str, Any]:
+    """A defence of the ViT and its evaluation; before, features and gradients of five images."""
+    from heirloom.evaluation.job import EvaluationSettings, evaluate_job
+    from heirloom.runtime import distributed
+
+    def passed(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.clone().requires_grad_()
+        features = module(x)
+        return features.detach(), torch.autograd.grad(features.square().sum(), x)[0]
+
+    frozen = load_encoder(EncoderSettings(str(vit)))
+    x = images().test.images[:5]
+    whole, before = sum(p.numel() for p in frozen.parameters()), passed(frozen, x)
+    settings = DefendSettings(
+        threat=THREAT,
+        defence=PreprocessorSettings(method="feature-stability", training=TRAINING),
+        compare=("identity",),
+        head=HeadSettings(epochs=2),
+        attacks=("pgd-3",),
+        audit_examples=0,
+        curve_images=0,
+        fsdp=fsdp,
+    )
+    defend(frozen, images(), settings, out / "defence", resume=True)
+    held = sum(getattr(p, "_local_tensor", p).numel() for p in frozen.parameters())
+    apart = [float((a - b).abs().max()) for a, b in zip(passed(frozen, x), before, strict=True)]
+    evaluate_job(
+        DefendedModel.from_pretrained(out / "defence"),
+        images().test.pair,
+        EvaluationSettings("vit", "digits", THREAT, ("pgd-3",), audit_examples=8, fsdp=fsdp),
+        out / "evaluation",
+        resume=True,
+    )
+    return {"share": held / whole, "apart": apart, "in_step": distributed.are_in_step()}
+
+
 TOGETHER = """
     import sys
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
     import torch
     torch.set_num_threads(1)
-    from tests.defence.test_processes import defended, probed
+    from tests.defence.test_processes import defended, probed, sharded
     out = Path(sys.argv[2])
     class Cut(Exception): pass
     def cut(stage, done, total, words):
@@ -84,6 +132,9 @@ TOGETHER = """
         pass
     defended(out / "defence")
     probed(out / "probe")
+    import json, os
+    found = sharded(out / "vit", out / "sharded", True)
+    (out / f"sharded-{os.environ['RANK']}.json").write_text(json.dumps(found))
 """
 
 
@@ -97,6 +148,7 @@ def _apart(one: Path, two: Path) -> float:
 def test_two_processes_defend_and_probe_as_one(tmp_path: Path) -> None:
     """CRoPD's negatives, the batch's BatchNorm and feature stability's mean are those of both processes' images; a run
     that two began is finished by one."""
+    vit = saved_vit(tmp_path / "two" / "vit")
     script = tmp_path / "together.py"
     script.write_text(textwrap.dedent(TOGETHER))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -122,3 +174,22 @@ def test_two_processes_defend_and_probe_as_one(tmp_path: Path) -> None:
     assert _apart(tmp_path / "one" / "probe" / heads, two / "probe" / heads) < 1e-3
     figures = [Summary.read(place / "probe" / "summary.json").rows for place in (tmp_path / "one", two)]
     assert figures[0] == figures[1]
+    _as_one_process(vit, tmp_path)
+
+
+def _as_one_process(vit: Path, folder: Path) -> None:
+    """Weights spread over two processes: each holds half, features, gradients, defence and verdicts are the same."""
+    found = [read_json(folder / "two" / f"sharded-{rank}.json") for rank in (0, 1)]
+    assert all(0.4 < each["share"] < 0.6 for each in found)
+    assert sum(each["share"] for each in found) == pytest.approx(1, abs=0.1)
+    assert all(max(each["apart"]) < 1e-5 for each in found)
+    sharded(vit, folder / "plain", False)
+    for part in ("defence", "evaluation"):
+        one, two = (Summary.read(folder / kind / part / "summary.json") for kind in ("plain", "two/sharded"))
+        assert one.rows == two.rows
+    assert (
+        _apart(folder / "plain/defence/model.safetensors", folder / "two/sharded/defence/model.safetensors")
+        < 1e-3
+    )
+    facts = [read_json(folder / kind / "defence/work/run.json")["facts"] for kind in ("plain", "two/sharded")]
+    assert facts[0] == facts[1]  # begun by either, finished by either

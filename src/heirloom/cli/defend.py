@@ -117,6 +117,7 @@ def defend(
     eval_batch_size: options.EvalBatchSize = None,
     attack_dtype: options.PassDtype = None,
     compile_network: options.Compile = False,
+    fsdp: options.Fsdp = False,
     curve: Annotated[bool, typer.Option(help="Accuracy against eps, on 256 test images.")] = True,
     audit_examples: Annotated[int, typer.Option(help="Test images for the audit; 0: no audit.")] = 64,
     strict: Annotated[
@@ -198,6 +199,7 @@ def defend(
         eval_batch_size=eval_batch_size,
         attack_dtype=attack_dtype,
         compile=compile_network,
+        fsdp=fsdp,
         audit_examples=audit_examples,
         **({} if curve else {"curve_images": 0}),
     )

@@ -46,6 +46,7 @@ def evaluate(
     ] = "float32",
     attack_dtype: options.PassDtype = None,
     compile_network: options.Compile = False,
+    fsdp: options.Fsdp = False,
     audit: Annotated[bool, typer.Option(help="Look for signs that the figure is wrong.")] = True,
     audit_examples: Annotated[int, typer.Option(help="Images that the audit looks at.")] = 64,
     surrogate: Annotated[
@@ -126,6 +127,7 @@ def evaluate(
         dtype=dtype,
         attack_dtype="auto" if attack_dtype == "auto" else attack_dtype and dtype_named(attack_dtype),
         compile=compile_network,
+        fsdp=fsdp,
         audit_examples=audit_examples if audit else 0,
         limit=limit,
         adaptive=adaptive,

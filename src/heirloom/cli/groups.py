@@ -90,6 +90,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "mixed_precision",
         "channels_last",
         "compile_network",
+        "fsdp",
         "checkpoint_seconds",
         "resume",
     ),

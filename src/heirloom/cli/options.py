@@ -53,6 +53,9 @@ PassDtype = Annotated[
 Compile = Annotated[
     bool, typer.Option("--compile", help="torch.compile the attacked model; verdicts stay its own.")
 ]
+Fsdp = Annotated[
+    bool, typer.Option("--fsdp", help="Under torchrun: spread the frozen model's weights over the processes.")
+]
 ResultFolder = Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")]
 
 

@@ -40,6 +40,7 @@ from heirloom.heads.linear import extract_features, train_head
 from heirloom.models.defended import Defended, OwnLogits, check_whole
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.models.preprocessor import parameter_count
+from heirloom.models.sharded import check_shardable
 from heirloom.results.schema import Summary
 from heirloom.runs import Progress, Run, silent
 from heirloom.runtime import distributed
@@ -77,6 +78,8 @@ def defend(
     check_before_work(encoder, train, settings, head)
     facts = run_facts(encoder, data, settings)
     run = Run(out, {**facts, "head": module_facts(head)} if head else facts, resume=resume)
+    if settings.fsdp:
+        encoder.shard(distributed.local_device(training.device))
     told, seen = progress or silent, dict[str, Any]()
     if settings.defence.method == AUTO:
         trials = Trials(
@@ -216,7 +219,7 @@ class _Job:
     def audited(self, model: DefendedModel) -> dict[str, Any] | None:
         """The audit of the defence that is saved."""
         evaluation = self._evaluated(model, self.settings.defence.method)
-        if distributed.rank() > 0:
+        if not distributed.takes_part():
             return None
         self.progress("audit", 0, 1, "")
         findings = audit(
@@ -348,6 +351,8 @@ def check_before_work(
     encoder: FrozenEncoder, train: LabelledImages, settings: DefendSettings, head: nn.Module | None
 ) -> None:
     """Names, sizes and the foundation model's output, in a second rather than after an hour."""
+    if settings.fsdp:
+        check_shardable(encoder.backbone)
     first = train.select(torch.arange(min(2, len(train)))).images.to(settings.defence.training.device)
     whole = Defended(nn.Identity(), encoder, head or nn.Identity()).to(first.device)
     check_whole(whole, first, len(train.classes) if head is not None else None)

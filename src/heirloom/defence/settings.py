@@ -159,6 +159,7 @@ class DefendSettings:
             0: no audit. curve_images: that the security curve is measured on; 0: no curve.
         attack_dtype: of the attacks' passes in evaluation; verdicts stay the model's. ``auto``: measured
             (:mod:`heirloom.evaluation.pass_dtype`). compile: those passes, by ``torch.compile``.
+        fsdp: spread the frozen model's weights over the processes of ``torchrun`` (:mod:`heirloom.models.sharded`).
     """
 
     threat: Threat
@@ -173,6 +174,7 @@ class DefendSettings:
     curve_images: int = 256
     attack_dtype: PassDtype | None = None
     compile: bool = False
+    fsdp: bool = False
 
     def __post_init__(self) -> None:
         for method in self.compare:

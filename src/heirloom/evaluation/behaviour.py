@@ -9,6 +9,7 @@ from torch import nn
 
 from heirloom.data.pixels import Images
 from heirloom.evaluation.copies import fresh_copy, logits
+from heirloom.runtime import distributed
 from heirloom.runtime.identity import module_facts
 from heirloom.runtime.randomness import generator_of
 
@@ -28,7 +29,7 @@ def model_facts(model: nn.Module, images: Images) -> dict[str, str]:
 
 def behaviour(model: nn.Module, images: Images) -> str:
     """The digest of :func:`model_facts`; that of no logits where the model cannot be copied."""
-    copied = fresh_copy(model)
+    copied = model if distributed.are_in_step() else fresh_copy(model)  # what is spread cannot be copied
     if copied is None:
         return "none: the model cannot be copied"
     place = next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -21,7 +21,7 @@ def fresh_copy(model: nn.Module) -> nn.Module | None:
     """An independent copy, None where the model cannot be copied; taken before any call it knows of none."""
     try:
         return copy.deepcopy(model)
-    except (RuntimeError, TypeError, NotImplementedError, AttributeError):
+    except (RuntimeError, TypeError, NotImplementedError, AttributeError, AssertionError):
         return None
 
 

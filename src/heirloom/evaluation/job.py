@@ -25,6 +25,8 @@ from heirloom.evaluation.comparison import (
 from heirloom.evaluation.pass_dtype import AUTO, measured_dtype
 from heirloom.evaluation.precision import dtype_named
 from heirloom.evaluation.verdicts import Evaluation, check_evaluable, evaluate
+from heirloom.models.encoder import FrozenEncoder
+from heirloom.models.sharded import check_shardable
 from heirloom.results.schema import DataUsed, Summary
 from heirloom.runs import Progress, Run
 from heirloom.runtime import distributed
@@ -42,6 +44,7 @@ class EvaluationSettings:
     Attributes:
         attack_dtype: of the attacks' passes; ``"auto"``: the faster of float32 and bfloat16, measured
             (:mod:`heirloom.evaluation.pass_dtype`). compile: them. audit_examples: 0: no audit.
+        fsdp: spread the frozen model's weights over the processes (:mod:`heirloom.models.sharded`).
         draws: None: 20 for a random model that is attacked adaptively.
     """
 
@@ -56,6 +59,7 @@ class EvaluationSettings:
     dtype: str = "float32"
     attack_dtype: torch.dtype | Literal["auto"] | None = None
     compile: bool = False
+    fsdp: bool = False
     audit_examples: int = 64
     limit: int | None = None
     adaptive: bool = False
@@ -74,6 +78,11 @@ def check_before_work(
 ) -> None:
     """What needs no pass through the model to be refused: parts of it by name, another evaluation."""
     check_parts(model, settings.bpda)
+    if settings.fsdp:
+        found = _encoders(model)
+        require(bool(found), "fsdp", "used with a saved defence or a model of Transformers", "another model")
+        for encoder in found:
+            check_shardable(encoder.backbone)
     if against is not None:
         check_comparable(data, settings.threat, against)
 
@@ -95,9 +104,13 @@ def evaluate_job(
     """
     data = digested_once(data)
     check_before_work(model, data, settings, against)
-    pristine = fresh_copy(model) if settings.audit_examples else None  # before any call
+    wants_copy = settings.audit_examples and not settings.fsdp
+    pristine = fresh_copy(model) if wants_copy else None  # before any call
     check_evaluable(model, data, settings.device)
     run = Run(out, run_facts(model, data, settings, surrogate), resume=resume)
+    if settings.fsdp:
+        for encoder in _encoders(model):
+            encoder.shard(distributed.local_device(settings.device))
     seeds = range(settings.seed, settings.seed + settings.seeds)
     asked, timed = settings, None
     if settings.attack_dtype == AUTO:  # kept as a stage: a run that goes on does not measure again
@@ -136,7 +149,7 @@ def evaluate_job(
                     surrogate=surrogate,
                     progress=progress,
                 )
-                if distributed.rank() == 0
+                if distributed.takes_part()
                 else None
             ),
         )
@@ -157,6 +170,10 @@ def evaluate_job(
     return summary, findings
 
 
+def _encoders(model: nn.Module) -> list[FrozenEncoder]:
+    return [part for part in model.modules() if isinstance(part, FrozenEncoder)]
+
+
 def _audited(
     model: nn.Module,
     data: Data,
@@ -165,7 +182,7 @@ def _audited(
     surrogate: nn.Module | None,
     pristine: nn.Module | None,
 ) -> dict[str, Any] | None:
-    if distributed.rank() > 0:
+    if not distributed.takes_part():
         return None
     findings = audit(
         model,

@@ -124,7 +124,7 @@ def evaluate(
     try:
         each = check_evaluable(model, data, place)
         store, size = Store(folder), batch_size or CHUNK
-        if distributed.rank() == 0 and folder is not None:
+        if distributed.takes_part() and folder is not None:
             facts = {
                 "model": model_facts(model, images),
                 "data": {"pixels": digest_of_images(images), "labels": digest(labels)},
@@ -134,7 +134,8 @@ def evaluate(
                 "batch_size": size,
                 "attack_dtype": str(attack_dtype),
             }
-            store.open(facts, resume=resume)
+            if distributed.rank() == 0:
+                store.open(facts, resume=resume)
         distributed.wait()
         limit = (
             size if batch_size else store.limit(at_once(each, place, size, 4 * math.prod(images.shape[1:])))
@@ -207,15 +208,16 @@ def _run_stage(
             continue
         result = store.read(stage.stored_as, number, index)
         if result is None:
-            kept = store.under_way(stage.stored_as, number)
+            kept = None if distributed.are_in_step() else store.under_way(stage.stored_as, number)
             result = run_halving(bench, stage.attack, stage.part, stage.run, index, limit, kept)
             store.write(stage.stored_as, number, result)
         result = store.without_images(stage.stored_as, number, result)
         limit = min(limit, result.batch)
         mine.append(result)
-        fallen += int(result.fooled.sum()) * distributed.count()  # the others' are like this process's own
+        shares = 1 if distributed.are_in_step() else distributed.count()
+        fallen += int(result.fooled.sum()) * shares  # the others' are like this process's own
         if report is not None and distributed.rank() == 0:
-            done = min(sum(len(r.index) for r in mine) * distributed.count(), total)
+            done = min(sum(len(r.index) for r in mine) * shares, total)
             report(stage.attack, done, total, max(int(standing.sum()) - fallen, 0) / len(standing))
     return distributed.gather(mine)
 

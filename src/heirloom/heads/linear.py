@@ -78,7 +78,7 @@ def extract_features(
             for part in batches(data.pixels, rows.split(size))
         ]
         mine.append(torch.cat(passed))
-        if place is not None:
+        if place is not None and (distributed.rank() == 0 or not distributed.are_in_step()):
             write_tensors(place, {"features": mine[-1]})
     return torch.cat(distributed.gather(mine))
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from heirloom.models.image_processor import NORMALISATIONS, ImageProcessing
 from heirloom.models.own_encoder import load_own
 from heirloom.models.pooling import POOLINGS, Reading
+from heirloom.models.sharded import in_step, shard
 from heirloom.networks.backbones import is_saved_backbone
 from heirloom.runtime.choices import Normalisation, Pooling
 from heirloom.runtime.errors import InputError, reject, require
@@ -118,6 +119,7 @@ class FrozenEncoder(nn.Module):
         self.backbone, self.settings = backbone.eval().requires_grad_(False), settings
         self.processing, self.reading = processing or ImageProcessing(), reading
         self.channels, self.missing = channels, missing
+        self.known_fingerprint: str | None = None  # of weights that are spread over processes
         self.register_buffer("mean", torch.tensor(self.processing.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(self.processing.std).view(1, -1, 1, 1), persistent=False)
 
@@ -125,7 +127,24 @@ class FrozenEncoder(nn.Module):
         """Frozen means frozen: BatchNorm statistics and dropout never wake."""
         return super().train(False)
 
+    def shard(self, device: torch.device) -> None:
+        """Spread the weights over all processes (:mod:`heirloom.models.sharded`); the function stays the same."""
+        known, self.mean, self.std = self.fingerprint(), self.mean.to(device), self.std.to(device)
+        shard(self.backbone, device)
+        self.known_fingerprint = known
+
+    def _apply(self, fn: Any, recurse: bool = True) -> FrozenEncoder:
+        """What is spread over processes stays where it is."""
+        return self if self.is_sharded else super()._apply(fn, recurse)
+
+    @property
+    def is_sharded(self) -> bool:
+        return self.known_fingerprint is not None
+
     def forward(self, x: Tensor) -> Tensor:
+        return in_step(self._features, x) if self.is_sharded else self._features(x)
+
+    def _features(self, x: Tensor) -> Tensor:
         if self.channels == 3 and x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
         pixels = self.processing.padded((self.processing.resized(x) - self.mean) / self.std)
@@ -149,6 +168,8 @@ class FrozenEncoder(nn.Module):
 
     def fingerprint(self) -> str:
         """A digest of the weights and of how they are read: another foundation, or another reading, is refused."""
+        if self.known_fingerprint is not None:  # one process may ask alone
+            return self.known_fingerprint
         digest = hashlib.sha256()
         for name, value in sorted(self.backbone.state_dict().items()):
             if name not in self.missing:
@@ -171,6 +192,11 @@ class FrozenEncoder(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Save a local model, with the pixels' processing used here, so that it loads again as it is."""
+        if self.is_sharded:  # one process saves: from where all have it
+            load_encoder(self.settings, trust_remote_code=True).save(
+                folder
+            )  # it was loaded, so it was trusted
+            return
         backbone: Any = self.backbone
         if not hasattr(backbone, "config"):
             backbone.save_pretrained(folder)

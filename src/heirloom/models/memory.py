@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from heirloom.runtime import distributed
 from heirloom.runtime.processors import free_memory
 
 MOST = 256
@@ -66,10 +67,13 @@ def at_once(each: int, device: torch.device, most: int = MOST, image: int = 0) -
 
 
 def fitting(model: Callable[[Tensor], Tensor], x: Tensor, most: int = MOST) -> int:
-    """:func:`at_once` for ``model``, shown the images ``x`` once; ``most`` where it cannot be told."""
+    """:func:`at_once` for ``model``, shown the images ``x`` once; ``most`` where it cannot be told. Processes that go
+    in step take what fits into each of them.
+    """
+    found = most
     with suppress(RuntimeError, NotImplementedError):
-        return at_once(bytes_per_image(model, x), x.device, most)
-    return most
+        found = at_once(bytes_per_image(model, x), x.device, most)
+    return distributed.least(found) if distributed.are_in_step() else found
 
 
 def _room(device: torch.device) -> int | None:

@@ -1,4 +1,8 @@
-"""Several processes share one evaluation: each takes every n-th chunk, all get all results."""
+"""Several processes share one evaluation: each takes every n-th chunk, all get all results.
+
+Unless they go in step: a model whose weights are spread over them passes images only if all call it. Then every
+process does all the work on the same images, and the passes themselves are shared (:mod:`heirloom.models.sharded`).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,21 @@ from torch import distributed
 
 Item = TypeVar("Item")
 LONGEST_STAGE = timedelta(days=7)  # that one process may work while the others wait
+_steps: dict[str, bool] = {"together": False}
+
+
+def go_in_step() -> None:
+    """From now on, until :func:`leave`, nothing is dealt out: every process does all of it."""
+    _steps["together"] = True
+
+
+def are_in_step() -> bool:
+    return _steps["together"]
+
+
+def takes_part() -> bool:
+    """Whether this process does what one process is enough for: the first does, and all that go in step."""
+    return rank() == 0 or are_in_step()
 
 
 def join() -> None:
@@ -34,6 +53,7 @@ def launched() -> int:
 
 def leave() -> None:
     """Leave the process group, so that the processes end quietly."""
+    _steps["together"] = False
     if _together():
         distributed.destroy_process_group()
 
@@ -61,8 +81,12 @@ def local_device(device: str | torch.device) -> torch.device:
 
 def gather(mine: list[Item]) -> list[Item]:
     """Every process's items in the order dealt: item k was made by process k modulo their count."""
-    if count() == 1:
+    if count() == 1 or are_in_step():
         return mine
+    return _from_all(mine)
+
+
+def _from_all(mine: list[Item]) -> list[Item]:
     hands: list[list[Item]] = [[] for _ in range(count())]
     distributed.all_gather_object(hands, mine)
     return [hands[k % count()][k // count()] for k in range(sum(map(len, hands)))]
@@ -87,11 +111,13 @@ def mean(values: torch.Tensor) -> torch.Tensor:
 
 def least(mine: int) -> int:
     """The smallest of the numbers that the processes have."""
-    return min(gather([mine]))
+    return mine if count() == 1 else min(_from_all([mine]))
 
 
 def dealt(items: Iterable[Item]) -> list[tuple[int, Item]]:
     """The (position, item) pairs that are this process's to do."""
+    if are_in_step():
+        return list(enumerate(items))
     return [(k, item) for k, item in enumerate(items) if k % count() == rank()]
 
 

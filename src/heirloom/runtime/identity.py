@@ -21,13 +21,20 @@ WITHOUT_EFFECT = (
     "checkpoint_seconds",
     "channels_last",
     "compile",
+    "fsdp",
 )  # settings that decide no number
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """``tensor`` itself; of one that is spread over processes (a DTensor) all of it, for which all must ask."""
+    gathered: Any = getattr(tensor, "full_tensor", None)
+    return tensor if gathered is None else gathered()
 
 
 def digest(*tensors: Tensor) -> str:
     """A digest of the tensors' shapes, types and bytes."""
     total = hashlib.sha256()
-    for tensor in tensors:
+    for tensor in map(whole, tensors):
         total.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
         for block in tensor.detach().reshape(-1).split(BLOCK):
             total.update(block.cpu().contiguous().view(torch.uint8).numpy().data)
@@ -43,6 +50,8 @@ def module_facts(module: nn.Module) -> dict[str, str]:
     state |= {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
     names = hashlib.sha256(repr(sorted(state)).encode()).hexdigest()[:16]
     printed = re.sub(r" at 0x[0-9a-f]+", "", f"{type(module).__qualname__} {module!r}")
+    if any(hasattr(value, "full_tensor") for value in state.values()):
+        printed = re.sub(r"\bFSDP(?=[A-Z])", "", printed)  # what fully_shard calls the same classes
     return {
         "weights": f"{names}-{digest(*(state[name] for name in sorted(state)))}",
         "structure": hashlib.sha256(printed.encode()).hexdigest()[:32],

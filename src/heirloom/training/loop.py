@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.data.labelled import LabelledImages
+from heirloom.models.sharded import own_batches
 from heirloom.results.schema import to_plain
 from heirloom.runtime.choices import MixedPrecision, listed
 from heirloom.runtime.devices import make_accelerator, tf32
@@ -206,7 +207,8 @@ class _Loop:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(state.step)
-        losses = self.step(self.model, *batch, generator)
+        with own_batches():
+            losses = self.step(self.model, *batch, generator)
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(losses["loss"])
         readings.add(state.step + 1, losses, self._gradient_length())
