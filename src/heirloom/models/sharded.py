@@ -76,8 +76,8 @@ def in_step(run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """
     if _OWN.get():
         return run(x)
-    part: Tensor = _Take.apply(x)  # type: ignore[no-untyped-call]
-    rows: Tensor = _Give.apply(run(part), len(x))  # type: ignore[no-untyped-call]
+    part: Tensor = _Take.apply(x)
+    rows: Tensor = _Give.apply(run(part), len(x))
     return rows
 
 
