@@ -1,10 +1,11 @@
 """``cascade`` beside AutoAttack: verdicts image by image, and every pass of both, on small models of many kinds.
 
-    python benchmarks/cascade.py --data DATA --work WORK --out results/benchmarks/cascade
+    python benchmarks/cascade.py --data DATA --work WORK --out results/benchmarks/cascade [--only 17-19] [--peer]
 
 Trains the models of ``benchmarks/cascade_models.py`` (weights are kept in WORK, and AutoAttack's verdicts, which take
-most of the time), then attacks. AutoAttack is ours; beside it, in the cases of ``PEER``, stands pyautoattack's (see
-``benchmarks/agreement.py`` too). Rows of the same commit that lie in OUT are kept: a run that was stopped goes on.
+most of the time), then attacks. AutoAttack is ours; ``--peer`` puts pyautoattack's verdicts and passes beside it. Each
+row has its own commit and seconds and is written as soon as it is known. ``--only`` says which cases, by number from 1;
+rows of the others stay as OUT has them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from heirloom.attacks.engine.folding import folded
 from heirloom.attacks.engine.passes import Counted, Passes
 from heirloom.attacks.named import named_attack
 from heirloom.evaluation.verdicts import evaluate
-from heirloom.results.provenance import Stopwatch
+from heirloom.results.provenance import Stopwatch, commit
 from heirloom.results.schema import Summary
 from heirloom.runtime.files import read_tensors, write_tensors
 from heirloom.threat import Threat
@@ -47,15 +48,9 @@ CASES = (
     ("CIFAR-10, ResNet-8, Linf 4/255", Threat("L2", 0.25), 50),
     ("CIFAR-10, ViT, Linf 4/255", Threat("Linf", 4 / 255), 50),
     ("MNIST, convolutional, L2 1.5", Threat("L2", 1.5), 200),
-    ("CIFAR-10, ResNet-8, standard", Threat("Linf", 1 / 255), 50),
-    ("CIFAR-10, ResNet-8, Linf 8/255", Threat("Linf", 8 / 255), 50),
+    ("CIFAR-10, ResNet-8, standard", Threat("Linf", 1 / 255), 40),
+    ("CIFAR-10, ResNet-8, Linf 8/255", Threat("Linf", 8 / 255), 40),
 )
-PEER = {
-    ("digits, LayerNorm, Linf .15", "L2"),
-    ("digits, ViT, Linf .1", "Linf"),
-    ("CIFAR-10, ResNet-8, Linf 4/255", "Linf"),
-    ("CIFAR-10, ResNet-8, standard", "Linf"),
-}
 
 
 def model_of(name: str, work: Path, data: Path) -> tuple[nn.Module, str]:
@@ -78,27 +73,38 @@ def autoattack(
             if len(standing):
                 found = part(counted, x[standing], y[standing], threat, generator)
                 standing = standing[model(found).argmax(1) == y[standing]]
-        robust = torch.zeros(len(x), dtype=torch.uint8)
-        robust[standing] = 1
-        passes = torch.tensor([counted.passes.forward, counted.passes.backward])
-        write_tensors(kept, {"robust": robust, "passes": passes})
-    tensors = read_tensors(kept)[0]
-    forward, backward = tensors["passes"].tolist()
-    return tensors["robust"].bool(), {"forward": forward, "backward": backward}
+        robust = torch.zeros(len(x), dtype=torch.bool)
+        robust[standing] = True
+        _keep(kept, robust, counted.passes)
+    return _kept(kept)
 
 
-def pyautoattack(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, kept: Path) -> Tensor:
-    """Which images stand to pyautoattack's standard version; read from ``kept`` if they lie there."""
+def pyautoattack(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, kept: Path
+) -> tuple[Tensor, dict[str, int]]:
+    """Which images stand to pyautoattack's standard version, and its passes; read from ``kept`` if they lie there."""
     if not kept.exists():
         from pyautoattack import AutoAttack
 
         logging.getLogger("auto-attack").setLevel(logging.ERROR)
+        counted = Counted(folded(model, x[:3]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            attack = AutoAttack(model, eps=threat.eps, norm=threat.norm, seed=0)
+            attack = AutoAttack(counted, eps=threat.eps, norm=threat.norm, seed=0)
             found = attack.run_standard_evaluation(x, y, batch_size=256)[0]
-        write_tensors(kept, {"robust": (model(found).argmax(1) == y).to(torch.uint8)})
-    return read_tensors(kept)[0]["robust"].bool()
+        _keep(kept, model(found).argmax(1) == y, counted.passes)
+    return _kept(kept)
+
+
+def _keep(place: Path, robust: Tensor, passes: Passes) -> None:
+    numbers = torch.tensor([passes.forward, passes.backward])
+    write_tensors(place, {"robust": robust.to(torch.uint8), "passes": numbers})
+
+
+def _kept(place: Path) -> tuple[Tensor, dict[str, int]]:
+    tensors = read_tensors(place)[0]
+    forward, backward = tensors["passes"].tolist()
+    return tensors["robust"].bool(), {"forward": forward, "backward": backward}
 
 
 def compare(name: str, threat: Threat, count: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -117,17 +123,35 @@ def compare(name: str, threat: Threat, count: int, arguments: argparse.Namespace
     row |= {"autoattack": int(theirs.sum()), "autoattack passes": passes}
     row |= {"stand to cascade alone": int((ours & ~theirs).sum())}
     row |= {"stand to autoattack alone": int((theirs & ~ours).sum())}
-    if arguments.peer and (name, threat.norm) in PEER:
-        peer = pyautoattack(model, x, y, threat, arguments.work / f"py{kept}")
-        row |= {"pyautoattack": int(peer.sum())}
+    if arguments.peer:
+        peer, taken = pyautoattack(model, x, y, threat, arguments.work / f"py{kept}")
+        row |= {"pyautoattack": int(peer.sum()), "pyautoattack passes": taken}
         row |= {"stand to cascade, not pyautoattack": int((ours & ~peer).sum())}
         row |= {"stand to pyautoattack, not cascade": int((peer & ~ours).sum())}
+        row |= {"autoattack and pyautoattack differ": int((theirs != peer).sum())}
     used, whole = sum(row["cascade passes"].values()), sum(passes.values())
     return row | {"share of passes": round(used / whole, 4)}
 
 
 def _shown(passes: Passes) -> dict[str, int]:
     return {"forward": passes.forward, "backward": passes.backward}
+
+
+def chosen(text: str | None) -> list[int]:
+    """``3,17-19`` as numbers of cases from 0; None: all."""
+    if text is None:
+        return list(range(len(CASES)))
+    ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
+    return [number - 1 for first, *last in ends for number in range(first, (last or [first])[0] + 1)]
+
+
+def earlier_rows(place: Path) -> dict[Any, dict[str, Any]]:
+    """The rows of ``place``, each with the commit and seconds of its own; by model and threat."""
+    if not place.exists():
+        return {}
+    kept = Summary.read(place)
+    rows = [{"commit": kept.commit, **row} for row in kept.rows]
+    return {(row["model"], row["norm"], row["eps"]): row for row in rows}
 
 
 def main() -> None:
@@ -137,20 +161,21 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of mnist/ and cifar10/")
     parser.add_argument("--work", type=Path, required=True, help="weights and AutoAttack's verdicts")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--cases", type=int, default=len(CASES), help="only so many, from the first")
-    parser.add_argument("--peer", action="store_true", help="pyautoattack too, in the cases of PEER")
+    parser.add_argument("--only", help="cases by number from 1, e.g. 3,17-19")
+    parser.add_argument("--peer", action="store_true", help="pyautoattack too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     watch, place = Stopwatch(), arguments.out / "summary.json"
-    earlier = Summary.read(place) if place.exists() else None
-    if earlier is not None and earlier.commit != watch.summary("benchmark", [], seed=0).commit:
-        earlier = None
-    rows: list[Any] = [] if earlier is None else list(earlier.rows)
-    seconds = 0.0 if earlier is None else earlier.seconds
-    for name, threat, count in CASES[len(rows) : arguments.cases]:
-        rows.append(compare(name, threat, count, arguments))
-        print(rows[-1], flush=True)
-        watch.summary("benchmark", rows, seed=0, earlier_seconds=seconds).write(place)
+    rows = earlier_rows(place)
+    for name, threat, count in (CASES[number] for number in chosen(arguments.only)):
+        started = watch.seconds
+        row = compare(name, threat, count, arguments)
+        row |= {"seconds": round(watch.seconds - started, 1), "commit": commit()}
+        rows[name, threat.norm, threat.eps] = row
+        print(row, flush=True)
+        keys = [(name, threat.norm, threat.eps) for name, threat, _ in CASES]
+        shown = [rows[key] for key in keys if key in rows]
+        watch.summary("benchmark", shown, seed=0).write(place)
 
 
 if __name__ == "__main__":

@@ -107,9 +107,9 @@ SUBJECTS = (
     Subject("MNIST, convolutional, Linf .1", "mnist", mnist_convolutional, 500, Threat("Linf", 0.1)),
     Subject("MNIST, convolutional, Linf .15", "mnist", mnist_convolutional, 600, Threat("Linf", 0.15)),
     Subject("MNIST, convolutional, L2 1.5", "mnist", mnist_convolutional, 500, Threat("L2", 1.5)),
-    Subject("CIFAR-10, ResNet-8, standard", "cifar10", small_resnet, 120, None),
+    Subject("CIFAR-10, ResNet-8, standard", "cifar10", small_resnet, 300, None),
     Subject("CIFAR-10, ResNet-8, Linf 4/255", "cifar10", small_resnet, 200, linf(4)),
-    Subject("CIFAR-10, ResNet-8, Linf 8/255", "cifar10", small_resnet, 200, linf(8)),
+    Subject("CIFAR-10, ResNet-8, Linf 8/255", "cifar10", small_resnet, 400, linf(8)),
     Subject("CIFAR-10, ViT, Linf 4/255", "cifar10", lambda: Transformer(32, 8, 48, 3, 3), 300, linf(4)),
 )
 METHODS = ("identity", "vanilla", "arae", "cropd")
