@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from heirloom.data.pixels import Images
-from heirloom.evaluation.copies import fresh_copy, logits
+from heirloom.evaluation.apart import fresh_copy
+from heirloom.evaluation.copies import logits
 from heirloom.runtime import distributed
 from heirloom.runtime.identity import module_facts
 from heirloom.runtime.randomness import generator_of

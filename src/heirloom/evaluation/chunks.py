@@ -206,7 +206,7 @@ def repair(found: Tensor, x: Tensor, threat: Threat, name: str) -> tuple[Tensor,
 @torch.no_grad()
 def margins_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Highest other logit minus the true one (N,): 0 or above, or not a number, where ``model`` errs."""
-    logits = model(x).float()
+    logits = model(x.clone()).float()  # some write into their input
     if logits.ndim != 2 or len(logits) != len(x):
         raise InputError(
             "model", f"one that returns logits of shape ({len(x)}, classes)", tuple(logits.shape)

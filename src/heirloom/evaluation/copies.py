@@ -1,8 +1,7 @@
-"""Fresh copies of the model and passes whose randomness is fixed: what consistency is measured with."""
+"""Passes whose randomness is fixed, and what they change: what consistency is measured with."""
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,15 +13,8 @@ from torch import Tensor, nn
 
 from heirloom.evaluation.chunks import seeded
 
-Mode = Literal["no_grad", "grad", "input"]
-
-
-def fresh_copy(model: nn.Module) -> nn.Module | None:
-    """An independent copy, None where the model cannot be copied; taken before any call it knows of none."""
-    try:
-        return copy.deepcopy(model)
-    except (RuntimeError, TypeError, NotImplementedError, AttributeError, AssertionError):
-        return None
+Mode = Literal["no_grad", "grad", "input", "inference"]
+ASKING = ("grad", "input")
 
 
 @contextmanager
@@ -41,7 +33,7 @@ def fixed(device: torch.device, seed: int = 0) -> Iterator[None]:
 
 def logits(model: nn.Module, x: Tensor, mode: Mode = "no_grad") -> Tensor:
     """Of ``x`` in one batch, in float32, with randomness fixed."""
-    with fixed(x.device), torch.set_grad_enabled(mode != "no_grad"):
+    with fixed(x.device), torch.inference_mode(mode == "inference"), torch.set_grad_enabled(mode in ASKING):
         given = x.detach().clone()
         return model(given.requires_grad_() if mode == "input" else given).detach().float()
 
@@ -71,7 +63,7 @@ def facts_of(model: nn.Module) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for prefix, module in model.named_modules():
         for name, value in vars(module).items():
-            if name in ("_parameters", "_modules", "training"):
+            if name in ("_parameters", "_modules"):
                 continue
             if name == "_buffers":
                 items = {f"{key} (a buffer)": kept for key, kept in value.items()}

@@ -147,6 +147,7 @@ def evaluate_job(
                     evaluation,
                     folder=run.path("verdicts", "adaptive"),
                     surrogate=surrogate,
+                    pristine=pristine,
                     progress=progress,
                 )
                 if distributed.takes_part()

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.losses import cross_entropy
+from heirloom.evaluation.apart import fresh_copy
 from heirloom.evaluation.chunks import seeded
-from heirloom.evaluation.copies import fresh_copy
 from heirloom.evaluation.verdicts import for_the_passes
 from heirloom.runtime import distributed
 

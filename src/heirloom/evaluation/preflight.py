@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.passes import Counted, Passes
 from heirloom.attacks.named import attack_list
-from heirloom.evaluation.copies import fresh_copy
+from heirloom.evaluation.apart import fresh_copy
 from heirloom.models.defended import check_whole
 from heirloom.threat import Threat
 

@@ -39,10 +39,12 @@ def further(
     *,
     folder: Path,
     surrogate: nn.Module | None = None,
+    pristine: nn.Module | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """``{"row": further columns, "adaptive": ..., "draws": ...}`` for the result; what was not asked for is absent.
 
+    ``pristine``: as in :func:`heirloom.evaluation.audit.audit`.
     ``folder`` keeps what the adaptive attack found, to go on after an interruption. ``row["adaptive"]`` is the share
     of right answers on the worst images that the evaluation and the adaptive attack found: over images for a
     deterministic model, over images and ``settings.draws`` fresh draws for a random one.
@@ -57,7 +59,8 @@ def further(
     if not settings.adaptive and not (random and settings.draws):
         return result
     together = "eval-mode" in found and not random
-    setting = Setting(judged(model, found), (), settings.threat, settings.seed, random, together, place)
+    scored_on = judged(model, found, pristine and pristine.to(place).eval())
+    setting = Setting(scored_on, (), settings.threat, settings.seed, random, together, place)
     x_adv = evaluation.x_adv
     if settings.adaptive:
         few = data[0][:32].to(place)

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from heirloom.attacks.adaptive import BPDA, EOT
 from heirloom.evaluation.adaptive.rewriting import Rewritten
-from heirloom.evaluation.copies import fresh_copy
+from heirloom.evaluation.apart import fresh_copy, moved, separate
 from heirloom.models.defended import Defended
 from heirloom.runtime.errors import reject
 
@@ -35,10 +35,13 @@ class Source:
     model: nn.Module
 
 
-def judged(model: nn.Module, found: set[str]) -> nn.Module:
-    """The model as it is scored: from a fresh copy at every call, or one image at a time, where it needs that."""
+def judged(model: nn.Module, found: set[str], pristine: nn.Module | None = None) -> nn.Module:
+    """The model as it is scored: from a fresh copy at every call, or one image at a time, where it needs that.
+
+    ``pristine``: :func:`heirloom.evaluation.apart.fresh_copy` of it before it was called.
+    """
     if "state" in found:
-        return FreshAtEveryCall(model)
+        return FreshAtEveryCall(pristine or model)
     return OneByOne(model) if "batch" in found else model
 
 
@@ -142,10 +145,10 @@ class FreshAtEveryCall(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.kept = model
+        self.kept, self.shared = model, moved(model)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (fresh_copy(self.kept) or self.kept)(x)
+        return separate(self.kept, self.shared)(x.clone())  # some write into their input
 
 
 class OneByOne(nn.Module):

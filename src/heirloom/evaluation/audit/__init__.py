@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.data.pixels import Images, Pair, check_all
-from heirloom.evaluation.audit import consistency, forward, numbers, symptoms
+from heirloom.evaluation.apart import fresh_copy
+from heirloom.evaluation.audit import consistency, forward, modes, numbers, symptoms
 from heirloom.evaluation.audit.findings import (
     CHECKS,
     MECHANISMS,
@@ -26,7 +27,6 @@ from heirloom.evaluation.audit.gradients import gradients
 from heirloom.evaluation.audit.sample import attack_output, sample_of, selection, too_few
 from heirloom.evaluation.audit.subject import Subject
 from heirloom.evaluation.chunks import seeded
-from heirloom.evaluation.copies import fresh_copy
 from heirloom.evaluation.verdicts import Evaluation
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import require
@@ -121,7 +121,7 @@ def _findings(
         standing = last[subject.index].to(subject.x.device)
     seen = [
         consistency.eval_mode(subject),
-        consistency.gradient_mode(subject),
+        modes.gradient_mode(subject),
         consistency.batch(subject),
         forward.randomness(subject),
         forward.inner_optimisation(subject),

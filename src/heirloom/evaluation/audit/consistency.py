@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.engine.gradient import input_gradient
-from heirloom.attacks.losses import Loss, margin
+from heirloom.attacks.losses import Loss, margin, misclassified
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.subject import RANDOM_ABOVE, Subject, beats
 from heirloom.evaluation.copies import apart, change, facts_of, fixed, logits
@@ -21,6 +21,7 @@ from heirloom.evaluation.verdicts import Evaluation
 
 SAME_SHAPE = RANDOM_ABOVE
 CALLS = 24
+LATE = 1000  # single images, asked where something counts and nothing shows: what begins after many calls
 NEAR = (1e-3, 1e-2)  # in pixel units: caches may answer for a neighbour of what they know
 GRADIENT = "its place (gradient)"
 
@@ -34,7 +35,7 @@ def eval_mode(subject: Subject) -> Finding:
     other = change(logits(plain, few), logits(forced, few), subject.spread[: len(few)])
     changed = [name for name, value in plain.state_dict().items() if not _equal(value, before[name])]
     kept = [name for name, value in forced.state_dict().items() if not _equal(value, before[name])]
-    moved = _max(other)
+    moved = largest(other)
     evidence = {"modules_in_train_mode": training[:5], "state_changed": changed[:5], "change": moved}
     if not training or not (moved > SAME_SHAPE or set(changed) - set(kept)):
         return _batch_statistics(subject, evidence)
@@ -60,7 +61,7 @@ def _batch_statistics(subject: Subject, evidence: dict[str, Any]) -> Finding:
     one, two = (logits(subject.fresh(), x) for x in (subject.x, others)) if seen else (None, None)
     if one is None or two is None or subject.unfixable:
         return Finding("eval-mode", "pass", evidence=evidence)
-    evidence["change"] = _max(change(one, two, subject.spread)[::2])
+    evidence["change"] = largest(change(one, two, subject.spread)[::2])
     if evidence["change"] <= subject.shape_threshold:
         return Finding("eval-mode", "pass", evidence=evidence)
     return Finding(
@@ -77,16 +78,19 @@ def _batch_statistics(subject: Subject, evidence: dict[str, Any]) -> Finding:
 def state(subject: Subject, evaluation: Evaluation | None) -> Finding:
     """Do earlier calls change an answer? Caches, counters, adaptation at test time, buffers that move."""
     evidence = _after_calls(subject) | _judged_again(subject, evaluation)
-    largest = max(value for name, value in evidence.items() if name.startswith("change"))
-    wrong = evidence.get("verdicts_changed", 0)
+    change_seen = max(value for name, value in evidence.items() if name.startswith("change"))
+    explained = "batch" in subject.hidden  # verdicts of other batches are others without any state
+    wrong = 0 if explained else evidence.get("verdicts_changed", 0)
     random = subject.trace.random or subject.own_generators
     evidence["changed"] = subject.remembered[:5]
     if (random and subject.random) or not (
-        largest > SAME_SHAPE or beats(wrong, evidence.get("judged_again", 0))
+        change_seen > SAME_SHAPE or subject.written or beats(wrong, evidence.get("judged_again", 0))
     ):
         cause = "Hidden by randomness." if random and subject.random else ""
         return Finding("state", "skipped" if cause else "pass", cause, evidence=evidence)
     subject.hidden.append("state")
+    if subject.written:
+        return _written(evidence)
     what = ", ".join(subject.remembered[:3]) or "outside the module (a global, a closure)"
     return Finding(
         "state",
@@ -95,6 +99,18 @@ def state(subject: Subject, evaluation: Evaluation | None) -> Finding:
         f"cache, a counter or adaptation at test time.{_adapting(subject)}{_corrected(evidence)}",
         remedy="Remove what is remembered between calls, or reset it before each (a fresh copy for every call), "
         "and attack and judge that; figures from a model that remembers are void.",
+        evidence=evidence,
+    )
+
+
+def _written(evidence: dict[str, Any]) -> Finding:
+    return Finding(
+        "state",
+        "fail",
+        cause="The forward pass writes into its input: the images are others after a call than before, so that "
+        "asking twice is asking two questions, and an attack goes on from an image that it did not make.",
+        remedy="Let the forward pass work on a copy (no `.data`, no in-place operation on the input); figures until "
+        "then are void.",
         evidence=evidence,
     )
 
@@ -110,30 +126,52 @@ def _after_calls(subject: Subject) -> dict[str, Any]:
     logits(model, x, "input")
     third = logits(model, x)
     found = {
-        "change_on_repeat": _max(torch.maximum(change(first, again, spread), change(first, third, spread))),
-        "change_after_a_neighbour": _max(torch.stack(moved)),
+        "change_on_repeat": largest(
+            torch.maximum(change(first, again, spread), change(first, third, spread))
+        ),
+        "change_after_a_neighbour": largest(torch.stack(moved)),
     }
     counted = subject.fresh()
-    many = [logits(counted, few) for _ in range(CALLS)]
-    found["change_over_calls"] = max(_max(change(many[0], later, spread[:2])) for later in many[1:])
+    many = [logits(counted, few) for _ in range(2)]
+    kept = facts_of(counted) | _numbers(counted) | _outside(subject)
+    many += [logits(counted, few) for _ in range(CALLS - 2)]
+    counts = facts_of(counted) | _numbers(counted) | _outside(subject) != kept
+    found["change_over_calls"] = max(largest(change(many[0], later, spread[:2])) for later in many[1:])
     used = logits(subject.model.model, x)
-    found["change_since_the_evaluation"] = _max(change(used, logits(subject.fresh(mended=False), x), spread))
+    found["change_since_the_evaluation"] = largest(
+        change(used, logits(subject.fresh(mended=False), x), spread)
+    )
+    if counts and max(found.values()) <= SAME_SHAPE:
+        found |= _late(subject, counted)
     after = facts_of(model) | _numbers(model)
     subject.remembered = [name for name, value in after.items() if before.get(name) != value]
-    found["gradient_change"] = _gradient_change(subject)
-    found["change_of_gradient"] = float(found.pop("gradient_change") > 0.5)
+    subject.remembered = [*subject.shared, *subject.remembered]
+    found["change_of_gradient"] = float(_gradient_change(subject, subject.fresh()) > 0.5)
     return found
 
 
-def _gradient_change(subject: Subject) -> float:
-    """1 - cosine of the gradient on a fresh copy and on one that has answered the same question before."""
+def _outside(subject: Subject) -> dict[str, Any]:
+    """Where what the model shares with its copies stands: it is never the same while something counts."""
+    return {"shared": object()} if subject.shared else {}
+
+
+def _late(subject: Subject, counted: nn.Module) -> dict[str, Any]:
+    """What a thousand further calls change in the answer and in the gradient."""
+    one, spread = subject.x[:1], subject.spread[:1]
+    first = logits(counted, one)
+    moved = max(largest(change(first, logits(counted, one), spread)) for _ in range(LATE))
+    turned = float(_gradient_change(subject, counted) > 0.5)
+    return {"change_after_many_calls": moved, "change_of_gradient_after_many_calls": turned}
+
+
+def _gradient_change(subject: Subject, asked: nn.Module) -> float:
+    """1 - cosine of the gradient on a fresh copy and on one that was ``asked`` before."""
     few, y = subject.x[:8], subject.y[:8]
-    asked = subject.fresh()
     logits(asked, few)
-    both = []
-    for model in (subject.fresh(), asked):
-        both.append(_seeded_gradient(model, few, y, margin).flatten()[None])
-    return float(apart(both[0], both[1])[0]) if bool((both[0] != 0).any()) else 0.0
+    one, other = (
+        _seeded_gradient(model, few, y, margin).flatten()[None] for model in (subject.fresh(), asked)
+    )
+    return float(apart(one, other)[0]) if bool((one != 0).any()) else 0.0
 
 
 def _seeded_gradient(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
@@ -149,7 +187,7 @@ def _judged_again(subject: Subject, evaluation: Evaluation | None) -> dict[str, 
     model, right = subject.fresh(mended=False), []
     for x, y in zip(evaluation.x_adv.split(subject.batch), subject.labels.split(subject.batch), strict=True):
         x = x.to(subject.x.device)
-        right.append(logits(model, x).argmax(1).cpu() == y.cpu())
+        right.append(~misclassified(logits(model, x).cpu(), y.cpu()))
     again = torch.cat(right)
     found = {"judged_again": len(last), "verdicts_changed": int((again != last).sum())}
     found["fallen_that_stand"] = int((again & ~last).sum())
@@ -172,31 +210,6 @@ def _corrected(evidence: dict[str, Any]) -> str:
         f" On a copy taken before any call {evidence['verdicts_changed']} of {evidence['judged_again']} verdicts "
         f"are others, and the figure is {100 * evidence['figure_corrected']:.0f} instead of "
         f"{100 * evidence['figure']:.0f} %."
-    )
-
-
-def gradient_mode(subject: Subject) -> Finding:
-    """The same images under no_grad, with gradients enabled, and with an input that requires them."""
-    first = logits(subject.fresh(), subject.x)
-    moved = {
-        mode: _max(change(first, logits(subject.fresh(), subject.x, mode), subject.spread))
-        for mode in ("grad", "input")
-    }
-    if max(moved.values()) <= subject.shape_threshold or subject.unfixable:
-        return Finding("gradient-mode", "pass", evidence=moved)
-    which = (
-        "gradients are enabled"
-        if moved["grad"] > subject.shape_threshold
-        else "the input requires a gradient"
-    )
-    return Finding(
-        "gradient-mode",
-        "fail",
-        cause=f"The model answers differently when {which}: an attack that asks for gradients is shown another "
-        "function than the one that is judged.",
-        remedy="Remove what asks for the gradient mode (requires_grad, is_grad_enabled); meanwhile let the attack "
-        "see what is judged: transfer, Square Attack, or the same branch in both modes.",
-        evidence=moved,
     )
 
 
@@ -237,14 +250,14 @@ def _over_batches(subject: Subject) -> dict[str, float]:
     others[1::2] = 1 - x[1::2]
     beside = logits(subject.fresh(), others)
     found = {
-        "its place": _max(torch.maximum(change(full, shifted, spread), change(full, turned, spread))),
-        "the other images": _max(change(full, beside, spread)[::2]),
+        "its place": largest(torch.maximum(change(full, shifted, spread), change(full, turned, spread))),
+        "the other images": largest(change(full, beside, spread)[::2]),
     }
     times = min(-(-subject.batch // n), 4)
     sizes = [_sizes(subject, size)[:few] for size in (1, 2) if n > size]
     sizes += [logits(subject.fresh(), x.repeat(times, 1, 1, 1))[:few]] if times > 1 else []
     found["the number of images"] = max(
-        (_max(change(full[:few], s, spread[:few])) for s in sizes), default=0.0
+        (largest(change(full[:few], s, spread[:few])) for s in sizes), default=0.0
     )
     return found
 
@@ -282,6 +295,6 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
-def _max(values: Tensor) -> float:
+def largest(values: Tensor) -> float:
     found = float(values.max())
     return min(found, 1e30)  # a result file knows no infinity

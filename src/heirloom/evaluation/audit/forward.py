@@ -15,6 +15,8 @@ from heirloom.evaluation.copies import change, logits
 REPEATS = 12
 ITERATES = 4  # calls of one layer in a pass; two or three are views or shared weights
 FEW = 0.1  # of all logits: so few different values are votes; a network's logits are all different
+COARSE = 1e-3  # of the logits' spread: float32 knows numbers a thousand times closer
+JUMPING = 0.2  # share of images; half of them jump where one of two is chosen
 JUMP = 1e-6  # in pixel units: moves no logit of a sound model by a hundredth of their spread
 
 
@@ -35,9 +37,10 @@ def randomness(subject: Subject) -> Finding:
     }
     drawn = evidence["drawn_from"] or subject.own_generators
     if not subject.random:
-        jumps = _jumps(subject) if drawn else 0.0
-        evidence["jumps"] = jumps
-        return _by_content(evidence) if jumps > 0.5 else Finding("randomness", "pass", evidence=evidence)
+        jumps = evidence["jumps"] = _jumps(subject)
+        if jumps <= JUMPING:
+            return Finding("randomness", "pass", evidence=evidence)
+        return _by_content(evidence, "draws noise from" if drawn else "chooses what it does by")
     if evidence["largest_change"] <= RANDOM_ABOVE:
         return Finding("randomness", "skipped", cause="Explained by eval-mode.", evidence=evidence)
     return Finding(
@@ -51,17 +54,21 @@ def randomness(subject: Subject) -> Finding:
 
 
 def _jumps(subject: Subject) -> float:
-    """The share of images whose logits jump when every pixel moves by a millionth."""
-    beside = torch.where(subject.x > 0.5, subject.x - JUMP, subject.x + JUMP)
-    moved = change(logits(subject.fresh(), subject.x), logits(subject.fresh(), beside), subject.spread)
+    """The share of images whose logits jump when every pixel moves by a millionth.
+
+    At random points off any grid: clean pixels, black and white can lie exactly between two levels of a rounding.
+    """
+    x = 0.0137 + 0.9611 * subject.start
+    beside = torch.where(x > 0.5, x - JUMP, x + JUMP)
+    moved = change(logits(subject.fresh(), x), logits(subject.fresh(), beside), subject.spread)
     return float((moved > 1e-2).double().mean())
 
 
-def _by_content(evidence: dict[str, Any]) -> Finding:
+def _by_content(evidence: dict[str, Any], what: str) -> Finding:
     return Finding(
         "randomness",
         "fail",
-        cause="The forward pass draws noise from a seed made of the image itself: one image gives one answer, but "
+        cause=f"The forward pass {what} a seed made of the image itself: one image gives one answer, but "
         f"a change of {JUMP:g} in its pixels draws anew, so the gradient says nothing of what comes next.",
         remedy="Attack the expectation over seeds (EOT with fresh draws) and score it, or fix the noise for all "
         "images.",
@@ -124,7 +131,11 @@ def discrete_output(subject: Subject) -> Finding:
     values = len(shown.nan_to_num().unique())
     evidence = {"values": values, "of": shown.numel()}
     explained = subject.random or subject.trace.saturating or subject.offset
-    if explained or values > max(4, FEW * shown.numel()) or not bool(shown.std() > 0):
+    few = values <= max(4, FEW * shown.numel())
+    step = None if explained or few else _grid(subject, shown)
+    if step is not None:
+        return _rounded(step, evidence)
+    if explained or not few or not bool(shown.std() > 0):
         return Finding("discrete-output", "pass", evidence=evidence)
     chosen = subject.trace.seen(CHOOSING)
     how = f" ({', '.join(chosen[:3])})" if chosen else ""
@@ -136,6 +147,32 @@ def discrete_output(subject: Subject) -> Finding:
         remedy="Return what is decided upon (logits, distances to the neighbours), or differentiate a soft version "
         "of the choice in the backward pass (BPDA), and add decision-based and transfer attacks.",
         evidence=evidence,
+    )
+
+
+def _grid(subject: Subject, shown: Tensor) -> float | None:
+    """The step between logits that are all multiples of one number, None where they are not.
+
+    Numbers of less than 32 bits always are: such models are not asked.
+    """
+    if subject.trace.halves or any(p.dtype.itemsize < 4 for p in subject.model.parameters()):
+        return None
+    steps = shown.double().flatten().sort().values.diff()
+    steps = steps[steps > 1e-6 * float(subject.spread.median())]
+    step = float(steps.min()) if len(steps) else 0.0
+    off = (steps / step - (steps / step).round()).abs() if step > 0 else steps + 1
+    coarse = step > COARSE * float(subject.spread.median())
+    return step if coarse and len(steps) and bool((off < 0.02).double().mean() > 0.98) else None
+
+
+def _rounded(step: float, evidence: dict[str, Any]) -> Finding:
+    return Finding(
+        "discrete-output",
+        "fail",
+        cause=f"The logits are rounded: all are multiples of {step:.2g}; between the steps there is no gradient.",
+        remedy="Return the logits as they are before rounding, or round straight through in the backward pass (BPDA), "
+        "and add black-box and transfer attacks.",
+        evidence=evidence | {"step": step},
     )
 
 

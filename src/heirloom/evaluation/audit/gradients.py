@@ -11,7 +11,7 @@ from heirloom.attacks.losses import cross_entropy, margin
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.slopes import slopes
 from heirloom.evaluation.audit.subject import Subject, beats
-from heirloom.evaluation.audit.watch import LEAVING, ROUNDING
+from heirloom.evaluation.audit.watch import CHOOSING, COMPARING, LEAVING, ROUNDING
 from heirloom.threat import norms
 
 TINY = 1e-4  # in pixel units: far below a grey level (0.0039), far above float32's rounding
@@ -85,6 +85,8 @@ def _saturation(subject: Subject, seen: Slope) -> Finding:
     lost = (_dual(subject, subject.gradient(subject.x, cross_entropy)) == 0) & ~seen.zero
     gap = -subject.values(subject.x)
     activation = subject.trace.saturating if _share(seen.flat) > 0.5 else None
+    if activation in ("softmax", "_softmax") and "probabilities" in subject.hidden:
+        activation = None  # the output itself
     evidence = {
         "share": _share(lost),
         "median_margin": float(gap.median().nan_to_num()),
@@ -146,17 +148,27 @@ def _quantisation(subject: Subject, seen: Slope) -> Finding:
     enough = 0.3 if rounding else 0.5
     if subject.trace.saturating or not _share(blocked) > enough or _left_torch(subject):
         return Finding("quantisation", "pass", evidence=evidence)
-    how = f" (`{rounding[0]}`)" if rounding else ""
     return Finding(
         "quantisation",
         "fail",
-        cause=f"The input is rounded{how}: changing pixels by {TINY:g} changes no logit for "
+        cause=f"The input is rounded{_to_what(subject)}: changing pixels by {TINY:g} changes no logit for "
         f"{100 * _share(seen.constant):.0f} % of the images, while larger changes do, and no gradient passes the "
         "rounding.",
         remedy="Differentiate around the rounding (BPDA: backward as if it were the identity), or add a "
         "black-box attack with many queries; gradient attacks on the whole are void.",
         evidence=evidence,
     )
+
+
+def _to_what(subject: Subject) -> str:
+    for words, names in (
+        ("", ROUNDING),
+        (" to the nearest of fixed entries", CHOOSING),
+        (" to bits", COMPARING),
+    ):
+        if seen := subject.trace.seen(names):
+            return f"{words} (`{seen[0]}`)"
+    return ""
 
 
 def _around_the_rounding(subject: Subject, finding: Finding) -> Finding:
@@ -186,8 +198,7 @@ def _gradients(subject: Subject, seen: Slope) -> Finding:
             return Finding("gradients", "pass", evidence=evidence)
         cause = (
             f"{100 * evidence['blocked_entries']:.0f} % of the pixels have a gradient of exactly zero, though "
-            "changing them changes the loss: part of the forward pass blocks the gradient (a straight-through "
-            "pass with stops, a detached part, a mask, a gradient hook)."
+            f"changing them changes the loss: part of the forward pass blocks the gradient ({_by_what(subject)})."
         )
     return Finding(
         "gradients",
@@ -199,11 +210,18 @@ def _gradients(subject: Subject, seen: Slope) -> Finding:
     )
 
 
+def _by_what(subject: Subject) -> str:
+    rounding = subject.trace.seen(ROUNDING)
+    listed = "a straight-through pass with stops, a detached part, a mask, a gradient hook"
+    return f"these pixels are rounded: `{rounding[0]}`; or {listed}" if rounding else listed
+
+
 def _blocked(subject: Subject, seen: Slope) -> tuple[float, float]:
     """(share of entries without a gradient, how much the loss feels them beside as many with one).
 
     All such entries of an image move at once by random signs, over the radius and over a tenth of it; the slope
-    is compared with that of the other entries moved in the same way.
+    is compared with that of the other entries moved in the same way. Where the forward pass rounds, over ten times
+    the longer reach as well: short ones end within a level.
     """
     if subject.random:
         return 0.0, 0.0
@@ -212,10 +230,13 @@ def _blocked(subject: Subject, seen: Slope) -> tuple[float, float]:
     some = (share > BLOCKED_ABOVE) & (share < 0.999)
     if not beats(int(some.sum()), len(some)):
         return float(share.median()), 0.0
-    felt = [
-        _felt(subject, nothing, reach) / (_felt(subject, ~nothing, reach) + 1e-30) for reach in (0.02, 0.1)
-    ]
-    return float(share[some].median()), float(torch.stack(felt)[:, some].median(1).values.min())
+
+    def felt(reach: float) -> float:
+        both = _felt(subject, nothing, reach) / (_felt(subject, ~nothing, reach) + 1e-30)
+        return float(both[some].median())
+
+    near = min(felt(0.02), felt(0.1))
+    return float(share[some].median()), max(near, felt(1.0)) if subject.trace.seen(ROUNDING) else near
 
 
 def _felt(subject: Subject, entries: Tensor, reach: float) -> Tensor:

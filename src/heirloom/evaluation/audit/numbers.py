@@ -61,7 +61,8 @@ def _cause(subject: Subject, evidence: dict[str, Any], where: Tensor) -> str:
         lost = ~subject.predict(where).isfinite().all(1)  # such a logit has no gradient either
         named = bool((bad & ~lost).any())
         operation = _first_bad_backward(subject.fresh(), where[~lost], subject.y[~lost]) if named else None
-        start = f"Numbers are lost in the backward pass of {operation}: " if operation else ""
+        half = f" in {low[0]}" if low else ""
+        start = f"Numbers are lost in the backward pass of {operation}{half}: " if operation else ""
     shares = [
         f"{what} are NaN or infinite for {100 * evidence[key]:.0f} % of the images"
         for what, key in (("gradients", "gradients"), ("logits", "logits"))

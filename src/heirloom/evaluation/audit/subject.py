@@ -13,9 +13,11 @@ from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.fgsm import fgsm
 from heirloom.attacks.losses import Loss, cross_entropy, margin, misclassified
 from heirloom.attacks.pgd import pgd
+from heirloom.evaluation.apart import fresh_copy, moved, separate
 from heirloom.evaluation.audit.watch import Trace, merged, watched
 from heirloom.evaluation.chunks import margins_of
-from heirloom.evaluation.copies import change, fresh_copy, logits, own_generators
+from heirloom.evaluation.copies import change, fixed, logits, own_generators
+from heirloom.evaluation.reached import Slots
 from heirloom.runtime.randomness import generator_of
 from heirloom.threat import Threat
 
@@ -31,8 +33,10 @@ class Counted(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model, self.forwards, self.backwards = model, 0, 0
+        self.guarded = False  # whether it is given copies, since it writes into its input
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.clone() if self.guarded else x
         self.forwards += len(x)
         if torch.is_grad_enabled() and x.requires_grad:
             self.backwards += len(x)
@@ -48,6 +52,9 @@ class Subject:
         threat: that of the evaluation.
         pristine: a copy that was never called, None where the model cannot be copied.
         trace: what a forward pass does.
+        shared: variables outside the modules that the forward pass changes (:mod:`heirloom.evaluation.apart`): each
+            fresh copy has its own.
+        written: how many of the first images a forward pass changed in place.
         random: whether two passes differ for want of a fixed seed, which hides what compares two passes.
         unfixable: whether they do although torch's, NumPy's and Python's seeds are fixed.
         mend: what eval-mode found, undone: applied to fresh copies, so that later checks see other causes only.
@@ -76,14 +83,31 @@ class Subject:
         self.hidden: list[str] = []
         self.remembered = []
         self.labels: Tensor | None = None
+        self.written = self._written()
+        self.model.guarded = self.written > 0
         self.mend: Callable[[nn.Module], nn.Module] = lambda copied: copied
 
     def fresh(self, *, mended: bool = True) -> nn.Module:
         """A copy that was never called (the model itself where it cannot be copied)."""
-        model = self.pristine and fresh_copy(self.pristine)
-        if model is None:
+        if self.pristine is None:
             return self.model.model
+        model = separate(self.pristine, self.shared)
         return self.mend(model) if mended else model
+
+    @cached_property
+    def shared(self) -> Slots:
+        if self.pristine is None:
+            return {}
+        logits(separate(self.pristine, {}), self.x, "input")
+        logits(separate(self.pristine, {}), self.x)
+        return moved(self.pristine)
+
+    @torch.no_grad()
+    def _written(self) -> int:
+        given = self.x[:8].clone()
+        with fixed(given.device):
+            separate(self.pristine, {})(given) if self.pristine else None
+        return int((given != self.x[:8]).flatten(1).any(1).sum())
 
     @cached_property
     def trace(self) -> Trace:
@@ -119,9 +143,12 @@ class Subject:
 
     @cached_property
     def unfixable(self) -> bool:
-        few = self.x[:4]
-        one, other = (logits(self.fresh(mended=False), few) for _ in range(2))
-        return self.random and bool((change(one, other, self.spread[: len(few)]) > RANDOM_ABOVE).any())
+        if not self.random:
+            return False
+        few, spread = self.x[:4], self.spread[:4]
+        first = logits(self.fresh(mended=False), few)
+        again = (logits(self.fresh(mended=False), few) for _ in range(PASSES))
+        return any(bool((change(first, one, spread) > RANDOM_ABOVE).any()) for one in again)
 
     @cached_property
     def shape_threshold(self) -> float:
@@ -132,7 +159,7 @@ class Subject:
     @staticmethod
     @torch.no_grad()
     def plain(model: nn.Module, x: Tensor) -> Tensor:
-        return model(x).float()
+        return model(x.clone()).float()
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:

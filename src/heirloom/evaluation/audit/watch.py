@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 ROUNDING = ("round", "floor", "ceil", "trunc", "sign", "sgn", "heaviside", "bucketize", "searchsorted")
 CHOOSING = ("argmax", "argmin", "topk", "sort", "one_hot", "kthvalue", "mode", "bincount")
+COMPARING = ("gt", "ge", "lt", "le")
 LEAVING = ("detach", "data", "no_grad", "numpy", "tolist", "item", "__array__", "NumPy")
 SATURATING = ("sigmoid", "tanh", "softmax", "_softmax", "hardtanh", "clamp", "hardsigmoid", "erf")
 NO_PART = ("logging", "threading", "asyncio", "weakref", "torch")  # they read the clock for themselves
@@ -68,7 +69,7 @@ class Trace:
 
 def watched(model: nn.Module, x: Tensor, *, grad: bool = True) -> Trace:
     """One forward pass of ``x`` under observation; what was seen until then where the model refuses it."""
-    trace = Trace()
+    trace, drawn = Trace(), _generators()
     with ExitStack() as stack:
         stack.enter_context(_calls(trace, model))
         stack.enter_context(torch.enable_grad() if grad else torch.no_grad())
@@ -78,7 +79,16 @@ def watched(model: nn.Module, x: Tensor, *, grad: bool = True) -> Trace:
             model(x.detach().requires_grad_(grad))
         except (RuntimeError, TypeError, NotImplementedError):
             trace.functions["(refused to be watched)"] = 1
+    for name, before, after in zip((OWN[1], OWN[2]), drawn, _generators(), strict=True):
+        if before != after:  # compiled functions are not seen when they are called
+            _add(trace.random, name)
     return trace
+
+
+def _generators() -> tuple[bytes, int]:
+    """Where NumPy's and Python's global generators are."""
+    _, key, place, *_ = np.random.get_state(legacy=True)
+    return np.asarray(key).tobytes() + bytes(str(place), "ascii"), hash(random.getstate())
 
 
 def _add(found: dict[str, int], name: str) -> None:
