@@ -46,6 +46,7 @@ CHANGES = {
         ["--validation", "0.2"],
         ["--eval-batch-size", "5"],
         ["--compare", "vanilla"],
+        ["--attack-dtype", "auto"],
         ["--weight", "3"],
         ["--epochs", "7"],
     ),
@@ -75,6 +76,7 @@ CHANGES = {
         ["--augmentation", "none"],
         ["--adversarial"],
         ["--validation", "0.3"],
+        ["--attack-dtype", "bfloat16"],
     ),
     "probe": (
         ["--eps", "0.1000001"],
@@ -84,6 +86,7 @@ CHANGES = {
         ["--data", "OTHER"],
         ["--encoder", "OTHER"],
         ["--normalisation", "none"],
+        ["--attack-dtype", "auto"],
         ["--adversarial"],
     ),
     "inspect": (["--seed", "1"], ["OTHER"]),

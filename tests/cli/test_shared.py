@@ -56,6 +56,17 @@ RUN = (
     "features measure",
 )
 RUN += ("theory patches minima", "theory sparse-coding lemma", "theory cropd-bound", "reproduce")
+# commands that measure and do not take --attack-dtype: why not
+WITHOUT_PASSES_OF_A_TYPE = {
+    "certify": "draws noise, and attacks nothing",
+    "inspect": "attacks nothing",
+    "leaderboard": "attacks nothing",
+    "demo": "its figures are recorded in float32",
+    "reproduce": "a recipe's scale says all that decides its figures",
+    "features build": "inverts representations, and judges nothing",
+    "features measure": "judges on images that are given, and attacks nothing",
+    "theory": "laboratories in closed form or float64, of seconds",
+}
 WITHOUT_FIGURES = {"predict", "export", "report", "rerun", "show"}
 
 
@@ -110,6 +121,19 @@ def test_every_command_has_the_shared_options_in_groups(
         assert option in shown.partition("Every command:")[2]
     names = [param.name for param in COMMANDS[name].params]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_what_attacks_to_judge_takes_the_type_of_the_passes_auto_too(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = {param.name: param for param in COMMANDS[name].params}
+    excused = {name, name.partition(" ")[0]} & set(WITHOUT_PASSES_OF_A_TYPE)
+    if excused:
+        assert not {"attacks", "attack_dtype"} & set(params)
+    else:
+        assert common.run(app, [*name.split(), "--help"]) == 0
+        assert "--attack-dtype <float32|bfloat16|float16|auto>" in capsys.readouterr().out
 
 
 def test_every_command_that_measures_is_known_here() -> None:

@@ -92,7 +92,7 @@ def test_the_type_of_the_passes_is_measured_once_for_each_defence_and_kept(
         asked.append(1)
         return {"chosen": ("bfloat16", "float32")[len(asked) % 2]}
 
-    monkeypatch.setattr("heirloom.defence.job.measured_dtype", measured)
+    monkeypatch.setattr("heirloom.evaluation.pass_dtype.measured_dtype", measured)
     settings = _settings(compare=("identity",), attack_dtype="auto", curve_images=0)
     encoder = load_encoder(EncoderSettings(str(foundation)))
     _, summary = defend(encoder, small, settings, tmp_path)

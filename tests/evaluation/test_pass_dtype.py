@@ -9,7 +9,6 @@ import torch
 from heirloom import InputError, Threat
 from heirloom.data.images import load_images
 from heirloom.evaluation import broken, pass_dtype
-from heirloom.evaluation import job as jobs
 from heirloom.evaluation.job import EvaluationSettings, evaluate_job
 from heirloom.evaluation.pass_dtype import ROUNDS, measured_dtype
 
@@ -56,7 +55,7 @@ def test_the_choice_is_written_and_a_run_that_goes_on_keeps_it(
     settings = EvaluationSettings(
         "linear", "digits", Threat("Linf", 0.05), ("fgsm",), attack_dtype="auto", audit_examples=0
     )
-    monkeypatch.setattr(jobs, "measured_dtype", lambda *what: {"chosen": "bfloat16", "float32": 2.0})
+    monkeypatch.setattr(pass_dtype, "measured_dtype", lambda *what: {"chosen": "bfloat16", "float32": 2.0})
     first, _ = evaluate_job(linear(), data(), settings, tmp_path)
     assert first.details["evaluation"]["attack_dtype"] == {"chosen": "bfloat16", "float32": 2.0}
     assert first.settings["attack_dtype"] == "auto"
@@ -64,7 +63,7 @@ def test_the_choice_is_written_and_a_run_that_goes_on_keeps_it(
     def again(*what: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(jobs, "measured_dtype", again)
+    monkeypatch.setattr(pass_dtype, "measured_dtype", again)
     resumed, _ = evaluate_job(linear(), data(), settings, tmp_path, resume=True)
     assert resumed.rows == first.rows
     assert resumed.details["evaluation"]["attack_dtype"]["chosen"] == "bfloat16"

@@ -42,10 +42,6 @@ Resume = Annotated[bool, typer.Option(help="Go on with the interrupted run in OU
 EvalBatchSize = Annotated[
     int | None, typer.Option(help="Images at once in evaluation [default: as memory and speed allow].")
 ]
-AttackDtype = Annotated[
-    choices.Dtype | None,
-    typer.Option(help="Type of the attacks' passes (bfloat16: faster); verdicts stay."),
-]
 PassDtype = Annotated[
     choices.PassDtype | None,
     typer.Option(help="Type of the attacks' passes; auto: bfloat16 where it is faster here."),

@@ -80,6 +80,7 @@ def pretrain(
     attacks: Annotated[
         str, typer.Option(help="Attacks on the trained classifier, weakest first.")
     ] = "pgd-20",
+    attack_dtype: options.PassDtype = None,
     keep_epochs: Annotated[
         str | None, typer.Option(help="Epochs of each phase whose encoder stays in OUT/kept, e.g. 1,5,10.")
     ] = None,
@@ -162,6 +163,7 @@ def pretrain(
             settings,
             chosen,
             out,
+            attack_dtype=attack_dtype,
             resume=resume,
             progress=progress,
         )

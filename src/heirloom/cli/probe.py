@@ -33,7 +33,7 @@ def probe(
     attack_steps: Annotated[int, typer.Option(help="PGD steps in training.")] = 10,
     attack_step_size: Annotated[str | None, typer.Option(help="In pixel units [default: eps / 4].")] = None,
     eval_batch_size: options.EvalBatchSize = None,
-    attack_dtype: options.AttackDtype = None,
+    attack_dtype: options.PassDtype = None,
     validation: options.Validation = 0.02,
     validation_images: options.ValidationImages = 1000,
     limit: options.Limit = None,

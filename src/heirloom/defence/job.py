@@ -30,7 +30,7 @@ from heirloom.evaluation.audit import audit, audit_details
 from heirloom.evaluation.columns import words
 from heirloom.evaluation.confusion import confusion
 from heirloom.evaluation.pass_dtype import AUTO as MEASURED
-from heirloom.evaluation.pass_dtype import measured_dtype
+from heirloom.evaluation.pass_dtype import passes_in
 from heirloom.evaluation.per_class import per_class
 from heirloom.evaluation.precision import dtype_named
 from heirloom.evaluation.security_curve import security_curve
@@ -330,12 +330,8 @@ class _Job:
 
     def _attack_dtype(self, model: nn.Module, method: str) -> torch.dtype | None:
         """As asked for; measured once where it is to be, and kept for a run that goes on."""
-        name = self.settings.attack_dtype
-        if name == MEASURED:
-            size = self.settings.eval_batch_size
-            measure = partial(measured_dtype, model, self.test.pair, self.device, size)
-            chosen = self.run.stage(f"attack-dtype-{method}", measure)["chosen"]
-            name = None if chosen == "float32" else chosen
+        asked, size = self.settings.attack_dtype, self.settings.eval_batch_size
+        name = passes_in(asked, self.run, f"attack-dtype-{method}", model, self.test.pair, self.device, size)
         return None if name is None else dtype_named(name)
 
     def _curve(self, model: nn.Module) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from heirloom.evaluation.comparison import (
     spread_over_seeds,
     write_verdicts,
 )
-from heirloom.evaluation.pass_dtype import AUTO, measured_dtype
+from heirloom.evaluation.pass_dtype import AUTO, passes_in
 from heirloom.evaluation.precision import dtype_named
 from heirloom.evaluation.verdicts import Evaluation, check_evaluable, evaluate
 from heirloom.models.encoder import FrozenEncoder
@@ -35,6 +35,7 @@ from heirloom.runtime.identity import deciding, digest, module_facts
 from heirloom.threat import Threat
 
 Data = Pair
+STAGE = "attack-dtype"
 
 
 @dataclass(frozen=True)
@@ -112,18 +113,15 @@ def evaluate_job(
         for encoder in _encoders(model):
             encoder.shard(distributed.local_device(settings.device))
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    asked, timed = settings, None
-    if settings.attack_dtype == AUTO:  # kept as a stage: a run that goes on does not measure again
-        timed = run.stage(
-            "attack-dtype", lambda: measured_dtype(model, data, settings.device, settings.batch_size)
-        )
-        chosen = None if timed["chosen"] == "float32" else dtype_named(timed["chosen"])
-        settings = replace(settings, attack_dtype=chosen)
+    asked = settings
+    if settings.attack_dtype == AUTO:
+        name = passes_in(AUTO, run, STAGE, model, data, settings.device, settings.batch_size)
+        settings = replace(settings, attack_dtype=name and dtype_named(name))
     evaluations = [_evaluated(model, data, settings, seed, run, progress) for seed in seeds]
     evaluation = evaluations[0]
     details: dict[str, Any] = {"evaluation": evaluation_details(evaluation)}
-    if timed is not None:
-        details["evaluation"]["attack_dtype"] = timed
+    if asked.attack_dtype == AUTO:
+        details["evaluation"]["attack_dtype"] = run.stage(STAGE, dict)
     if settings.seeds > 1:
         details["evaluation"]["seeds"] = spread_over_seeds(evaluations)
     if against is not None:

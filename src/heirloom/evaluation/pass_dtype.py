@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,11 @@ from heirloom.attacks.losses import cross_entropy
 from heirloom.evaluation.apart import fresh_copy
 from heirloom.evaluation.chunks import seeded
 from heirloom.evaluation.verdicts import for_the_passes
+from heirloom.runs import Run
 from heirloom.runtime import distributed
+from heirloom.runtime.choices import Dtype, PassDtype
 
-AUTO = "auto"
+AUTO: Literal["auto"] = "auto"
 MARGIN = 0.85  # bfloat16 must take less than this share of float32's time: a draw is not worth another type
 ROUNDS = 5
 AT_ONCE = 64
@@ -60,6 +62,25 @@ def measured_dtype(
     whole, half = (1000 * seconds / count for seconds in found)
     chosen = "bfloat16" if half < MARGIN * whole else "float32"
     return asdict(Measured(chosen, round(whole, 4), round(half, 4), ROUNDS, count))
+
+
+def passes_in(
+    asked: PassDtype | None,
+    run: Run,
+    stage: str,
+    model: nn.Module,
+    data: tuple[Any, Tensor],
+    device: str,
+    batch_size: int | None,
+) -> Dtype | None:
+    """``asked``; for ``auto`` what was measured, as a stage of ``run``: a run that goes on does not choose again.
+
+    None: float32. ``run.stage(stage, dict)`` is what was measured.
+    """
+    if asked != AUTO:
+        return asked
+    found = run.stage(stage, lambda: measured_dtype(model, data, device, batch_size))["chosen"]
+    return None if found == "float32" else found
 
 
 def _one_pass(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], object]:

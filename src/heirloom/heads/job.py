@@ -8,6 +8,7 @@ from pathlib import Path
 
 from heirloom.data.labelled import ImageSource
 from heirloom.evaluation.columns import measured, words
+from heirloom.evaluation.pass_dtype import passes_in
 from heirloom.heads.probe import ProbeSettings, check_encoder, probe, with_head
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.results.schema import Summary
@@ -54,7 +55,8 @@ def probe_job(
     rows = []
     for downstream, head in (("clean", heads.clean), ("adversarial", heads.adversarial)):
         if head is not None:
-            whole = with_head(encoder.cpu(), head)
+            whole, size = with_head(encoder.cpu(), head), settings.eval_batch_size
+            asked, stage = settings.attack_dtype, f"attack-dtype-{downstream}"
             figures = run.stage(
                 f"measured-{downstream}",
                 partial(
@@ -65,8 +67,8 @@ def probe_job(
                     attacks,
                     seed=seed,
                     device=device,
-                    batch_size=settings.eval_batch_size,
-                    attack_dtype=settings.attack_dtype,
+                    batch_size=size,
+                    attack_dtype=passes_in(asked, run, stage, whole, data.test.pair, device, size),
                     folder=run.path("verdicts", downstream),
                     told=told,
                 ),

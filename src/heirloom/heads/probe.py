@@ -18,7 +18,7 @@ from heirloom.heads.adversarial import HeadOnFeatures
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.models.defended import Defended
 from heirloom.models.memory import fitting
-from heirloom.runtime.choices import Dtype
+from heirloom.runtime.choices import PassDtype
 from heirloom.runtime.errors import require
 from heirloom.runtime.identity import deciding, module_facts
 from heirloom.threat import Threat
@@ -40,11 +40,12 @@ class ProbeSettings:
             the clean head is the better start.
         attack, augmentation: of the adversarial head.
         validation: share of the training images held out; the epoch of lowest clean loss (clean head), or of
-            highest accuracy under PGD-10 (adversarial head), is kept.
+            highest accuracy under ``cascade``'s first look (adversarial head), is kept.
         validation_images: at most so many are attacked after an epoch.
         eval_batch_size: images at once, wherever no step of training says how many; None: as the memory has room
             for (:mod:`heirloom.models.memory`).
-        attack_dtype: of the attacks' passes in evaluation; verdicts stay the model's.
+        attack_dtype: of the attacks' passes in evaluation; verdicts stay the model's. ``auto``: measured
+            (:mod:`heirloom.evaluation.pass_dtype`).
     """
 
     head: HeadSettings = field(default_factory=HeadSettings)
@@ -58,7 +59,7 @@ class ProbeSettings:
     validation: float = 0.02
     validation_images: int = 1000
     eval_batch_size: int | None = None
-    attack_dtype: Dtype | None = None
+    attack_dtype: PassDtype | None = None
 
     def __post_init__(self) -> None:
         require(0 < self.validation < 1, "validation", "a share between 0 and 1", self.validation)

@@ -8,6 +8,7 @@ from typing import Any
 
 from heirloom.data.labelled import ImageSource
 from heirloom.evaluation.columns import measured, words
+from heirloom.evaluation.pass_dtype import passes_in
 from heirloom.heads.probe import with_head
 from heirloom.inspection.filters import filter_details
 from heirloom.models.preprocessor import parameter_count
@@ -15,6 +16,7 @@ from heirloom.pretraining.phases import check_before_training, pretrain
 from heirloom.pretraining.settings import PretrainSettings
 from heirloom.results.schema import Summary
 from heirloom.runs import Progress, Run, silent
+from heirloom.runtime.choices import PassDtype
 from heirloom.runtime.identity import deciding
 from heirloom.threat import Threat
 
@@ -26,10 +28,14 @@ def pretrain_job(
     attacks: tuple[str, ...],
     out: Path,
     *,
+    attack_dtype: PassDtype | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
-    """Pre-train, measure the classifier where there is one, draw the filters, write ``out``."""
+    """Pre-train, measure the classifier where there is one, draw the filters, write ``out``.
+
+    ``attack_dtype``: as in :class:`heirloom.heads.probe.ProbeSettings`, of the attacks that measure.
+    """
     told, seed, device = progress or silent, settings.training.seed, settings.training.device
     check_before_training(data, settings)
     chosen = deciding(settings)
@@ -39,6 +45,7 @@ def pretrain_job(
         "attacks": attacks,
         "seed": chosen["training"].pop("seed"),
         "settings": chosen,
+        "attack_dtype": attack_dtype,
     }
     run = Run(out, facts, resume=resume)
 
@@ -50,7 +57,15 @@ def pretrain_job(
     if made.head is not None:
         whole = with_head(made.encoder, made.head)
         row |= measured(
-            whole, data, threat, attacks, seed=seed, device=device, folder=run.path("verdicts"), told=told
+            whole,
+            data,
+            threat,
+            attacks,
+            seed=seed,
+            device=device,
+            attack_dtype=passes_in(attack_dtype, run, "attack-dtype", whole, data.test.pair, device, None),
+            folder=run.path("verdicts"),
+            told=told,
         )
     else:
         row["loss"] = list(made.history.values())[-1][-1]["loss"]

@@ -34,8 +34,8 @@ class PretrainSettings:
         augmentation: None for none.
         attack: see :class:`InnerAttack`. beta: of TRADES. contrastive: temperature and so on.
         validation: share of the training images held out to choose the epoch (supervised and TRADES: the
-            robust accuracy under PGD-10, clean accuracy in the clean phase). Contrastive training keeps the
-            last epoch.
+            robust accuracy under ``cascade``'s first look, clean accuracy in the clean phase). Contrastive
+            training keeps the last epoch.
         validation_images: at most so many of them are attacked after an epoch.
         select_on_test: the quirk of Rice et al.'s code, which chooses its epoch on the test images. Figures
             from such a run are too good, and the summary says so.
