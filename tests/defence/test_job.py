@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from heirloom import InputError, Summary, Threat
+from heirloom.attacks.cascade import FIRST_LOOK
 from heirloom.data.labelled import ImageSource
 from heirloom.defence.job import DefendSettings, defend
 from heirloom.defence.saved import DefendedModel
@@ -205,7 +206,7 @@ def test_auto_chooses_on_validation_images_and_says_what_it_saw(
     _, summary = defend(encoder, small, settings, tmp_path / "one")
     seen = summary.details["trials"]
     assert [trial["defence"] for trial in seen] == ["noise", "cropd"]
-    best = max(seen, key=lambda trial: (trial["pgd-20"]["value"], trial["clean"]["value"]))
+    best = max(seen, key=lambda trial: (trial[FIRST_LOOK]["value"], trial["clean"]["value"]))
     assert summary.rows[-1]["defence"] == best["defence"]
     assert "What the choice was made from" in (tmp_path / "one" / "report.html").read_text()
     # other test images change nothing of it

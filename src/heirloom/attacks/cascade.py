@@ -16,6 +16,10 @@ from heirloom.attacks.engine.campaign import Campaign
 from heirloom.attacks.engine.rungs import RUNGS
 from heirloom.threat import Threat
 
+# the sprint, a third as long: what training chooses epochs and methods by. Nearer to AutoAttack than PGD-10 at half
+# its passes (docs/attacks.md)
+FIRST_LOOK = "pma-5"
+
 
 def cascade(
     model: nn.Module,

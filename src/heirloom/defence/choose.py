@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from heirloom.attacks.cascade import FIRST_LOOK
 from heirloom.attacks.named import named_attack
 from heirloom.data.labelled import LabelledImages
 from heirloom.defence.settings import PreprocessorSettings
@@ -26,7 +27,7 @@ from heirloom.threat import Threat
 
 CANDIDATES: tuple[DefenceMethod, ...] = ("adversarial-reconstruction", "distil", "cropd", "noise")
 SHARE = 1.0  # of the budget, over all trials together, on top of it: at 0.2 the trials chose badly (docs/lab-notes)
-ATTACK, JUDGED = "pgd-20", 256  # what the trials are judged by, and on how many validation images
+JUDGED = 256  # validation images that the trials are judged on
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ def choose(
     """``settings`` with the winner in place of ``auto``, and what each trial gave.
 
     Each candidate is trained for an equal part of ``SHARE`` of the budget (minutes, or epochs, at least one), gets a
-    head, and is attacked on at most ``JUDGED`` validation images; the highest accuracy under attack wins, clean
-    accuracy breaks ties. Test images are not looked at. A finished trial is read from ``folder``.
+    head, and is attacked (``cascade``'s first look) on at most ``JUDGED`` validation images; the highest accuracy
+    under attack wins, clean accuracy breaks ties. Test images are not looked at. A finished trial is read from
+    ``folder``.
 
     A short trial favours methods that learn fast: what it saw is part of the result.
     """
@@ -72,7 +74,7 @@ def choose(
                 write_json(place, to_plain(made))
             distributed.wait()
         seen.append(read_json(place))
-    best = max(seen, key=lambda trial: (trial[ATTACK]["value"], trial["clean"]["value"]))
+    best = max(seen, key=lambda trial: (trial[FIRST_LOOK]["value"], trial["clean"]["value"]))
     return replace(settings, method=best["defence"]), seen
 
 
@@ -107,7 +109,7 @@ def _trial(trials: Trials, settings: PreprocessorSettings, place: Path) -> dict[
         whole,
         held_out.pair,
         trials.threat,
-        [named_attack(ATTACK)],
+        [named_attack(FIRST_LOOK)],
         batch_size=trials.batch_size,
         seed=settings.training.seed,
         device=device,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from heirloom.attacks.cascade import FIRST_LOOK
 from heirloom.attacks.engine.passes import Passes
 from heirloom.data.labelled import ImageSource
-from heirloom.evaluation.preflight import TIMED, USUAL, Plan, Stage, cost_of, measuring
+from heirloom.evaluation.preflight import TIMED, USUAL, Plan, Stage, cost_of, measuring, passes_of
 from heirloom.heads.probe import ProbeSettings
 from heirloom.threat import Threat
-
-CHOOSING = 10  # PGD steps by which the adversarial head's epoch is chosen
 
 
 def plan_of_probe(
@@ -35,8 +34,11 @@ def plan_of_probe(
     heads = ["clean"]
     if adversarial:
         held = min(settings.validation_images, round(settings.validation * count))
-        steps = settings.attack.steps * count + CHOOSING * held
-        passes = Passes(settings.adversarial.epochs * (steps + count), settings.adversarial.epochs * steps)
+        look, epochs = passes_of(FIRST_LOOK, len(data.train.classes), threat), settings.adversarial.epochs
+        steps = settings.attack.steps * count
+        passes = Passes(
+            epochs * (steps + count + look.forward * held), epochs * (steps + look.backward * held)
+        )
         stages.append(Stage("adversarial head", cost.seconds(passes), passes))
         heads.append("adversarial")
     for head in heads:

@@ -7,20 +7,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from heirloom.attacks.cascade import FIRST_LOOK
 from heirloom.data.labelled import LabelledImages
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.runtime import distributed
 from heirloom.runtime.files import read_tensors, write_tensors
 from heirloom.threat import Threat
 
-ATTACK = "pma-5"  # nearer to AutoAttack than PGD-10 at half its passes: docs/attacks.md
-
 
 class BestEpoch:
     """Measures a classifier after each epoch and keeps the weights of the best one in ``path``.
 
-    The score is the accuracy on the validation images: clean where ``threat`` is None, else under PMA-5. Of
-    equal epochs the first is kept. After an interruption the file may be ahead of the checkpoint; the
+    The score is the accuracy on the validation images: clean where ``threat`` is None, else under ``cascade``'s first
+    look (PMA-5). Of equal epochs the first is kept. After an interruption the file may be ahead of the checkpoint; the
     epochs in between, trained again, score the same, so the outcome is the same.
     """
 
@@ -39,7 +38,7 @@ class BestEpoch:
             clean = robust = _clean_accuracy(model, self.data, device)
             found = {"validation_clean": clean}
         else:
-            verdicts = evaluate(model, self.data.pair, self.threat, (ATTACK,), device=device)
+            verdicts = evaluate(model, self.data.pair, self.threat, (FIRST_LOOK,), device=device)
             clean, robust = (float(v.double().mean()) for v in verdicts.correct.values())
             found = {"validation_clean": clean, "validation_robust": robust}
         if robust > self.score or (robust == self.score and epoch <= self.epoch):
