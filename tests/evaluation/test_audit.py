@@ -4,6 +4,7 @@ import logging
 import random
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -343,3 +344,31 @@ def test_causes_that_need_more_than_one_look(model: type, check: str, says: str,
     first = failed(audit(model(), data, broken.THREAT, examples=32))[0]
     assert first.check == check
     assert says in first.cause
+
+
+def test_an_audit_that_was_killed_goes_on_check_by_check(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from heirloom.evaluation.audit import symptoms
+
+    def audited(folder: Path | None) -> list[Finding]:
+        return audit(broken.random_logit_scale(), data, broken.THREAT, examples=16, folder=folder)
+
+    whole, asked = audited(None), []
+
+    def killed(*what: Any) -> Finding:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(symptoms, "eps", killed)
+        with pytest.raises(KeyboardInterrupt):
+            audited(tmp_path)
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert {"randomness.json", "gradients.json", "attack-white-box.json"} <= set(kept)
+    (tmp_path / "one-step.json").write_text("[]")  # damaged: made again
+    once = symptoms.black_box
+    monkeypatch.setattr(symptoms, "black_box", lambda *what: asked.append(1) or once(*what))
+    again = audited(tmp_path)
+    assert asked == []
+    details = [audit_details(findings) for findings in (whole, again)]
+    assert details[0] == details[1]

@@ -230,6 +230,7 @@ class _Job:
             device=self.device,
             examples=min(self.settings.audit_examples, len(self.test)),
             seed=self.seed,
+            folder=self.run.path("audit"),
         )
         self.progress("audit", 1, 1, "")
         return audit_details(findings)

@@ -131,7 +131,8 @@ def evaluate_job(
     findings: list[Finding] = []
     if settings.audit_examples:
         details["audit"] = run.stage(
-            "audit", lambda: _audited(model, data, settings, evaluation, surrogate, pristine)
+            "audit",
+            lambda: _audited(model, data, settings, evaluation, surrogate, pristine, run.path("audit")),
         )
         findings = [Finding(**finding) for finding in details["audit"]["findings"]]
         extra = run.stage(
@@ -180,6 +181,7 @@ def _audited(
     evaluation: Evaluation,
     surrogate: nn.Module | None,
     pristine: nn.Module | None,
+    folder: Path,
 ) -> dict[str, Any] | None:
     if not distributed.takes_part():
         return None
@@ -194,6 +196,7 @@ def _audited(
         batch_size=min(evaluation.batch, 64),
         surrogate=surrogate,
         pristine=pristine,
+        folder=folder,
     )
     return audit_details(findings)
 

@@ -8,6 +8,8 @@ adversarial robustness", 2019; Pintor et al., "Indicators of attack failure", Ne
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,7 @@ from heirloom.evaluation.audit.findings import (
     trusted,
 )
 from heirloom.evaluation.audit.gradients import gradients
+from heirloom.evaluation.audit.ledger import Ledger
 from heirloom.evaluation.audit.sample import attack_output, sample_of, selection, too_few
 from heirloom.evaluation.audit.subject import Subject
 from heirloom.evaluation.chunks import seeded
@@ -59,6 +62,7 @@ def audit(
     surrogate: nn.Module | None = None,
     without_preprocessor: nn.Module | None = None,
     pristine: nn.Module | None = None,
+    folder: Path | None = None,
 ) -> list[Finding]:
     """Look for every sign in :data:`CHECKS` on a random sample of ``examples`` images.
 
@@ -72,6 +76,8 @@ def audit(
             :class:`heirloom.models.defended.Defended`.
         pristine: a deep copy of ``model`` taken before it was ever called (:func:`fresh_copy`): what earlier calls
             have left in the model is seen beside it. Without it the copy is taken now.
+        folder: keeps each finished check, and the next audit into it goes on from there (the caller sees to it that it
+            is the same one).
 
     Returns:
         one finding for each check, in the order of :data:`CHECKS`. Cost: at most about 700 forward and 500
@@ -99,7 +105,8 @@ def audit(
                 pristine=pristine and pristine.to(place).eval(),
             )
             subject.labels, subject.batch = labels, evaluation.batch if evaluation else batch_size
-            findings = _findings(subject, images, labels, evaluation, surrogate, without_preprocessor)
+            ledger = Ledger(folder, subject)
+            findings = _findings(ledger, images, labels, evaluation, surrogate, without_preprocessor)
     finally:
         model.train(was_training)
     cost = {"examples": len(index), "forward": subject.model.forwards, "backward": subject.model.backwards}
@@ -108,41 +115,47 @@ def audit(
 
 
 def _findings(
-    subject: Subject,
+    ledger: Ledger,
     images: Images,
     labels: Tensor,
     evaluation: Evaluation | None,
     surrogate: nn.Module | None,
     without: nn.Module | None,
 ) -> list[Finding]:
+    subject, check = ledger.subject, ledger.check
     standing = None
     if evaluation is not None:
         last = list(evaluation.correct.values())[-1]
         standing = last[subject.index].to(subject.x.device)
-    seen = [
-        consistency.eval_mode(subject),
-        modes.gradient_mode(subject),
-        consistency.batch(subject),
-        forward.randomness(subject),
-        forward.inner_optimisation(subject),
-        votes := forward.discrete_output(subject),
-        forward.probabilities(subject, votes),
+    seen = check("eval-mode", lambda: consistency.eval_mode(subject))
+    subject.mend = consistency.mended_by(seen[0])
+    seen += [
+        *check("gradient-mode", lambda: modes.gradient_mode(subject)),
+        *check("batch", lambda: consistency.batch(subject)),
+        *check("randomness", lambda: forward.randomness(subject)),
+        *check("inner-optimisation", lambda: forward.inner_optimisation(subject)),
+        *(votes := check("discrete-output", lambda: forward.discrete_output(subject))),
+        *check("probabilities", lambda: forward.probabilities(subject, votes[0])),
     ]
     subject.hidden += [f.check for f in failed(seen) if f.check not in ("eval-mode", *subject.hidden)]
-    seen += [numbers.not_finite(subject)]
-    seen += [
-        *gradients(subject),
-        symptoms.one_step(subject),
-        symptoms.black_box(subject, evaluation),
-        symptoms.transfer(subject, surrogate),
-        symptoms.blind(subject, without or _without_preprocessor(subject.model.model)),
-        symptoms.eps(subject),
-        symptoms.steps(subject, standing),
-        attack_output(evaluation),
-        too_few(len(subject.x), int(subject.right.sum())),
-        consistency.state(subject, evaluation),  # after hundreds of calls: counters have had their time
-        selection(images, labels, subject.logits.shape[1], None if evaluation is None else evaluation.margin),
-    ]
+    margins = None if evaluation is None else evaluation.margin
+    without = without or _without_preprocessor(subject.model.model)
+    for name, make in {
+        "not-finite": lambda: numbers.not_finite(subject),
+        "gradients": lambda: gradients(subject),
+        "one-step": lambda: symptoms.one_step(subject),
+        "black-box": lambda: symptoms.black_box(subject, evaluation),
+        "transfer": lambda: symptoms.transfer(subject, surrogate),
+        "blind": lambda: symptoms.blind(subject, without),
+        "eps": lambda: symptoms.eps(subject),
+        "steps": lambda: symptoms.steps(subject, standing),
+        "attack-output": lambda: attack_output(evaluation),
+        "too-few": lambda: too_few(len(subject.x), int(subject.right.sum())),
+        # after hundreds of calls: counters have had their time
+        "state": lambda: consistency.state(subject, evaluation),
+        "selection": lambda: selection(images, labels, subject.logits.shape[1], margins),
+    }.items():
+        seen += check(name, make)  # type: ignore[arg-type]
     named = {finding.check for finding in failed(seen) if finding.check in MECHANISMS}
     seen = [forward.searching(subject, f, named) if f.check == "inner-optimisation" else f for f in seen]
     return sorted(seen, key=lambda finding: list(CHECKS).index(finding.check))

@@ -7,6 +7,7 @@ copies with torch's, NumPy's and Python's generators seeded alike, so that each 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ def eval_mode(subject: Subject) -> Finding:
     evidence = {"modules_in_train_mode": training[:5], "state_changed": changed[:5], "change": moved}
     if not training or not (moved > SAME_SHAPE or set(changed) - set(kept)):
         return _batch_statistics(subject, evidence)
-    subject.mend = _forced  # what is asked below is asked of models in eval mode: only other causes remain
+    evidence["mended"] = True  # what is asked below is asked of models in eval mode: only other causes remain
     state = f" A forward pass changes the model's state ({changed[0]})." if changed else ""
     leaf = next((name for name, m in plain.named_modules() if m.training and not list(m.children())), "")
     return Finding(
@@ -51,6 +52,11 @@ def eval_mode(subject: Subject) -> Finding:
         "pass must leave the model as it was.",
         evidence=evidence,
     )
+
+
+def mended_by(finding: Finding) -> Callable[[nn.Module], nn.Module]:
+    """What undoes that modules stay in train mode, where ``finding`` (of :func:`eval_mode`) says so."""
+    return _forced if finding.evidence.get("mended") else lambda model: model
 
 
 def _batch_statistics(subject: Subject, evidence: dict[str, Any]) -> Finding:

@@ -11,7 +11,7 @@ from heirloom.attacks.losses import cross_entropy, margin
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.slopes import slopes
 from heirloom.evaluation.audit.subject import Subject, beats
-from heirloom.evaluation.audit.watch import CHOOSING, COMPARING, LEAVING, ROUNDING
+from heirloom.evaluation.audit.watch import CHOOSING, COMPARING, LEAVING, LEVELS, ROUNDING
 from heirloom.threat import norms
 
 TINY = 1e-4  # in pixel units: far below a grey level (0.0039), far above float32's rounding
@@ -211,7 +211,7 @@ def _gradients(subject: Subject, seen: Slope) -> Finding:
 
 
 def _by_what(subject: Subject) -> str:
-    rounding = subject.trace.seen(ROUNDING)
+    rounding = subject.trace.seen(LEVELS)
     listed = "a straight-through pass with stops, a detached part, a mask, a gradient hook"
     return f"these pixels are rounded: `{rounding[0]}`; or {listed}" if rounding else listed
 
@@ -236,7 +236,7 @@ def _blocked(subject: Subject, seen: Slope) -> tuple[float, float]:
         return float(both[some].median())
 
     near = min(felt(0.02), felt(0.1))
-    return float(share[some].median()), max(near, felt(1.0)) if subject.trace.seen(ROUNDING) else near
+    return float(share[some].median()), max(near, felt(1.0)) if subject.trace.seen(LEVELS) else near
 
 
 def _felt(subject: Subject, entries: Tensor, reach: float) -> Tensor:

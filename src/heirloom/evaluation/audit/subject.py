@@ -60,6 +60,7 @@ class Subject:
         mend: what eval-mode found, undone: applied to fresh copies, so that later checks see other causes only.
         remembered: what the state check saw change.
         hidden: mechanisms found so far that void the comparison of the loss with its gradient.
+        kept: reads or makes a mask of images by its name (:class:`heirloom.evaluation.audit.ledger.Ledger`).
         labels, batch: all labels and the batch of the evaluation.
     """
 
@@ -83,6 +84,7 @@ class Subject:
         self.hidden: list[str] = []
         self.remembered = []
         self.labels: Tensor | None = None
+        self.kept: Callable[[str, Callable[[], Tensor]], Tensor] = lambda name, make: make()
         self.written = self._written()
         self.model.guarded = self.written > 0
         self.mend: Callable[[nn.Module], nn.Module] = lambda copied: copied
@@ -260,17 +262,18 @@ class Subject:
 
     @cached_property
     def one_step(self) -> Tensor:
-        return self.fools(lambda x, y: fgsm(self.model, x, y, self.threat))
+        return self.kept("one-step", lambda: self.fools(lambda x, y: fgsm(self.model, x, y, self.threat)))
 
     @cached_property
     def iterative(self) -> Tensor:
         """PGD-20 on cross-entropy: the field's everyday attack."""
-        return self.pgd(cross_entropy, 20)
+        return self.kept("iterative", lambda: self.pgd(cross_entropy, 20))
 
     @cached_property
     def white_box(self) -> Tensor:
         """Fooled by PGD-20 on cross-entropy or else by PGD-40 on the margin."""
-        return self.iterative | self.pgd(margin, 40, among=self.right & ~self.iterative)
+        seen = self.iterative
+        return self.kept("white-box", lambda: seen | self.pgd(margin, 40, among=self.right & ~seen))
 
 
 def beats(count: int, of: int) -> bool:

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ROUNDING = ("round", "floor", "ceil", "trunc", "sign", "sgn", "heaviside", "bucketize", "searchsorted")
+LEVELS = tuple(name for name in ROUNDING if name not in ("sign", "sgn"))  # a sign is a step's, too
 CHOOSING = ("argmax", "argmin", "topk", "sort", "one_hot", "kthvalue", "mode", "bincount")
 COMPARING = ("gt", "ge", "lt", "le")
 LEAVING = ("detach", "data", "no_grad", "numpy", "tolist", "item", "__array__", "NumPy")
