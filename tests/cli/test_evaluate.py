@@ -168,7 +168,7 @@ def test_dtype_and_attack_dtype(tmp_path: Path) -> None:
         (["--model", LINEAR, "--data", "digits", "--out", "x", "--attacks", "magic"], "--attacks must be"),
         (
             ["--model", LINEAR, "--data", "digits", "--out", "x", "--limit", "0"],
-            "--limit-test must be at least 1",
+            "--limit must be at least 1, got 0",
         ),
         (
             ["--model", LINEAR, "--data", "digits", "--out", "x", "--batch-size", "0"],

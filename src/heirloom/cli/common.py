@@ -47,7 +47,8 @@ def _run(app: typer.Typer, arguments: list[str] | None) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error.format_message())
             return 2
-        return _fail(_in_our_words(error.format_message()))
+        words = sys.argv[1:] if arguments is None else arguments
+        return _fail(_in_our_words(_as_typed(error.format_message(), words)))
     except BrokenPipeError:
         sys.stderr.close()
         return 2
@@ -75,6 +76,13 @@ def _owned(path: str) -> str:
     """A path's name after the option that it was given by: ``--against's verdicts.safetensors``."""
     option, inside = owner_of(path)
     return f"{option}'s {inside}" if option and inside else option or path
+
+
+def _as_typed(message: str, words: list[str]) -> str:
+    """``message`` with the name that the user typed first, where an option has several."""
+    names = re.findall(r"(?<=')-[-\w]+(?=')", message.partition(":")[0])
+    given = next((name for name in names if any(word.partition("=")[0] == name for word in words)), None)
+    return message.replace(names[0], given, 1) if names and given else message
 
 
 def _in_our_words(message: str) -> str:
