@@ -48,7 +48,7 @@ def _run(app: typer.Typer, arguments: list[str] | None) -> int:
             print(error.format_message())
             return 2
         words = sys.argv[1:] if arguments is None else arguments
-        return _fail(_in_our_words(_as_typed(error.format_message(), words)))
+        return _fail(_as_typed(error.format_message(), words))
     except BrokenPipeError:
         sys.stderr.close()
         return 2
@@ -79,10 +79,11 @@ def _owned(path: str) -> str:
 
 
 def _as_typed(message: str, words: list[str]) -> str:
-    """``message`` with the name that the user typed first, where an option has several."""
+    """In our words, with the name that the user typed where an option has several."""
     names = re.findall(r"(?<=')-[-\w]+(?=')", message.partition(":")[0])
     given = next((name for name in names if any(word.partition("=")[0] == name for word in words)), None)
-    return message.replace(names[0], given, 1) if names and given else message
+    told = _in_our_words(message)
+    return told.replace(names[0], given) if names and given else told
 
 
 def _in_our_words(message: str) -> str:
