@@ -31,6 +31,12 @@ def fixed(device: torch.device, seed: int = 0) -> Iterator[None]:
         random.setstate(python)
 
 
+def global_generators() -> tuple[bytes, int]:
+    """Where NumPy's and Python's global generators are."""
+    _, key, place, *_ = np.random.get_state(legacy=True)
+    return np.asarray(key).tobytes() + bytes(str(place), "ascii"), hash(random.getstate())
+
+
 def logits(model: nn.Module, x: Tensor, mode: Mode = "no_grad") -> Tensor:
     """Of ``x`` in one batch, in float32, with randomness fixed."""
     with fixed(x.device), torch.inference_mode(mode == "inference"), torch.set_grad_enabled(mode in ASKING):
@@ -87,5 +93,8 @@ def _size(value: Any) -> Any:
 
 def own_generators(model: nn.Module) -> bool:
     """Whether a module holds a generator of its own."""
-    kinds = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-    return any(isinstance(value, kinds) for module in model.modules() for value in vars(module).values())
+    return any(is_generator(value) for module in model.modules() for value in vars(module).values())
+
+
+def is_generator(value: object) -> bool:
+    return isinstance(value, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random))

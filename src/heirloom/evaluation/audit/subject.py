@@ -16,7 +16,7 @@ from heirloom.attacks.pgd import pgd
 from heirloom.evaluation.apart import fresh_copy, moved, separate
 from heirloom.evaluation.audit.watch import Trace, merged, watched
 from heirloom.evaluation.chunks import margins_of
-from heirloom.evaluation.copies import change, fixed, logits, own_generators
+from heirloom.evaluation.copies import change, fixed, is_generator, logits, own_generators
 from heirloom.evaluation.reached import Slots
 from heirloom.runtime.randomness import generator_of
 from heirloom.threat import Threat
@@ -118,7 +118,9 @@ class Subject:
 
     @cached_property
     def own_generators(self) -> bool:
-        return own_generators(self.model.model)
+        """In the modules, or outside of them where the forward pass draws from it."""
+        reached = any(is_generator(slot.get()) for slot in self.shared.values())
+        return reached or own_generators(self.model.model)
 
     @cached_property
     def random(self) -> bool:

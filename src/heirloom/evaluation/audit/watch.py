@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from heirloom.evaluation.copies import global_generators
+
 ROUNDING = ("round", "floor", "ceil", "trunc", "sign", "sgn", "heaviside", "bucketize", "searchsorted")
 LEVELS = tuple(name for name in ROUNDING if name not in ("sign", "sgn"))  # a sign is a step's, too
 CHOOSING = ("argmax", "argmin", "topk", "sort", "one_hot", "kthvalue", "mode", "bincount")
@@ -70,7 +72,7 @@ class Trace:
 
 def watched(model: nn.Module, x: Tensor, *, grad: bool = True) -> Trace:
     """One forward pass of ``x`` under observation; what was seen until then where the model refuses it."""
-    trace, drawn = Trace(), _generators()
+    trace, drawn = Trace(), global_generators()
     with ExitStack() as stack:
         stack.enter_context(_calls(trace, model))
         stack.enter_context(torch.enable_grad() if grad else torch.no_grad())
@@ -80,16 +82,10 @@ def watched(model: nn.Module, x: Tensor, *, grad: bool = True) -> Trace:
             model(x.detach().requires_grad_(grad))
         except (RuntimeError, TypeError, NotImplementedError):
             trace.functions["(refused to be watched)"] = 1
-    for name, before, after in zip((OWN[1], OWN[2]), drawn, _generators(), strict=True):
+    for name, before, after in zip((OWN[1], OWN[2]), drawn, global_generators(), strict=True):
         if before != after:  # compiled functions are not seen when they are called
             _add(trace.random, name)
     return trace
-
-
-def _generators() -> tuple[bytes, int]:
-    """Where NumPy's and Python's global generators are."""
-    _, key, place, *_ = np.random.get_state(legacy=True)
-    return np.asarray(key).tobytes() + bytes(str(place), "ascii"), hash(random.getstate())
 
 
 def _add(found: dict[str, int], name: str) -> None:

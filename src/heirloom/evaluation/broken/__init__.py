@@ -291,7 +291,7 @@ DEFENCES: tuple[Planted, ...] = (
     Planted(writes_into_input, "state", "writes into its input", Undefended),
     Planted(by_the_clock, "randomness", "the operating system", Undefended),
     Planted(by_its_hash, "randomness", "made of the image itself", Undefended),
-    Planted(numpy_resize_pad, "randomness", "NumPy", Undefended),
+    Planted(numpy_resize_pad, "randomness", "random", Undefended),
     Planted(call_stack, "gradient-mode", "an attack asks", Undefended),
     Planted(memory_layout, "gradient-mode", "elsewhere in memory", Undefended),
     Planted(centred_logits, "batch", "the other images", Undefended),
