@@ -26,8 +26,9 @@ from sklearn.decomposition import MiniBatchDictionaryLearning
 from torch import Tensor, nn
 from torch.nn import functional
 
+from head_room import head_room
 from heirloom.analysis.attacker_view import attacker_view
-from heirloom.analysis.head_room import head_room
+from heirloom.analysis.first_order import first_order_standing
 from heirloom.attacks import pgd
 from heirloom.data.images import load_images
 from heirloom.results.provenance import Stopwatch, commit, device_name, shown_command
@@ -139,8 +140,9 @@ def one(
     row |= {f"robust_{name}_head": score for name, score in scores.items()}
     row["gap"] = scores["adversarial"] - scores["clean"]
     row |= {"off_span": float(view.off_span.mean()), "null": float(view.reach.median())}
-    row |= {"head_room": room.gap, "first_order_clean": room.clean, "first_order_best": room.best}
-    return row | {"first_order_drop": row["clean"] - room.clean}
+    standing = float(first_order_standing(clean, few[1], Threat("Linf", eps)).double().mean())
+    row |= {"head_room": room.gap, "first_order_clean": standing, "first_order_best": room.best}
+    return row | {"first_order_drop": row["clean"] - standing}
 
 
 def r_squared(rows: list[dict[str, Any]], name: str) -> float:
