@@ -12,6 +12,8 @@ adversarial head adds to a frozen encoder (docs/sparse-coding.md). It is an esti
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -35,7 +37,7 @@ def first_order_standing(model: nn.Module, images: tuple[Tensor, Tensor], threat
         classes = model(x[:1]).shape[1]
     worst = torch.full(y.shape, -torch.inf, device=x.device)
     for other in range(classes):
-        gradient, ahead, _ = input_gradient(model, x, y, lambda z, label, j=other: _ahead(z, label, j))
+        gradient, ahead, _ = input_gradient(model, x, y, partial(_ahead, other=other))
         reached = ahead + threat.eps * torch.linalg.vector_norm(gradient.flatten(1), DUAL[threat.norm], dim=1)
         worst = torch.where(y == other, worst, torch.maximum(worst, reached))
     return worst < 0
