@@ -3,13 +3,20 @@
     python benchmarks/gpu.py --minutes 30 --data DATA --out runs/gpu            on a machine with a GPU
     python benchmarks/gpu.py --smoke --out runs/gpu-smoke                       to the end on a CPU, in a minute
 
-In order: what the machine is; the tests marked ``gpu``; rates (a forward and a backward pass of encoders from ResNet-18
-to ViT-L, by batch size, precision and layout, with their memory; how often a training step and an attack stop
-for the CPU); attacks beside the peers; training steps beside a plain loop; then the recipes at scale ``gpu`` in the
-order of what they settle, each for what is left of its share and gone on with by the same command. Every step is a
-process of its own with a limit, so that one that hangs costs its share alone. ``OUT/gpu.json`` is written after each:
-its command, exit status, seconds and what it said last; a step that ended well is not done again. What needs a network
-is nowhere: data are given as folders (``DATA/cifar10``), peers that are not installed are left out and named.
+In order: the tests marked ``gpu``; rates (a forward and a backward pass of encoders from ResNet-18 to ViT-L, by batch
+size, precision and layout, with their memory; how often a training step and an attack stop for the CPU); the one
+result that most depends on, a ResNet-18 of CIFAR-10 defended by ``distil`` (goal: 45 % under ``cascade`` at 80 %
+clean); attacks beside the peers; training steps beside a plain loop; then the recipes at scale ``gpu``. Every step is
+a process of its own with a limit in minutes, so that one that hangs costs its limit alone. ``OUT/gpu.json`` is
+written after each: its command, exit status, seconds and what it said last. The same command again does what is left
+and goes on with what ran out of time: where a machine is lent for ten minutes a command, ``--minutes 9`` three times.
+What needs a network is nowhere: data are given as folders (``DATA/cifar10``), peers that are not installed are left
+out and named.
+
+Do the limits suffice? By operations (benchmarks/costs.py: a ResNet-18 at 32 pixels is 1.11 GFLOP forward) and the
+100 TFLOP/s in bf16 that docs/costs.md assumes, a tenth of an H100's peak: 30 clean epochs are 5 PFLOP, a minute; an
+epoch of ``distil`` with three attack steps is 0.5 PFLOP, 5 s: 120 of them in the ten minutes that it trains for. Each
+process takes 15 to 30 s to start and to read CIFAR-10.
 """
 
 from __future__ import annotations
@@ -33,8 +40,8 @@ OUT_OF_TIME = 3  # of ``heirloom reproduce --minutes``: the same command goes on
 DONE = (0, 5)  # 5: pytest found no test for this machine
 # what each settles, first what most depends on
 RECIPES = (
-    ("cropd/table-2", "does CRoPD keep robustness with the paper's own network and steps?"),
     ("inheritance/table-1", "do heads inherit, with a ResNet-18 trained to the end?"),
+    ("cropd/table-2", "does CRoPD keep robustness with the paper's own network and steps?"),
     ("features/table-1", "which features do standard and adversarial training learn, at full length?"),
     ("cropd/table-1", "two classes, clean and robust heads"),
     ("inheritance/table-5", "augmentation in contrastive training under attack"),
@@ -43,11 +50,11 @@ RECIPES = (
 
 @dataclass(frozen=True)
 class Step:
-    """A command, at most ``share`` of the minutes; ``settles``: why it is done."""
+    """A command, for at most so many minutes at a time; ``settles``: why it is done."""
 
     name: str
     command: list[str]
-    share: float
+    minutes: float
     settles: str = ""
 
 
@@ -58,12 +65,67 @@ def steps(options: argparse.Namespace) -> list[Step]:
     tests = [python, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", str(ROOT / "tests" / "gpu")]
     training = [python, f"{bench}/training.py", "--device", device, "--out", str(out / "training.json")]
     small = ["--networks", "resnet8", "--batch-size", "4", "--repeats", "1"]
-    first = [
-        *([Step("tests", tests, 0.1)] if find_spec("pytest") else []),
-        Step("rates", [*rates, *(["--smoke"] if options.smoke else [])], 0.15),
-        Step("training", [*training, *(small if options.smoke else ["--batch-size", "512"])], 0.1),
+    return [
+        *([Step("tests", tests, 2)] if find_spec("pytest") else []),
+        Step("rates", [*rates, *(["--smoke"] if options.smoke else [])], 4),
+        *defence(options),
+        *attacks(options),
+        Step("training", [*training, *(small if options.smoke else ["--batch-size", "512"])], 2),
+        *recipes(options),
     ]
-    return [*first, *attacks(options), *recipes(options)]
+
+
+def defence(options: argparse.Namespace) -> list[Step]:
+    """A classifier trained cleanly, and a defence of it that learns from it alone."""
+    if options.data is None and not options.smoke:
+        return []
+    cli, out = [sys.executable, "-m", "heirloom"], options.out
+    data = "digits" if options.smoke else str(options.data / "cifar10")
+    common = ["--data", data, "--device", options.device, "--resume"]
+    pretrain = "--network resnet18 --clean-epochs 30 --schedule cosine --warmup 1 --batch-size 512 --learning-rate 0.2"
+    pretrain += " --mixed-precision bf16 --channels-last --compile --limit-test 1000 --attacks fgsm"
+    distil = (
+        "--eps 8/255 --head own --method distil --targets head --student resnet18 --student-activation silu"
+    )
+    distil += " --attack-steps 3 --minutes 10"
+    distil += (
+        " --batch-size 256 --learning-rate 2e-3 --mixed-precision bf16 --validation 0.02 --compare identity"
+    )
+    distil += (
+        " --attacks pgd-20,cascade --attack-dtype bfloat16 --limit-test 1000 --audit-examples 32 --no-curve"
+    )
+    if options.smoke:
+        tiny = " --limit 64 --limit-test 8 --batch-size 16"
+        pretrain = "--network resnet8 --clean-epochs 1 --attacks fgsm --validation 0.2" + tiny
+        distil = (
+            "--head own --method distil --targets head --student-width 4 --steps 1,1 --compare identity"
+            + tiny
+        )
+        distil += " --attacks fgsm --audit-examples 0 --no-curve"
+    distil += " --checkpoint-seconds 20"
+    return [
+        Step(
+            "foundation",
+            [*cli, "pretrain", *common, "--out", str(out / "foundation"), *pretrain.split()],
+            4,
+            "what is defended",
+        ),
+        Step(
+            "distil",
+            [
+                *cli,
+                "defend",
+                "--model",
+                str(out / "foundation" / "encoder"),
+                *common,
+                "--out",
+                str(out / "distil"),
+                *distil.split(),
+            ],
+            15,
+            "45 % under cascade at 80 % clean, on CIFAR-10 at 8/255, in half an hour?",
+        ),
+    ]
 
 
 def attacks(options: argparse.Namespace) -> list[Step]:
@@ -92,7 +154,7 @@ def attacks(options: argparse.Namespace) -> list[Step]:
             "--out",
             str(options.out / attack),
         ]
-        found.append(Step(f"attack {attack}", command, 0.1))
+        found.append(Step(f"attack {attack}", command, 3))
     return found
 
 
@@ -114,7 +176,7 @@ def recipes(options: argparse.Namespace) -> list[Step]:
         Step(
             f"recipe {name}",
             [*base, name, *where(name), *_known(name, given)],
-            0.5,
+            60,
             settles,
         )
         for name, settles in made
@@ -177,7 +239,7 @@ def main() -> int:
     for step in steps(options):
         if any(row["name"] == step.name and row["status"] in DONE for row in rows):
             continue
-        left = min(deadline - time.monotonic(), 60 * options.minutes * step.share)
+        left = min(deadline - time.monotonic(), 60 * step.minutes)
         if left < 5:
             break
         print(f"{step.name}: at most {left:.0f} s", flush=True)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks import pgd
+from heirloom.attacks.engine.compiled import Compiled
 from heirloom.networks.backbones import BackboneSettings, build_backbone
 from heirloom.pretraining.steps import Classifier
 from heirloom.results.provenance import Stopwatch
@@ -77,6 +78,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, ...]]] = {
 }
 SMALLEST = {"resnet8, 32 px": (small, 32, (4,))}
 FORMS = ("float32", "tf32", "bf16", "bf16 channels_last")
+COMPILED = {
+    "resnet18, 32 px",
+    "ViT-B/16, 224 px",
+}  # by torch.compile with CUDA graphs; compiling takes its time
 
 
 def rates(name: str, form: str, device: str, repeats: int) -> list[dict[str, Any]]:
@@ -86,6 +91,8 @@ def rates(name: str, form: str, device: str, repeats: int) -> list[dict[str, Any
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = form == "tf32"
     layout = torch.channels_last if "channels_last" in form else torch.contiguous_format
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
+    if "compiled" in form:
+        model = Compiled(model, torch.device(device))
     rows = []
     for size in sizes:
         x = torch.rand(size, 3, side, side, device=device).to(memory_format=layout)
@@ -158,7 +165,8 @@ def main() -> None:
     watch, rows = Stopwatch(), stops(options.device)
     forms = FORMS if options.device.startswith("cuda") else ("float32",)
     for name in NETWORKS:
-        for form in forms:
+        also = ("bf16 channels_last compiled",) if name in COMPILED else ()
+        for form in (*forms, *also):
             rows += rates(name, form, options.device, options.repeats)
             print(rows[-1], flush=True)
             settings = {"repeats": options.repeats}

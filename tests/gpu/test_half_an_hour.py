@@ -18,7 +18,14 @@ def test_every_kind_of_step_runs_on_a_cpu_and_is_not_repeated(tmp_path: Path) ->
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     rows = read_json(tmp_path / "out" / "gpu.json")
     assert done.returncode == 0, rows
-    assert [row["name"] for row in rows] == ["tests", "rates", "training", "recipe inheritance/figure-1"]
+    assert [row["name"] for row in rows] == [
+        "tests",
+        "rates",
+        "foundation",
+        "distil",
+        "training",
+        "recipe inheritance/figure-1",
+    ]
     assert all(row["status"] in (0, 5) for row in rows)
     rates = read_json(tmp_path / "out" / "rates" / "summary.json")["rows"]
     assert {row["what"]: row["stops"] for row in rates if "what" in row} == {

@@ -15,6 +15,14 @@ from heirloom.runtime.files import read_json, write_json
 from heirloom.training.loop import TrainingSettings
 
 WARM_UP, TIMED = 2, 6  # steps that are thrown away, and steps that are timed
+FAST = 40  # steps that are timed on an accelerator, where one takes milliseconds
+
+
+def seconds_each(short: float, long: float, timed: int) -> float:
+    """Of a step, from a run and one that is ``timed`` steps longer. Where the difference drowns in what a run takes
+    by itself, all of the longer run counts: too few steps are better than a thousand times too many.
+    """
+    return max(long - short, 0.2 * long, 1e-6) / timed
 
 
 def steps_in(
@@ -32,12 +40,16 @@ def steps_in(
     """
     if kept is not None and distributed.agreed(kept.exists()):
         return int(read_json(kept)["steps"])
-    seconds = []
-    for count in (WARM_UP, WARM_UP + TIMED):
+    on_cpu, seconds = settings.device == "cpu", []
+    timed = TIMED if on_cpu else FAST
+    first = (
+        () if on_cpu else (WARM_UP,)
+    )  # an accelerator loads and chooses its kernels in the first run of all
+    for count in (*first, WARM_UP, WARM_UP + timed):
         started = time.perf_counter()
         run(copy.deepcopy(model), replace(settings, steps=count))
         seconds.append(time.perf_counter() - started)
-    each = max(seconds[1] - seconds[0], 1e-6) / TIMED
+    each = seconds_each(seconds[-2], seconds[-1], timed)
     steps = distributed.agreed(max(1, round(60 * minutes / each)))
     if kept is not None and distributed.rank() == 0:
         write_json(kept, {"steps": steps, "minutes": minutes, "seconds_each": each})
