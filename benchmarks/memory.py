@@ -3,7 +3,8 @@
     python benchmarks/memory.py --images 2000,5000,10000,50000 --out results/benchmarks/memory
 
 Photographs of 224 pixels are drawn and saved as JPEGs (train/ and test/ hold the same files), and a tiny model goes
-over them, so that what is measured are the images and not the model. Memory: the highest sum over the process and its
+over them, so that what is measured are the images and not the model (``--model efficientnet``: an EfficientNet-B0 with
+weights drawn at random, for what a model of 4 million parameters takes at 224 pixels). Memory: the highest sum over the process and its
 workers of what is theirs alone (anonymous pages, shared ones divided: Pss_Anon), and the process's own highest resident
 set (VmHWM), asked for every quarter of a second. A row whose command is done is not measured again: the script can be
 stopped and goes on.
@@ -53,6 +54,27 @@ def tiny() -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Tiny()
+
+
+class Features(nn.Module):
+    """Pooled features (N, 1280) of an EfficientNet-B0 of Transformers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import EfficientNetConfig, EfficientNetModel
+
+        self.body = EfficientNetModel(
+            EfficientNetConfig(width_coefficient=1.0, depth_coefficient=1.0, image_size=SIDE, hidden_dim=1280)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x).pooler_output.flatten(1)
+
+
+def efficientnet() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Features()
 
 
 def photographs(folder: Path, count: int) -> Path:
@@ -130,8 +152,16 @@ def rows_of(options: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
                 continue
             folder = photographs(work / f"photographs-{count}", count)
             out, model = work / f"{command}-{count}", "--encoder" if command == "probe" else "--model"
-            words = [command, model, "benchmarks.memory:tiny", "--data", str(folder), "--out", str(out)]
-            words += [*COMMON[command].split(), "--device", "cpu"]
+            words = [
+                command,
+                model,
+                f"benchmarks.memory:{options.model}",
+                "--data",
+                str(folder),
+                "--out",
+                str(out),
+            ]
+            words += [*COMMON[command].split(), *options.more.split(), "--device", "cpu"]
             found = measured(words, work / f"{command}-{count}.log")
             rows.append({"command": command, "images": count, **found})
             print(rows[-1], flush=True)
@@ -145,13 +175,15 @@ def main() -> None:
     )
     parser.add_argument("--images", default="2000,5000,10000,50000")
     parser.add_argument("--commands", default="defend,probe,evaluate")
+    parser.add_argument("--model", choices=["tiny", "efficientnet"], default="tiny")
+    parser.add_argument("--more", default="", help="Further options of the commands.")
     parser.add_argument("--work", type=Path, help="Folder for images and runs [default: a temporary one].")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as temporary:
         rows = rows_of(options, options.work or Path(temporary))
-    settings = {"side": SIDE, **COMMON}
+    settings = {"side": SIDE, "model": options.model, "more": options.more, **COMMON}
     watch.summary("benchmark", rows, seed=0, device="cpu", settings=settings).write(
         options.out / "summary.json"
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from heirloom.data.pixels import InMemory, Pixels
 from heirloom.runtime.errors import InputError
-from heirloom.runtime.processors import decoding_workers
+from heirloom.runtime.processors import decoding_workers, give_back
 
 AHEAD = 2  # batches that each worker has ready
 
@@ -41,6 +41,7 @@ def batches(pixels: Pixels, plan: Iterable[Tensor], *, workers: int | None = Non
         multiprocessing_context="fork" if "fork" in multiprocessing.get_all_start_methods() else None,
         generator=torch.Generator(),  # else the workers' seed is drawn from torch's global state
     )
+    give_back()  # the workers are copies of this process
     for read in loader:
         if isinstance(read, InputError):
             raise read

@@ -16,7 +16,7 @@ from heirloom.data.pixels import PASS, Pixels
 from heirloom.data.streamed import Streamed, source_of
 from heirloom.runtime.errors import InputError, reject, require
 from heirloom.runtime.hub import offline_where_unreachable
-from heirloom.runtime.processors import free_memory
+from heirloom.runtime.processors import free_memory, give_back
 
 LABEL_NAMES = ("label", "labels", "fine_label", "class", "target")
 DEFAULT_SIZE = 224
@@ -124,8 +124,10 @@ def _decode(
     files = split.select_columns([image]).cast_column(image, datasets.Image(decode=False))
     pixels = _sized(files, image, image_size)
     whole = pixels if _streams(pixels, stream) else _kept(pixels)
+    labels = np.asarray(split[label])
+    give_back()  # what listing the files took
     names = split.features[label].names if _is_label(split.features[label]) else None
-    return labelled(whole, np.asarray(split[label]), names)
+    return labelled(whole, labels, names)
 
 
 def _sized(files: Any, image: str, image_size: int | None) -> Streamed:

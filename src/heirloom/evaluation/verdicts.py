@@ -28,6 +28,7 @@ from heirloom.results.statistics import proportion
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import require
 from heirloom.runtime.identity import digest
+from heirloom.runtime.processors import give_back
 from heirloom.threat import Threat
 
 CHUNK = 256  # examples whose verdicts are stored together, and whose draws share a seed
@@ -219,6 +220,7 @@ def _run_stage(
         if report is not None and distributed.rank() == 0:
             done = min(sum(len(r.index) for r in mine) * shares, total)
             report(stage.attack, done, total, max(int(standing.sum()) - fallen, 0) / len(standing))
+    give_back()
     return distributed.gather(mine)
 
 
