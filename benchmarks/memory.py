@@ -3,11 +3,11 @@
     python benchmarks/memory.py --images 2000,5000,10000,50000 --out results/benchmarks/memory
 
 Photographs of 224 pixels are drawn and saved as JPEGs (train/ and test/ hold the same files), and a tiny model goes
-over them, so that what is measured are the images and not the model (``--model efficientnet``: an EfficientNet-B0 with
-weights drawn at random, for what a model of 4 million parameters takes at 224 pixels). Memory: the highest sum over the process and its
-workers of what is theirs alone (anonymous pages, shared ones divided: Pss_Anon), and the process's own highest resident
-set (VmHWM), asked for every quarter of a second. A row whose command is done is not measured again: the script can be
-stopped and goes on.
+over them, so that what is measured are the images and not the model (``--model efficientnet``: an EfficientNet-B0
+with weights drawn at random, for what a model of 4 million parameters takes at 224 pixels). Memory: the highest sum
+over the process and its workers of what is theirs alone (anonymous pages, shared ones divided: Pss_Anon), and the
+process's own highest resident set (VmHWM), asked for every quarter of a second. A row whose command is done is not
+measured again: the script can be stopped and goes on.
 """
 
 from __future__ import annotations
