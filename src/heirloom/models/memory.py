@@ -54,7 +54,8 @@ def at_once(each: int, device: torch.device, most: int = MOST, image: int = 0) -
     """How many images, at most ``most``, of which a forward pass allocates ``each`` bytes, go together forwards and
     backwards; a power of two where it is fewer. At least 1: what does not fit then is halved, or does not fit at all.
 
-    ``image``: bytes of one as float32, of which an attack holds some ``COPIES``; on a CPU they stay within ``HELD``.
+    ``image``: bytes of one as float32, of which an attack holds some ``COPIES``, and what stands before a model some;
+    on a CPU they stay within ``HELD``.
     """
     fits, room = most, _room(device)
     if room is not None:
@@ -72,7 +73,7 @@ def fitting(model: Callable[[Tensor], Tensor], x: Tensor, most: int = MOST) -> i
     """
     found = most
     with suppress(RuntimeError, NotImplementedError):
-        found = at_once(bytes_per_image(model, x), x.device, most)
+        found = at_once(bytes_per_image(model, x), x.device, most, 4 * x[0].numel())
     return distributed.least(found) if distributed.are_in_step() else found
 
 
