@@ -118,7 +118,7 @@ def test_what_is_never_attacked_trains_as_without_an_attack(
         return strongest_nearby(function, x, reference, each, threat, steps, generator)
 
     monkeypatch.setattr("heirloom.defence.distil_steps.strongest_nearby", counted)
-    settings = replace(DISTIL, distil=replace(DISTIL.distil, delay=0.25), steps=(8, 1))
+    settings = replace(DISTIL, radius=1.0, distil=replace(DISTIL.distil, delay=0.25), steps=(8, 1))
     train_preprocessor(small, THREAT, settings, encoder=encoder)
     assert asked == pytest.approx([0.5 * THREAT.eps, *[THREAT.eps] * 4])  # steps 3 to 7 of 8
 

@@ -46,7 +46,7 @@ def defend(
     student_width: Annotated[int, typer.Option(help="distil: channels of a ResNet-10's first stage.")] = 32,
     delay: Annotated[
         float, typer.Option(help="distil: share of the student's training before it is attacked; 0 to 0.5.")
-    ] = 0.0,
+    ] = 0.2,
     student_activation: Annotated[
         choices.Activation, typer.Option(help="distil: of the student; silu learns better under attack.")
     ] = "silu",

@@ -43,7 +43,7 @@ class DistilSettings:
     activation: Activation = "silu"
     targets: Targets = "features"
     count: int = 10
-    delay: float = 0.0
+    delay: float = 0.2
     paints: bool = True
     painter_share: float = 0.15
     thumbnail: int = 0

@@ -88,4 +88,5 @@ OBJECTIVE = Objective(
     fails="clean accuracy is the student's; the paintings are textures, and the robustness is the student's too",
     weight=1.0,
     augments=False,
+    radius=1.25,
 )

@@ -19,9 +19,10 @@ from heirloom.data.images import load_images
 from heirloom.data.labelled import ImageSource
 from heirloom.defence.demo import pretrain_foundation
 from heirloom.defence.job import defend
-from heirloom.defence.settings import DefendSettings, PreprocessorSettings
+from heirloom.defence.settings import DefendSettings, DistilSettings, PreprocessorSettings
 from heirloom.evaluation.leaderboard import read_entries
 from heirloom.heads.linear import HeadSettings
+from heirloom.heads.ready import pooling_for, ready_head
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.models.preprocessor import parameter_count
 from heirloom.pretraining.job import pretrain_job
@@ -120,8 +121,13 @@ def _foundation(
     if member.made != "supervised":
         return load_encoder(EncoderSettings(member.made))
     paper = paper_settings("supervised")
+    size_of_batch = min(128, max(2, len(data.train) // 8))
     training = replace(
-        paper.training, batch_size=min(128, max(2, len(data.train) // 8)), seed=seed, device=device
+        paper.training,
+        batch_size=size_of_batch,
+        seed=seed,
+        device=device,
+        mixed_precision=member.precision,
     )
     settings = replace(
         paper,
@@ -143,7 +149,8 @@ def _foundation(
         resume=True,
         progress=told,
     )
-    return load_encoder(EncoderSettings(str(folder / "foundation" / "encoder")))
+    pooling = pooling_for("own" if member.keeps_head else "linear", "auto")
+    return load_encoder(EncoderSettings(str(folder / "foundation" / "encoder"), pooling=pooling))
 
 
 def _held_out(data: ImageSource) -> float:
@@ -169,11 +176,17 @@ def _defended(
         warmup=0.1,
         seed=seed,
         device=device,
+        mixed_precision=member.precision,
     )
+    kept = ready_head("own", encoder, data.train) if member.keeps_head else None
     settings = DefendSettings(
         threat=Threat("Linf", member.eps),
         defence=PreprocessorSettings(
-            method=member.method, architecture=member.architecture, sigma=member.eps * 4, training=training
+            method=member.method,
+            architecture=member.architecture,
+            sigma=member.eps * 4,
+            distil=DistilSettings(targets="head" if kept is not None else "features"),
+            training=training,
         ),
         validation=_held_out(data),
         head=HeadSettings(epochs=size.head_epochs, seed=seed),
@@ -181,7 +194,7 @@ def _defended(
         audit_examples=size.audit,
         curve_images=min(64, size.test),
     )
-    model, summary = defend(encoder, data, settings, folder, resume=True, progress=told)
+    model, summary = defend(encoder, data, settings, folder, head=kept, resume=True, progress=told)
     entries = {entry.name: entry for entry in read_entries([folder])}
     bare, entry = entries["identity"], entries[member.method]
     return {

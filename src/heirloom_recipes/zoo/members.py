@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from heirloom.runtime.choices import DefenceMethod
+from heirloom.runtime.choices import DefenceMethod, MixedPrecision
 
 EFFICIENTNET = "examples.imagenet_efficientnet:features"
 
@@ -32,7 +32,8 @@ class Member:
     Attributes:
         source: where its images come from unless ``--data NAME=SOURCE`` says so. made: how its frozen foundation model
             comes about: ``simclr`` (without labels), ``supervised`` (``heirloom pretrain``), or a factory's name.
-        network: of a ``supervised`` one. method, norm, eps: of the defence.
+        network: of a ``supervised`` one. method, eps: of the defence. keeps_head: the frozen classifier's own head
+            stays, and no label is read. precision: of all training.
     """
 
     name: str
@@ -44,6 +45,8 @@ class Member:
     architecture: str = "mlp"
     learning_rate: float = 3e-3
     network: str = "resnet8"
+    keeps_head: bool = False
+    precision: MixedPrecision = "no"
 
 
 MEMBERS = (
@@ -77,10 +80,12 @@ MEMBERS = (
         "supervised",
         "distil",
         8 / 255,
-        {"smoke": Size(80, 8, 1, 1, 2, 8), "small": Size(6000, 200, 5, 4)},
+        {"smoke": Size(80, 8, 1, 1, 2, 8), "small": Size(None, 300, 6, 12)},
         "conv",
         2e-3,
         "resnet10-6x6-w32",
+        keeps_head=True,
+        precision="bf16",
     ),
     Member(
         "imagenette",
