@@ -102,7 +102,8 @@ def painter_step(
                 (len(x), count), generator, x.device
             )
         made = model(torch.cat([q, latent[:, count:]], 1))
-        seen = encoder(made).float()
+        with autocast_as(settings.training.mixed_precision, x.device):  # the frozen model is not what is wrapped
+            seen = encoder(made).float()
         loss = painter(gathered(seen), gathered(q))
         if own is not None:
             loss = loss + logit_each(own.to(x.device)(seen), own(q)).mean()
