@@ -372,15 +372,20 @@ def _shown_settings(
     settings: DefendSettings, encoder: FrozenEncoder, validation: int, head: nn.Module | None
 ) -> dict[str, Any]:
     defence = settings.defence
+    is_timed = defence.steps is not None or defence.minutes is not None
     return {
         "model": encoder.settings.source,
         "validation images": validation,
         "attacks": ", ".join(settings.attacks),
         "architecture": defence.architecture,
         "weight": defence.chosen_weight,
+        "radius": f"{defence.chosen_radius:g} eps",
         "temperature": defence.temperature,
+        **(asdict(defence.distil) if "distil" in settings.methods else {}),
         "head": HEADS[head_kind(head, settings)],
-        "epochs": defence.training.epochs,
+        "epochs": None if is_timed else defence.training.epochs,
+        "minutes": defence.minutes,
+        "steps": defence.steps,
         "batch_size": defence.training.batch_size,
         "learning_rate": defence.training.learning_rate,
         "augmentation": str(defence.augmentation) if defence.augmentation else "none",
