@@ -102,7 +102,7 @@ def painter_step(
                 (len(x), count), generator, x.device
             )
         made = model(torch.cat([q, latent[:, count:]], 1))
-        with autocast_as(settings.training.mixed_precision, x.device):  # the frozen model is not what is wrapped
+        with autocast_as(settings.training.mixed_precision, x.device):  # it is not what is wrapped
             seen = encoder(made).float()
         loss = painter(gathered(seen), gathered(q))
         if own is not None:
