@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,9 +31,15 @@ class Feed:
         self._order: tuple[int, Tensor] | None = None
 
     def between(self, first: int, last: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        plan = (self.indices(step) for step in range(first, last))
-        for step, pixels in enumerate(batches(self.data.pixels, plan), first):
-            labels = self.data.labels[self.indices(step)]
+        asked: deque[Tensor] = deque()  # workers read ahead
+
+        def plan() -> Iterator[Tensor]:
+            for step in range(first, last):
+                asked.append(self.indices(step))
+                yield asked[-1]
+
+        for pixels in batches(self.data.pixels, plan()):
+            labels = self.data.labels[asked.popleft()]
             yield to_unit_range(moved(pixels, device)), moved(labels, device)
 
     def indices(self, step: int) -> Tensor:
