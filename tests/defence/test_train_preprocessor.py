@@ -9,7 +9,7 @@ import torch
 from heirloom import InputError, Threat
 from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence import train_preprocessor as train_module
-from heirloom.defence.budget import steps_in
+from heirloom.defence.budget import seconds_each, steps_in
 from heirloom.defence.choose import recommended
 from heirloom.defence.controls import student_of
 from heirloom.defence.distil_steps import attacked_share
@@ -161,6 +161,9 @@ def test_time_bought_is_time_spent(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += 3 + 0.5 * settings.steps
 
     assert steps_in(1, torch.nn.Flatten(), TRAINING, run, None) == 120
+    assert seconds_each(2.0, 0.3, 40) == pytest.approx(
+        0.0015
+    )  # the first run was the longer one: no step takes nothing
 
 
 def test_the_recommended_method_goes_by_colour() -> None:
