@@ -185,5 +185,11 @@ RUNGS = (
     ),
     Rung("finish", finish, reach=0.05, nearest=0.03),
     Rung("persist", partial(persist, queries=1000, turns=10), reach=0.02),
+    Rung(  # other starts, other optima: last, so that what falls without it falls as before
+        "again",
+        partial(targets, first=0, last=3, steps=40, loss="probability", start="random"),
+        reach=0.4,
+        nearest=0.3,
+    ),
     Rung("AutoAttack", all_of_autoattack),
 )
