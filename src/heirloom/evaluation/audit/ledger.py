@@ -7,6 +7,7 @@ on, the check of ``state`` sees the calls of its own process.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -61,7 +62,16 @@ class Ledger:
 
 
 def _found(made: Finding | Sequence[Finding]) -> list[dict[str, Any]]:
-    return [asdict(finding) for finding in ([made] if isinstance(made, Finding) else made)]
+    return [_writable(asdict(finding)) for finding in ([made] if isinstance(made, Finding) else made)]
+
+
+def _writable(value: Any) -> Any:
+    """``value`` with numbers that JSON has no word for (of models that overflow) as the words ``inf`` and ``nan``."""
+    if isinstance(value, dict):
+        return {name: _writable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_writable(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _read(place: Path) -> Any:
