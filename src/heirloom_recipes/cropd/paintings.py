@@ -19,7 +19,7 @@ from heirloom.defence.controls import pretrained_head, student_of
 from heirloom.defence.saved import DefendedModel
 from heirloom.defence.settings import DistilSettings, PreprocessorSettings
 from heirloom.defence.train_preprocessor import train_preprocessor
-from heirloom.evaluation.columns import figures_of, verdicts, words
+from heirloom.evaluation.columns import figures_of, words
 from heirloom.models.defended import Defended
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.objectives.distil import likeness
@@ -69,7 +69,7 @@ def paintings(scale: str, out: Path, **options: Any) -> Summary:
     """The recipe ``cropd/paintings``. ``--data defence=FOLDER``: a saved ``distil`` whose student and frozen model are
     taken; else both are trained here. ``--data cifar10=SOURCE``: the images (digits unless told).
     """
-    runner = Runner(scale, out / "paintings", changes={"limit": None}, **options)
+    runner = Runner(scale, out / "paintings", changes={"limit": None}, takes_defence=True, **options)
     name = runner.scale.datasets[-1]  # what --data named, the digits else
     images = runner.data(name)
     student, encoder, head = _parts(runner, name)
@@ -86,7 +86,7 @@ def paintings(scale: str, out: Path, **options: Any) -> Summary:
             "fidelity": painting.fidelity,
             **rows[-1],
         }
-        drawn[painting.name] = _shown(front, images)
+        drawn[painting.name] = _shown(front, images, runner.device)
     alone = Defended(nn.Identity(), student, head).to(runner.device).eval()
     bare = Defended(nn.Identity(), encoder, head).to(runner.device).eval()
     controls = {
@@ -108,8 +108,8 @@ def paintings(scale: str, out: Path, **options: Any) -> Summary:
         },
         details={
             "controls": controls,
-            "read as they are": _read(reader, images.test.images, images.test.labels),
-            "examples": {"image": _shown(nn.Identity(), images), **drawn},
+            "read as they are": _read(reader, images.test.images, images.test.labels, runner.device),
+            "examples": {"image": _shown(nn.Identity(), images, runner.device), **drawn},
         },
         seconds=runner.run.seconds,
     )
@@ -185,17 +185,8 @@ def _trained(
 
 
 def _figures(runner: Runner, name: str, model: nn.Module) -> dict[str, Any]:
-    threat = runner.scale.threat(Cell(name, "distil"))
-    found = verdicts(
-        model,
-        runner.data(name),
-        threat,
-        runner.scale.attacks,
-        seed=runner.seed,
-        device=runner.device,
-        told=runner.progress,
-    )
-    return figures_of(found)
+    cell = Cell(name, "distil")
+    return figures_of(runner.judged(model, cell, runner.scale.threat(cell), name))
 
 
 @torch.no_grad()
@@ -204,18 +195,18 @@ def _row(runner: Runner, name: str, model: Defended, reader: nn.Module) -> dict[
     made = torch.cat([model.preprocessor(part.to(runner.device)) for part in test.images.split(64)])
     return {
         **_figures(runner, name, model),
-        "read": _read(reader, made, test.labels),
+        "read": _read(reader, made, test.labels, runner.device),
         "unlikeness": float(likeness(made.cpu(), test.images)),
     }
 
 
 @torch.no_grad()
-def _read(reader: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Any]:
-    said = torch.cat([reader(part).argmax(1).cpu() for part in images.split(64)])
+def _read(reader: nn.Module, images: Tensor, labels: Tensor, device: str) -> dict[str, Any]:
+    said = torch.cat([reader(part.to(device)).argmax(1).cpu() for part in images.split(64)])
     return proportion(said == labels).model_dump()
 
 
 @torch.no_grad()
-def _shown(front: nn.Module, images: ImageSource) -> list[str]:
+def _shown(front: nn.Module, images: ImageSource, device: str) -> list[str]:
     x, _ = first_images(images, SHOWN)
-    return [image_uri(image) for image in front(x)]
+    return [image_uri(image) for image in front(x.to(device)).cpu()]

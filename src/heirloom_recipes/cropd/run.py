@@ -22,6 +22,7 @@ from heirloom.defence.remarks import packed
 from heirloom.defence.settings import PreprocessorSettings
 from heirloom.defence.train_preprocessor import architecture_for, train_preprocessor
 from heirloom.evaluation.columns import verdicts, words
+from heirloom.evaluation.verdicts import Evaluation
 from heirloom.heads.adversarial import train_adversarial_head
 from heirloom.heads.linear import extract_features, train_head
 from heirloom.models.defended import Defended
@@ -33,13 +34,14 @@ from heirloom.runs import Progress, Run, silent
 from heirloom.runtime.errors import require
 from heirloom.runtime.files import read_json, write_json
 from heirloom.runtime.identity import deciding
+from heirloom.threat import Threat
 from heirloom_recipes.catalogue import OutOfTimeError
 from heirloom_recipes.cropd.lora import low_rank_tuned
 from heirloom_recipes.cropd.paper import Cell
 from heirloom_recipes.cropd.scales import SOURCES, scale_settings
 
 SUBSETS = {"cifar2": "cifar10"}  # its first two classes
-GIVEN = (*SOURCES, "vae", "foundation", "defence")  # what --data may name
+GIVEN = (*SOURCES, "vae", "foundation")  # what --data may name
 
 
 class Runner:
@@ -56,12 +58,14 @@ class Runner:
         progress: Progress = silent,
         minutes: float | None = None,
         changes: dict[str, Any] | None = None,
+        takes_defence: bool = False,
     ) -> None:
         given, chosen = dict(sources or {}), scale_settings(scale, seed, device)
         chosen = replace(chosen, **(changes or {}))  # what one recipe alone wants otherwise
-        unknown = sorted(set(given) - set(GIVEN))
-        require(not unknown, "data", f"NAME=SOURCE with a name of {', '.join(GIVEN)}", ", ".join(unknown))
-        self.defence = given.pop("defence", None)  # a folder, for recipes that start from a saved one
+        known = (*GIVEN, "defence") if takes_defence else GIVEN
+        unknown = sorted(set(given) - set(known))
+        require(not unknown, "data", f"NAME=SOURCE with a name of {', '.join(known)}", ", ".join(unknown))
+        self.defence = given.pop("defence", None)  # a folder, for a recipe that starts from a saved one
         chosen = replace(
             chosen,
             vae=given.pop("vae", chosen.vae),
@@ -207,10 +211,7 @@ class Runner:
     def whole(self, cell: Cell) -> tuple[Defended, float]:
         """The row's model with its head, and the seconds that the preprocessor took."""
         front, seconds = self.preprocessor(cell)
-        model = Defended(front, self.encoder(cell), nn.Identity()).to(self.device)
-        data = self.data(cell.data).train
-        features = extract_features(model, data, device=self.device)
-        model.head = train_head(features, data.labels, len(data.classes), self.scale.head).to(self.device)
+        model, data = self.with_head(front, self.encoder(cell), cell), self.data(cell.data).train
         if cell.head == "robust":
             place, clean = self.run.path("heads", f"{cell.name}.safetensors"), self.scale.head
             robust = replace(clean, epochs=self.scale.robust_epochs or clean.epochs)
@@ -227,22 +228,20 @@ class Runner:
             )
         return model.eval(), seconds
 
+    def with_head(self, front: nn.Module, encoder: FrozenEncoder, cell: Cell) -> Defended:
+        """``front`` before ``encoder``, and a linear head trained cleanly behind both on the images of ``cell``."""
+        model = Defended(front, encoder, nn.Identity()).to(self.device)
+        data = self.data(cell.data).train
+        features = extract_features(model, data, device=self.device)
+        model.head = train_head(features, data.labels, len(data.classes), self.scale.head).to(self.device)
+        return model.eval()
+
     def row(self, cell: Cell) -> dict[str, Any]:
         """The row's figures, verdicts (as strings of 0 and 1) and costs."""
 
         def make() -> dict[str, Any]:
             model, seconds = self.whole(cell)
-            found = verdicts(
-                model,
-                self.data(cell.data),
-                self.scale.threat(cell),
-                self.scale.attacks,
-                seed=self.seed,
-                device=self.device,
-                told=lambda stage, done, total, text: self.progress(
-                    f"{cell.name}: {stage}", done, total, text
-                ),
-            )
+            found = self.judged(model, cell, self.scale.threat(cell), cell.name)
             return {
                 "figures": found.row(),
                 "right": packed(found.correct),
@@ -252,6 +251,18 @@ class Runner:
             }
 
         return dict(self.run.stage(cell.name.replace(" ", "-").replace("%", "percent"), make))
+
+    def judged(self, model: nn.Module, cell: Cell, threat: Threat, name: str) -> Evaluation:
+        """Verdicts on the test images of ``cell``, told under ``name``."""
+        return verdicts(
+            model,
+            self.data(cell.data),
+            threat,
+            self.scale.attacks,
+            seed=self.seed,
+            device=self.device,
+            told=lambda stage, done, total, text: self.progress(f"{name}: {stage}", done, total, text),
+        )
 
     def tell(self, stage: str, done: int, total: int, text: str) -> None:
         """Pass on how far it is; :class:`OutOfTimeError` once the minutes are over."""

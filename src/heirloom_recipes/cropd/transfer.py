@@ -5,17 +5,15 @@ other radii, in another norm. A linear head is trained anew behind every pair; n
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from heirloom.data.labelled import ImageSource
-from heirloom.evaluation.columns import figures_of, verdicts
-from heirloom.heads.linear import extract_features, train_head
-from heirloom.models.defended import Defended
-from heirloom.models.encoder import FrozenEncoder
+from heirloom.evaluation.columns import figures_of
 from heirloom.report.page import Section, Table, Text, page
 from heirloom.results.schema import Proportion, Summary
 from heirloom.threat import Threat
@@ -65,10 +63,12 @@ def transfer(scale: str, out: Path, **options: Any) -> Summary:
     images, own = runner.data(name), runner.scale.threat(Cell(name, "identity"))
     rows = []
     for method in METHODS:
+        cell = Cell(name, method)
+        front = cache(lambda cell=cell: runner.preprocessor(cell)[0])  # if any place is missing
         places = {
             place.name: runner.run.stage(
                 f"transfer-{name}-{method}-{place.name}".replace(" ", "-"),
-                lambda method=method, place=place: _judged(runner, Cell(name, method), place),  # type: ignore[misc]
+                partial(_judged, runner, cell, place, front),
             )
             for place in PLACES
         }
@@ -92,30 +92,12 @@ def transfer(scale: str, out: Path, **options: Any) -> Summary:
     )
 
 
-def _judged(runner: Runner, cell: Cell, place: Elsewhere) -> dict[str, Any]:
-    front, _ = runner.preprocessor(cell)
-    images, own = runner.data(cell.data), runner.scale.threat(cell)
+def _judged(runner: Runner, cell: Cell, place: Elsewhere, front: Callable[[], nn.Module]) -> dict[str, Any]:
+    shape, own = runner.data(cell.data).train.shape, runner.scale.threat(cell)
     encoder = runner.another(cell.data)[0] if place.model == "another" else runner.encoder(cell)
-    found = verdicts(
-        _with_head(runner, front, encoder, images),
-        images,
-        place.threat(own, images.train.shape),
-        runner.scale.attacks,
-        seed=runner.seed,
-        device=runner.device,
-        told=lambda stage, done, total, text: runner.progress(
-            f"{cell.name}, {place.name}: {stage}", done, total, text
-        ),
-    )
+    model = runner.with_head(front(), encoder, cell)
+    found = runner.judged(model, cell, place.threat(own, shape), f"{cell.name}, {place.name}")
     return figures_of(found)
-
-
-def _with_head(runner: Runner, front: nn.Module, encoder: FrozenEncoder, images: ImageSource) -> Defended:
-    model = Defended(front, encoder, nn.Identity()).to(runner.device)
-    features = extract_features(model, images.train, device=runner.device)
-    head = train_head(features, images.train.labels, len(images.train.classes), runner.scale.head)
-    model.head = head.to(runner.device)
-    return model.eval()
 
 
 def transfer_page(summary: Summary) -> str:
