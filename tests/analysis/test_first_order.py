@@ -1,12 +1,14 @@
 """First-order standing where it is the truth: a classifier that is straight."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from heirloom import InputError
-from heirloom.analysis.first_order import first_order_drop, first_order_standing
+from heirloom.analysis.first_order import first_order_drop, first_order_log_drop, first_order_standing
 from heirloom.threat import Threat
 
 
@@ -35,11 +37,17 @@ def test_on_a_straight_classifier_it_is_the_truth(threat: Threat) -> None:
     assert 0.2 < right.double().mean() < 0.95
     assert torch.equal(standing, right)
     assert first_order_drop(model, (x, y), threat) == pytest.approx(1 - float(standing.double().mean()))
+    assert first_order_log_drop(model, (x, y), threat) == pytest.approx(
+        -math.log(float(standing.double().mean()))
+    )
 
 
 def test_what_is_wrong_or_tied_never_stands_and_labels_must_fit() -> None:
     model, (x, y) = _straight()
-    assert not first_order_standing(model, (x, (y + 1) % 3), Threat("Linf", 1e-6)).any()
+    wrong = (x, (y + 1) % 3)
+    assert not first_order_standing(model, wrong, Threat("Linf", 1e-6)).any()
+    assert first_order_log_drop(model, wrong, Threat("Linf", 1e-6)) == 0  # nothing was right
+    assert first_order_log_drop(model, (x, y), Threat("Linf", 9.0)) == pytest.approx(math.log(60 / 0.5))
     model[1].weight.data.zero_()
     model[1].bias.data.zero_()
     assert not first_order_standing(model, (x, y), Threat("Linf", 1e-6)).any()

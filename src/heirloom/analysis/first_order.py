@@ -12,6 +12,7 @@ adversarial head adds to a frozen encoder (docs/sparse-coding.md). It is an esti
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
@@ -48,6 +49,16 @@ def first_order_drop(model: nn.Module, images: tuple[Tensor, Tensor], threat: Th
     with torch.no_grad():
         right = (model(images[0]).argmax(1) == images[1]).double().mean()
     return float(right - first_order_standing(model, images, threat).double().mean())
+
+
+def first_order_log_drop(model: nn.Module, images: tuple[Tensor, Tensor], threat: Threat) -> float:
+    """The logarithm (in nats) of how many times more ``images`` are right than stand to first order; none standing
+    counts as half an image, none right as a drop of 0.
+    """
+    with torch.no_grad():
+        right = int((model(images[0]).argmax(1) == images[1]).sum())
+    standing = int(first_order_standing(model, images, threat).sum())
+    return math.log(right / max(standing, 0.5)) if right else 0.0
 
 
 def _ahead(logits: Tensor, y: Tensor, other: int) -> Tensor:
