@@ -170,6 +170,7 @@ RECIPES = (
         "small defended models of several data sets, side by side",
         "zoo.make:zoo",
         "zoo.page:printed",
+        options=("only",),
         scales=("smoke", "small"),
     ),
 )

@@ -1,5 +1,6 @@
 """The zoo at smoke size: folders that load, a page that compares, what is not within reach told, a run that goes on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from heirloom import DefendedModel, InputError, Summary
 from heirloom.cli import app, common
 from heirloom_recipes.zoo import make
-from heirloom_recipes.zoo.members import MEMBERS
+from heirloom_recipes.zoo.members import MEMBERS, Size
 
 
 def test_every_member_has_both_scales_and_a_name_of_its_own() -> None:
@@ -28,7 +29,15 @@ def test_the_zoo_at_smoke_size(
     assert common.run(app, [*words, "--minutes", "1e-9"]) == 3  # no time at all: a page that says so
     assert Summary.read(tmp_path / "summary.json").rows == []
     assert "cifar10 (the time was over before it)" in (tmp_path / "report.html").read_text()
+    assert common.run(app, [*words, "--only", "digits"]) == 0  # one alone: the others are told
+    alone = Summary.read(tmp_path / "summary.json")
+    assert [row["model"] for row in alone.rows] == ["digits"]
+    assert alone.details["not covered"] == ["cifar10 (left out by --only)", "mnist (left out by --only)"]
+    assert not (tmp_path / "cifar10").exists()
+    capsys.readouterr()
+    digits = (tmp_path / "digits" / "summary.json").stat().st_mtime_ns
     assert common.run(app, words) == 0
+    assert (tmp_path / "digits" / "summary.json").stat().st_mtime_ns == digits
     assert "Not covered at this scale: mnist" in " ".join(capsys.readouterr().out.split())
     summary = Summary.read(tmp_path / "summary.json")
     assert [row["model"] for row in summary.rows] == ["digits", "cifar10"]
@@ -47,8 +56,26 @@ def test_the_zoo_at_smoke_size(
     assert (tmp_path / "digits" / "summary.json").stat().st_mtime_ns == before
     assert common.run(app, [*words, "--seed", "1"]) == 2
     assert "another seed" in " ".join(capsys.readouterr().err.split())
+    _another_size_of_one(tmp_path, monkeypatch, capsys)
+
+
+def _another_size_of_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A changed member is refused by name and told on the page, and the others stay as they are."""
+    changed = replace(make.MEMBERS[1], sizes={"smoke": Size(80, 8, 1, 2, 2, 8)})
+    monkeypatch.setattr(make, "MEMBERS", (make.MEMBERS[0], changed))
+    words = ["reproduce", "zoo", "--scale", "smoke", "--out", str(folder), "-q"]
+    assert common.run(app, words) == 2
+    assert "cifar10, made with another size.epochs" in " ".join(capsys.readouterr().err.split())
+    assert common.run(app, [*words, "--only", "digits"]) == 0
+    found = Summary.read(folder / "summary.json")
+    assert [row["model"] for row in found.rows] == ["digits"]
+    assert found.details["not covered"] == ["cifar10 (made with another size.epochs)"]
 
 
 def test_a_source_of_no_member_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="data must be named digits"):
         make.zoo("smoke", tmp_path, sources={"imagenet": "x"})
+    with pytest.raises(InputError, match="only must be named digits"):
+        make.zoo("smoke", tmp_path, only=["imagenet"])

@@ -45,6 +45,9 @@ def reproduce(
     seeds: Annotated[
         int | None, typer.Option(help="inheritance: so many training runs, intervals over them.")
     ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="zoo: this member alone, e.g. mnist; repeatable.")
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Stop after so long; the same command again goes on.")
     ] = None,
@@ -76,7 +79,7 @@ def reproduce(
     device = str(torch_device(device))
     require(width is None or width >= 1, "width", "at least 1", width)
     require(seeds is None or seeds >= 2, "seeds", "at least 2", seeds)
-    own = {"method": method, "width": width, "seeds": seeds}
+    own = {"method": method, "width": width, "seeds": seeds, "only": only or None}
     for option, value in own.items():
         require(value is None or option in chosen.options, option, f"left out for {recipe}", value)
     paper, _, name = recipe.partition("/")
