@@ -1,5 +1,6 @@
 """Pictures that stay in their files: the same pixels, digests, splits and errors as a decoded set."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -80,12 +81,25 @@ def test_unit_images_stand_for_the_float_tensor(photos: Path) -> None:
     assert torch.equal(lazy.select(torch.tensor([6, 2]))[:], whole[[6, 2]])
 
 
+@pytest.mark.parametrize("own_test_split", [False, True])
 def test_a_set_that_would_fill_the_memory_stays_in_its_files(
-    photos: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_test_split: bool
 ) -> None:
-    assert isinstance(load_images(str(photos), image_size=16).train.pixels, InMemory)
+    if own_test_split:
+        for split in ("train", "test"):
+            shutil.copytree(photos, tmp_path / "split" / split, ignore=shutil.ignore_patterns("split"))
+        photos = tmp_path / "split"
+
+    def kinds(**options: bool) -> list[type]:
+        source = load_images(str(photos), image_size=16, **options)  # type: ignore[arg-type]
+        return [type(part.pixels) for part in (source.train, source.test)]
+
+    assert kinds() == [InMemory, InMemory]
+    assert kinds(stream=True) == [Streamed, Streamed]
+    assert kinds(only_test=True) == [Streamed if own_test_split else InMemory, InMemory]
     monkeypatch.setattr("heirloom.data.hub_images.IN_MEMORY", 24 * 3 * 16 * 16 - 1)
-    assert isinstance(load_images(str(photos), image_size=16).train.pixels, Streamed)
+    assert kinds() == [Streamed, Streamed]
+    assert kinds(stream=False) == [InMemory, InMemory]
 
 
 def test_a_selection_in_memory_copies_nothing(few: LabelledImages) -> None:

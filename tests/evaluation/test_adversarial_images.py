@@ -61,3 +61,4 @@ def test_how_many_images_fit_is_counted_on_the_model(monkeypatch: pytest.MonkeyP
     assert at_once(32 << 20, cpu) == 8  # there is room for more, and 8 are faster
     monkeypatch.setattr("heirloom.models.memory.free_memory", lambda: None)
     assert at_once(1 << 20, cpu) == 256
+    assert at_once(1, cpu, image=4 * 3 * 224**2) == 16  # larger tensors are mapped anew each time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -39,6 +40,7 @@ def batches(pixels: Pixels, plan: Iterable[Tensor], *, workers: int | None = Non
         prefetch_factor=AHEAD,
         collate_fn=_as_read,
         multiprocessing_context="fork" if "fork" in multiprocessing.get_all_start_methods() else None,
+        worker_init_fn=_spare,
         generator=torch.Generator(),  # else the workers' seed is drawn from torch's global state
     )
     give_back()  # the workers are copies of this process
@@ -71,6 +73,11 @@ class _Plan:
 
     def __iter__(self) -> Iterator[list[int]]:
         return (indices.tolist() for indices in self.plan)
+
+
+def _spare(number: int) -> None:
+    """Leave the pages that a worker shares with its parent shared: a collection would write to every object's."""
+    gc.freeze()
 
 
 def _as_read(read: Any) -> Any:

@@ -12,7 +12,7 @@ import torch
 from heirloom.data.batches import batches
 from heirloom.data.labelled import TEST_SHARE, LabelledImages, labelled
 from heirloom.data.pictures import IMAGE_ENDINGS, read_header
-from heirloom.data.pixels import PASS, Pixels
+from heirloom.data.pixels import Pixels, pass_size
 from heirloom.data.streamed import Streamed, source_of
 from heirloom.runtime.errors import InputError, reject, require
 from heirloom.runtime.hub import offline_where_unreachable
@@ -153,7 +153,7 @@ def _streams(pixels: Streamed, wanted: bool | None) -> bool:
 def _kept(pixels: Pixels) -> torch.Tensor:
     """All pictures, decoded once into one tensor."""
     kept, done = torch.empty(pixels.shape, dtype=torch.uint8), 0
-    for part in batches(pixels, torch.arange(len(pixels)).split(PASS), workers=0):
+    for part in batches(pixels, torch.arange(len(pixels)).split(pass_size(pixels.shape)), workers=0):
         kept[done : done + len(part)] = part
         done += len(part)
     return kept

@@ -71,7 +71,7 @@ def load_images(
             label_column,
             revision,
             seed,
-            (stream or only_test, stream),
+            (True if only_test else stream, stream),
         )
     if image_size is not None and (source == "digits" or source.endswith(".npz")):
         stored = train.shape[1:]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from heirloom.data.batches import batches
-from heirloom.data.pixels import PASS, InMemory, Pair, Pixels, UnitImages, digest_of, to_unit_range
+from heirloom.data.pixels import InMemory, Pair, Pixels, UnitImages, digest_of, pass_size, to_unit_range
 from heirloom.results.schema import DataUsed
 from heirloom.runtime.errors import reject, require
 from heirloom.runtime.identity import digest
@@ -76,7 +76,7 @@ class LabelledImages:
     def _digest(self) -> str:
         """Of the pixels as stored, in one pass; remembered, since the pass may decode every picture."""
         if "_digest_made" not in self.__dict__:
-            parts = batches(self.pixels, torch.arange(len(self)).split(PASS))
+            parts = batches(self.pixels, torch.arange(len(self)).split(pass_size(self.pixels.shape)))
             object.__setattr__(self, "_digest_made", digest_of(self.pixels.shape, self.pixels.dtype, parts))
         made: str = self.__dict__["_digest_made"]
         return made

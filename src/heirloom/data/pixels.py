@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,7 +14,9 @@ from torch import Tensor
 from heirloom.runtime.identity import digest
 from heirloom.threat import check_images
 
-PASS = 64  # images that a pass over a whole set holds at once
+# of a batch of images as float32: glibc maps and unmaps larger tensors (above 32 MiB) anew each time, and the page
+# faults cost five times the arithmetic
+BATCH_BYTES, MOST = 16 << 20, 1024
 
 
 class Pixels(Protocol):
@@ -105,7 +108,7 @@ class UnitImages:
         the set, the first time.
         """
         if self._hashed is None:
-            self._hashed = hash_of(self.shape, torch.float32, self.split(PASS))
+            self._hashed = hash_of(self.shape, torch.float32, self.split(pass_size(self.shape)))
         total = self._hashed.copy()
         for tensor in following:
             total.update(_header(tuple(tensor.shape), tensor.dtype) + _bytes(tensor))
@@ -125,6 +128,11 @@ Pair = tuple[Images, Tensor]  # images and labels (N,)
 def to_unit_range(pixels: Tensor) -> Tensor:
     """uint8 pixels as float32 in [0, 1]; float32 pixels as they are."""
     return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+
+
+def pass_size(shape: tuple[int, ...]) -> int:
+    """How many images of a set of ``shape`` (N, C, H, W) a pass over all of it holds at once."""
+    return max(1, min(MOST, BATCH_BYTES // (4 * math.prod(shape[1:]))))
 
 
 def digest_of(shape: tuple[int, ...], dtype: torch.dtype, parts: Iterator[Tensor]) -> str:

@@ -25,10 +25,9 @@ def confusion(model: nn.Module, evaluation: Evaluation, test: LabelledImages, de
         return {}
     model = model.to(device).eval()
     counts = {kind: torch.zeros(classes, classes, dtype=torch.int64) for kind in ("clean", "attacked")}
-    for start in range(0, count, AT_ONCE):
-        place = torch.arange(start, min(start + AT_ONCE, count))
+    for place in torch.arange(count).split(min(AT_ONCE, evaluation.batch)):
         clean = test.select(place).images
-        attacked = evaluation.x_adv[start : start + len(place)]
+        attacked = evaluation.x_adv[place]
         for kind, images in (("clean", clean), ("attacked", attacked)):
             said = predict(model, images.to(device)).argmax(1).cpu()
             _count(counts[kind], test.labels[place], said)

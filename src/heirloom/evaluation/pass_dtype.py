@@ -20,6 +20,7 @@ from heirloom.attacks.losses import cross_entropy
 from heirloom.evaluation.apart import fresh_copy
 from heirloom.evaluation.chunks import seeded
 from heirloom.evaluation.verdicts import for_the_passes
+from heirloom.models.memory import fitting
 from heirloom.runs import Run
 from heirloom.runtime import distributed
 from heirloom.runtime.choices import Dtype, PassDtype
@@ -53,10 +54,11 @@ def measured_dtype(
     if copied is None:
         return {"chosen": "float32"}
     images, labels = data
-    count = min(batch_size or AT_ONCE, AT_ONCE, len(labels))
-    x, y = images[:count].to(place), labels[:count].to(place)
     copied = copied.to(place).eval()
     with seeded(place, 0):
+        size = batch_size or fitting(copied, images[:2].to(place), AT_ONCE)
+        count = min(size, AT_ONCE, len(labels))
+        x, y = images[:count].to(place), labels[:count].to(place)
         passes = [for_the_passes(copied, x[:3], dtype) for dtype in (None, torch.bfloat16)]
         found = _alternating([_one_pass(each, x, y) for each in passes], place)
     whole, half = (1000 * seconds / count for seconds in found)

@@ -17,6 +17,7 @@ from heirloom.attacks.engine.passes import Counted, Passes
 from heirloom.attacks.named import attack_list
 from heirloom.evaluation.apart import fresh_copy
 from heirloom.models.defended import check_whole
+from heirloom.models.memory import fitting
 from heirloom.threat import Threat
 
 TIMED = 16  # images whose passes are timed, at most
@@ -87,9 +88,10 @@ def cost_of(
         InputError: whatever :func:`heirloom.models.defended.check_whole` refuses, tried on the first two images.
     """
     whole = (fresh_copy(model) or model).to(device).eval()
-    x = images[:TIMED].to(device)
+    first = images[:2].to(device)
     with torch.random.fork_rng():
-        outputs = check_whole(whole, x[:2], classes)
+        outputs = check_whole(whole, first, classes)
+        x = images[: fitting(whole, first, TIMED)].to(device)
         with torch.no_grad():
             forward = _seconds(lambda: whole(x), device)
         held = _saved_bytes(whole, x) if with_gradient else 0

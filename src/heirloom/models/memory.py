@@ -10,19 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from heirloom.data.pixels import BATCH_BYTES
 from heirloom.runtime import distributed
 from heirloom.runtime.processors import free_memory
 
 MOST = 256
 SHARE = 0.5  # of the free memory: others work here too
 BACKWARD = 2.0  # times what a forward pass allocates: what is saved for the backward pass, and its gradients
-LARGE = (
-    24 << 20
-)  # bytes an image in a forward pass, from which a CPU is faster with few images (docs/scaling.md) ...
-COPIES, HELD = (
-    14,
-    1 << 30,
-)  # of an image in an attack (limits in float64, iterates, the best); bytes of all of them
+LARGE = 24 << 20  # bytes an image in a forward pass, from which a CPU is faster with few images ...
 FAST = 256 << 20  # ... so many that they allocate about this much
 
 
@@ -54,14 +49,13 @@ def at_once(each: int, device: torch.device, most: int = MOST, image: int = 0) -
     """How many images, at most ``most``, of which a forward pass allocates ``each`` bytes, go together forwards and
     backwards; a power of two where it is fewer. At least 1: what does not fit then is halved, or does not fit at all.
 
-    ``image``: bytes of one as float32, of which an attack holds some ``COPIES``, and what stands before a model some;
-    on a CPU they stay within ``HELD``.
+    ``image``: bytes of one as float32; on a CPU a batch of them stays within :data:`BATCH_BYTES`.
     """
     fits, room = most, _room(device)
     if room is not None:
         fits = min(fits, int(SHARE * room / (BACKWARD * max(1, each))))
     if device.type == "cpu" and image:
-        fits = min(fits, HELD // (COPIES * image))
+        fits = min(fits, BATCH_BYTES // image)
     if device.type == "cpu" and each >= LARGE:
         fits = min(fits, max(8, FAST // each))
     return most if fits >= most else max(1, 1 << (max(1, fits).bit_length() - 1))

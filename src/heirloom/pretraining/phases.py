@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from heirloom.analysis.filters import first_layer
 from heirloom.data.labelled import ImageSource, LabelledImages
-from heirloom.data.pixels import PASS
+from heirloom.data.pixels import pass_size
 from heirloom.networks.backbones import Backbone, BackboneSettings, build_backbone, save_backbone
 from heirloom.networks.synchronised import synchronise
 from heirloom.pretraining.kept import keep_epoch
@@ -231,7 +231,7 @@ def _statistics(data: LabelledImages) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each channel over the first images, batch by batch."""
     few = data.select(torch.arange(min(len(data), NORMALISED_BY)))
     total, squares, count = torch.zeros(few.shape[0]).double(), torch.zeros(few.shape[0]).double(), 0
-    for part in few.pair[0].split(PASS):
+    for part in few.pair[0].split(pass_size(few.pixels.shape)):
         values = part.transpose(0, 1).flatten(1).double()
         total, squares = total + values.sum(1), squares + values.square().sum(1)
         count += values.shape[1]
