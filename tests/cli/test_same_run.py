@@ -43,6 +43,7 @@ CHANGES = {
         ["--limit-test", "13"],
         ["--data", "OTHER"],
         ["--model", "OTHER"],
+        ["--unlabelled", "digits"],
         ["--validation", "0.2"],
         ["--eval-batch-size", "5"],
         ["--compare", "vanilla"],

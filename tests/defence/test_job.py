@@ -14,10 +14,10 @@ import torch
 
 from heirloom import InputError, Summary, Threat
 from heirloom.attacks.cascade import FIRST_LOOK
-from heirloom.data.labelled import ImageSource
+from heirloom.data.labelled import ImageSource, LabelledImages, Unlabelled
 from heirloom.defence.job import DefendSettings, defend
 from heirloom.defence.saved import DefendedModel
-from heirloom.defence.train_preprocessor import DistilSettings, PreprocessorSettings
+from heirloom.defence.train_preprocessor import DistilSettings, PreprocessorSettings, train_preprocessor
 from heirloom.heads.linear import HeadSettings
 from heirloom.models.defended import OwnLogits
 from heirloom.models.encoder import EncoderSettings, load_encoder
@@ -82,6 +82,21 @@ def test_the_whole_job(small: ImageSource, foundation: Path, tmp_path: Path) -> 
     values = [point["accuracy"]["value"] for point in curve]
     assert values == sorted(values, reverse=True)
     assert "| cropd |" in (tmp_path / "README.md").read_text()
+
+
+def test_preprocessors_learn_from_images_from_elsewhere_and_from_nothing_else(
+    small: ImageSource, digits: ImageSource, foundation: Path, tmp_path: Path
+) -> None:
+    pictures = LabelledImages(1 - digits.train.images[:128], torch.zeros(128, dtype=torch.long), ("none",))
+    elsewhere = replace(small, unlabelled=Unlabelled("negatives", pictures))
+    settings = _settings(compare=(), curve_images=0)
+    settings = replace(settings, defence=replace(settings.defence, method="vanilla"), audit_examples=0)
+    model, summary = defend(load_encoder(EncoderSettings(str(foundation))), elsewhere, settings, tmp_path)
+    alone, _ = train_preprocessor(pictures, THREAT, settings.defence)
+    assert torch.equal(model.preprocessor(small.test.images), alone(small.test.images))
+    assert summary.settings["unlabelled"] == "negatives, 128 images"
+    assert summary.data is not None
+    assert summary.data.digest != small.used().digest
 
 
 def test_the_type_of_the_passes_is_measured_once_for_each_defence_and_kept(

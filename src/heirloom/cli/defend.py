@@ -100,6 +100,13 @@ def defend(
     attacks: options.Attacks = "pgd-10,pgd-20,cascade",
     limit: options.Limit = None,
     limit_test: options.LimitTest = None,
+    unlabelled: Annotated[
+        str | None,
+        typer.Option(
+            help="Images that preprocessors learn from in place of DATA's; no labels: a flat folder will do."
+        ),
+    ] = None,
+    limit_unlabelled: Annotated[int | None, typer.Option(min=1, help="At most so many of them.")] = None,
     image_size: options.ImageSize = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
@@ -136,6 +143,7 @@ def defend(
     from heirloom.cli.progress import stage_progress
     from heirloom.data.augmentation import Augmentation
     from heirloom.data.images import load_images
+    from heirloom.data.unlabelled import load_unlabelled
     from heirloom.defence.choose import recommended
     from heirloom.defence.job import defend as defend_job
     from heirloom.defence.plan import plan_of_defence
@@ -213,6 +221,11 @@ def defend(
         image_column=image_column,
         label_column=label_column,
     )
+    if unlabelled is not None:
+        more = load_unlabelled(
+            unlabelled, images.train.shape, limit=limit_unlabelled, image_column=image_column, seed=seed
+        )
+        images = replace(images, unlabelled=more)
     settings = _fitted(settings, images.train.shape, learning_rate)
     if method == "recommended":
         settings = replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,11 @@ def load_splits(
     stream: tuple[bool | None, bool | None] = (None, None),
 ) -> Splits:
     """Train and test images of ``source`` (see :func:`heirloom.data.images.load_images`)."""
-    splits = _open(source, revision)
+    splits = open_splits(source, revision)
     train_split = splits.get("train") or next(iter(splits.values()))
     test_split = next((splits[n] for n in ("test", "validation", "valid", "val") if n in splits), None)
-    image = image_column or _column(train_split, "image_column", _is_image)
-    label = label_column or _column(train_split, "label_column", _is_label)
+    image = image_column or column_of(train_split, "image_column", is_image)
+    label = label_column or column_of(train_split, "label_column", _is_label)
     for name, argument in ((image, "image_column"), (label, "label_column")):
         require(name in train_split.features, argument, f"one of {', '.join(train_split.features)}", name)
     if test_split is None:
@@ -50,7 +51,8 @@ def load_splits(
     return train, _decode(test_split, image, label, size, limits[1], seed, stream[1])
 
 
-def _open(source: str, revision: str | None) -> Any:
+def open_splits(source: str, revision: str | None) -> Any:
+    """The splits of a hub id or a folder by name, undecoded; :class:`InputError` where there are none."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -81,7 +83,7 @@ def _check_folder(path: Path) -> None:
         )
 
 
-def _is_image(feature: Any) -> bool:
+def is_image(feature: Any) -> bool:
     import datasets
 
     return isinstance(feature, datasets.Image)
@@ -93,7 +95,7 @@ def _is_label(feature: Any) -> bool:
     return isinstance(feature, datasets.ClassLabel)
 
 
-def _column(split: Any, option: str, wanted: Any) -> str:
+def column_of(split: Any, option: str, wanted: Any) -> str:
     """The column of the wanted type; among several labels the one with a usual name."""
     found = [name for name, feature in split.features.items() if wanted(feature)]
     if wanted is _is_label:
@@ -113,21 +115,37 @@ def _decode(
     seed: int,
     stream: bool | None,
 ) -> LabelledImages:
-    import datasets
+    split = some_of(split, limit, seed)
+    whole = decoded(split, image, image_size, stream)
+    labels = np.asarray(split[label])
+    names = split.features[label].names if _is_label(split.features[label]) else None
+    return labelled(whole, labels, names)
 
-    require(_is_image(split.features[image]), "image_column", "a column of images", image)
+
+def some_of(split: Any, limit: int | None, seed: int) -> Any:
+    """At most ``limit`` rows, drawn with ``seed``; at least one, or :class:`InputError`."""
     if limit is not None and limit < len(split):
         require(limit >= 1, "limit", "at least 1", limit)
         chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:limit]
         split = split.select(chosen.tolist())
     require(len(split) > 0, "data", "at least one image", "none")
+    return split
+
+
+def decoded(
+    split: Any, image: str, image_size: int | None, stream: bool | None, channels: int | None = None
+) -> Pixels | torch.Tensor:
+    """The pictures in column ``image``, in memory or left in their files; ``channels`` None: as their headers say."""
+    import datasets
+
+    require(is_image(split.features[image]), "image_column", "a column of images", image)
     files = split.select_columns([image]).cast_column(image, datasets.Image(decode=False))
     pixels = _sized(files, image, image_size)
-    whole = pixels if _streams(pixels, stream) else _kept(pixels)
-    labels = np.asarray(split[label])
+    if channels is not None:
+        pixels = replace(pixels, channels=channels)
+    made = pixels if _streams(pixels, stream) else _kept(pixels)
     give_back()  # what listing the files took
-    names = split.features[label].names if _is_label(split.features[label]) else None
-    return labelled(whole, labels, names)
+    return made
 
 
 def _sized(files: Any, image: str, image_size: int | None) -> Streamed:

@@ -98,14 +98,19 @@ def _digits() -> tuple[LabelledImages, LabelledImages]:
     return whole.split(0.25, seed=0)
 
 
-def _from_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
+def read_npz(path: Path) -> dict[str, Any]:
+    """The arrays of an archive by name; :class:`InputError` where it cannot be read."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise InputError("data", "an existing file", f"{path}, which does not exist") from None
     except Exception as error:
         raise InputError("data", "a readable .npz file", f"{path}, which is not: {error}") from None
+
+
+def _from_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
+    arrays = read_npz(path)
     if {name for pair in NPZ_PAIRS for name in pair} <= set(arrays):
         train, test = (_from_arrays(arrays[x], arrays[y], path) for x, y in NPZ_PAIRS)
         count = max(len(train.classes), len(test.classes))
@@ -121,6 +126,11 @@ def _from_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
 
 
 def _from_arrays(x: Any, y: Any, path: Path) -> LabelledImages:
+    return labelled(pixels_of(x, path), y, None, f"labels in {path}")
+
+
+def pixels_of(x: Any, path: Path) -> torch.Tensor:
+    """An array of images, (N, H, W), (N, C, H, W) or (N, H, W, C), as (N, C, H, W), uint8 or float32 in [0, 1]."""
     if x.ndim == 3:  # grey without a channel axis
         x = x[:, None]
     require(x.ndim == 4 and len(x) > 0, f"images in {path}", "of shape (N, C, H, W) or (N, H, W, C)", x.shape)
@@ -131,4 +141,4 @@ def _from_arrays(x: Any, y: Any, path: Path) -> LabelledImages:
     pixels = torch.from_numpy(np.ascontiguousarray(x if x.dtype == np.uint8 else x.astype(np.float32)))
     if pixels.dtype != torch.uint8:
         check_images(pixels, f"images in {path}")
-    return labelled(pixels, y, None, f"labels in {path}")
+    return pixels

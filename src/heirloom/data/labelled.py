@@ -109,16 +109,29 @@ class LabelledImages:
 
 
 @dataclass(frozen=True)
+class Unlabelled:
+    """Images from elsewhere, whose labels are 0 and never read; ``name`` is what the user called them."""
+
+    name: str
+    images: LabelledImages
+
+
+@dataclass(frozen=True)
 class ImageSource:
-    """The train and test images of one source; ``name`` is what the user called it."""
+    """The train and test images of one source; ``name`` is what the user called it.
+
+    ``unlabelled``: what preprocessors learn from in place of the training images, where it is given.
+    """
 
     name: str
     train: LabelledImages
     test: LabelledImages
+    unlabelled: Unlabelled | None = None
 
     def facts(self) -> dict[str, Any]:
         """What identifies the images in a run; the name does not."""
-        return {"train": self.train.facts(), "test": self.test.facts()}
+        more = {} if self.unlabelled is None else {"unlabelled": self.unlabelled.images.facts()["pixels"]}
+        return {"train": self.train.facts(), "test": self.test.facts(), **more}
 
     def used(self) -> DataUsed:
         """The images as a result tells of them."""

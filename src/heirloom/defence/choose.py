@@ -32,9 +32,12 @@ JUDGED = 256  # validation images that the trials are judged on
 
 @dataclass(frozen=True)
 class Trials:
-    """What the choice is made from: the images, the frozen model, the threat, the head that follows, or is ``kept``."""
+    """What the choice is made from: the ``pictures`` that preprocessors learn from, the labelled images, the frozen
+    model, the threat, the head that follows, or is ``kept``.
+    """
 
     encoder: nn.Module
+    pictures: LabelledImages
     train: LabelledImages
     validation: LabelledImages
     threat: Threat
@@ -89,7 +92,7 @@ def shortened(settings: PreprocessorSettings, method: DefenceMethod) -> Preproce
 def _trial(trials: Trials, settings: PreprocessorSettings, place: Path) -> dict[str, Any]:
     device = settings.training.device
     preprocessor, history = train_preprocessor(
-        trials.train,
+        trials.pictures,
         trials.threat,
         settings,
         encoder=trials.encoder,

@@ -75,20 +75,20 @@ def defend(
     """
     training = settings.defence.training
     train, validation = data.train.split(settings.validation, seed=training.seed)
-    check_before_work(encoder, train, settings, head)
+    pictures = learned_from(data, train)
+    check_before_work(encoder, train, pictures, settings, head)
     facts = run_facts(encoder, data, settings)
     run = Run(out, {**facts, "head": module_facts(head)} if head else facts, resume=resume)
     if settings.fsdp:
         encoder.shard(distributed.local_device(training.device))
     told, seen = progress or silent, dict[str, Any]()
     if settings.defence.method == AUTO:
-        trials = Trials(
-            encoder, train, validation, settings.threat, settings.head, settings.eval_batch_size, head
-        )
+        size = settings.eval_batch_size
+        trials = Trials(encoder, pictures, train, validation, settings.threat, settings.head, size, head)
         chosen, seen["trials"] = choose(trials, settings.defence, run.path("trials"), told)
         settings = replace(settings, defence=chosen)
     method = settings.defence.method
-    job = _Job(encoder, (train, validation, data.test), settings, run, told, head)
+    job = _Job(encoder, (pictures, train, validation, data.test), settings, run, told, head)
     measured = [run.stage(f"measured-{name}", partial(job.measured, name)) for name in settings.methods]
     model = job.model(method)
     beside = run.stage("controls", job.controls)
@@ -121,7 +121,7 @@ def defend(
         device=training.device,
         threat=settings.threat,
         data=data.used(),
-        settings=_shown_settings(settings, encoder, len(validation), head),
+        settings=_shown_settings(settings, encoder, data, len(validation), head),
         details=details,
     )
     model.summary = summary.model_dump(mode="json")
@@ -152,7 +152,7 @@ class _Job:
     def __init__(
         self,
         encoder: FrozenEncoder,
-        images: tuple[LabelledImages, LabelledImages, LabelledImages],
+        images: tuple[LabelledImages, LabelledImages, LabelledImages, LabelledImages],
         settings: DefendSettings,
         run: Run,
         progress: Progress,
@@ -160,7 +160,7 @@ class _Job:
     ) -> None:
         self.kept = head
         self.encoder, self.settings, self.run, self.progress = encoder, settings, run, progress
-        self.train, self.validation, self.test = images
+        self.pictures, self.train, self.validation, self.test = images
         self.device, self.seed = settings.defence.training.device, settings.defence.training.seed
 
     def model(self, method: str) -> DefendedModel:
@@ -240,7 +240,7 @@ class _Job:
         if method != settings.method:  # lambda belongs to the defence that is saved
             settings = replace(settings, method=method, weight=None, radius=None, steps=None)
         preprocessor, history = train_preprocessor(
-            self.train,
+            self.pictures,
             self.settings.threat,
             settings,
             encoder=self.encoder,
@@ -344,8 +344,17 @@ class _Job:
         return security_curve(model, few.pair, self.settings.threat, batch_size=size, device=self.device)
 
 
+def learned_from(data: ImageSource, train: LabelledImages) -> LabelledImages:
+    """What preprocessors learn from: the images from elsewhere where there are some, else ``train``."""
+    return train if data.unlabelled is None else data.unlabelled.images
+
+
 def check_before_work(
-    encoder: FrozenEncoder, train: LabelledImages, settings: DefendSettings, head: nn.Module | None
+    encoder: FrozenEncoder,
+    train: LabelledImages,
+    pictures: LabelledImages,
+    settings: DefendSettings,
+    head: nn.Module | None,
 ) -> None:
     """Names, sizes and the foundation model's output, in a second rather than after an hour."""
     if settings.fsdp:
@@ -354,7 +363,7 @@ def check_before_work(
     whole = Defended(nn.Identity(), encoder, head or nn.Identity()).to(first.device)
     check_whole(whole, first, len(train.classes) if head is not None else None)
     for method in settings.methods:
-        fresh_preprocessor(train, replace(settings.defence, method=method), encoder)
+        fresh_preprocessor(pictures, replace(settings.defence, method=method), encoder)
     needs_head = "distil" in settings.methods and settings.defence.distil.targets == "head"
     own = head or pretrained_head(encoder)
     require(not needs_head or own is not None, "targets", "features for a model without a classifier", "head")
@@ -369,13 +378,18 @@ def head_kind(kept: nn.Module | None, settings: DefendSettings) -> str:
 
 
 def _shown_settings(
-    settings: DefendSettings, encoder: FrozenEncoder, validation: int, head: nn.Module | None
+    settings: DefendSettings,
+    encoder: FrozenEncoder,
+    data: ImageSource,
+    validation: int,
+    head: nn.Module | None,
 ) -> dict[str, Any]:
-    defence = settings.defence
+    defence, elsewhere = settings.defence, data.unlabelled
     is_timed = defence.steps is not None or defence.minutes is not None
     return {
         "model": encoder.settings.source,
         "validation images": validation,
+        **({} if elsewhere is None else {"unlabelled": f"{elsewhere.name}, {len(elsewhere.images)} images"}),
         "attacks": ", ".join(settings.attacks),
         "architecture": defence.architecture,
         "weight": defence.chosen_weight,

@@ -11,7 +11,7 @@ from torch import nn
 from heirloom.attacks.engine.passes import Passes
 from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence.controls import pretrained_head
-from heirloom.defence.job import check_before_work
+from heirloom.defence.job import check_before_work, learned_from
 from heirloom.defence.settings import AUTO, DefendSettings, PreprocessorSettings
 from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.evaluation.preflight import (
@@ -40,7 +40,8 @@ def plan_of_defence(
     """
     training = settings.defence.training
     train, _ = data.train.split(settings.validation, seed=training.seed)
-    check_before_work(encoder, train, settings, head)
+    pictures = learned_from(data, train)
+    check_before_work(encoder, train, pictures, settings, head)
     few = train.select(torch.arange(min(TIMED, len(train))))
     classes = len(train.classes)
     whole = Defended(nn.Identity(), encoder, head or nn.Identity())
@@ -48,7 +49,7 @@ def plan_of_defence(
     stages: list[Stage] = []
     for method in settings.methods:
         chosen = replace(settings.defence, method=method)
-        stages += _training(train, settings.threat, chosen, encoder, head or pretrained_head(encoder))
+        stages += _training(pictures, settings.threat, chosen, encoder, head or pretrained_head(encoder))
         stages += _measuring(method, cost, data, settings, has_head=head is not None)
     stages += audit_stage(cost, min(settings.audit_examples, len(data.test)))
     return Plan(tuple(stages), cost.memory(settings.eval_batch_size or USUAL))
