@@ -6,6 +6,7 @@ under ``work/``, and at the end ``summary.json`` and ``report.html``.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -32,6 +33,18 @@ def check_new(folder: Path, *, resume: bool) -> None:
     """Refuse a folder that holds a run, before anything is loaded; :class:`Run` looks again."""
     if not resume and (folder / WORK / MARKER).exists():
         reject("out", "a new folder unless resume is given", f"{folder}, which holds a run")
+
+
+def remove_unbegun(folder: Path) -> None:
+    """Remove the folder of a run that was refused before it made anything: a mistyped path is no fact of the next run.
+
+    What may lie there is which run it is (its marker) and what it was asked for (``options.json``), nothing else.
+    """
+    made = (
+        path for path in folder.rglob("*") if path.is_file() and path.name not in (MARKER, "options.json")
+    )
+    if folder.is_dir() and next(made, None) is None:
+        shutil.rmtree(folder)
 
 
 class Run:

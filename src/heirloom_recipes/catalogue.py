@@ -40,6 +40,11 @@ class Recipe:
         """Whether its rows or seeds can be made as independent jobs."""
         return self.makes in ("cropd.recipes:table", "inheritance.recipes:table")
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether ``--data`` means anything to it: drawings of a theory and planted features make their own."""
+        return not self.makes.endswith("illustrations:figure") and self.name != "features/planted"
+
     def make(self, *arguments: Any, **options: Any) -> Any:
         first = (self.name.partition("/")[2],) if self.takes_name else ()
         return _load(self.makes)(*first, *arguments, **options)

@@ -1,6 +1,7 @@
 """What all commands share: --config, --json, -q, -v, help in groups, rerun. One walk goes over all commands."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 import typer
 
-from heirloom import Summary
+from heirloom import InputError, Summary
 from heirloom.cli import app, common, groups
+from heirloom.cli.config import defaults_from, recorded_options
+from heirloom_recipes.record import ROOT
 
 LINEAR = "tests.evaluation.subjects:linear"
 TINY = "--data digits --limit 60 --limit-test 12 --attacks fgsm --validation 0.2"
@@ -84,6 +87,7 @@ def leaves() -> Iterator[tuple[str, Any]]:
 
 
 COMMANDS = dict(leaves())
+COMMAND: Any = typer.main.get_command(app)
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +234,11 @@ def test_one_result_of_many_is_compared_with_itself(made: Path, tmp_path: Path) 
         ("evaluate", {"model": "./no-such-model"}, "--model must be a hub id within reach"),
         ("probe", {"encoder": "./no-such-model"}, "must be a hub id within reach"),
         ("leaderboard", {"folders": ["no-such-folder"]}, "which does not exist"),
+        (
+            "reproduce",
+            {"recipe": "features/table-1", "data": ["mnist=./no-such-images"]},
+            "--data must be an existing folder",
+        ),
     ],
 )
 def test_what_is_missing_is_one_sentence(
@@ -359,6 +368,67 @@ def test_a_config_of_another_command_is_refused(made: Path, capsys: pytest.Captu
     assert "--config must be of heirloom probe" in " ".join(capsys.readouterr().err.split())
     assert common.run(app, ["probe", "--config", "no-such.json"]) == 2
     assert "no-such.json, which does not exist" in " ".join(capsys.readouterr().err.split())
+
+
+def test_every_record_is_given_back_or_refused_in_a_sentence() -> None:
+    """``--config RECORD`` and ``rerun RECORD``: what was recorded is what the command is asked."""
+    wrong = {}
+    for path in (ROOT / "results").rglob("*.json"):
+        content = json.loads(path.read_text())
+        if "kind" in content and re.match(r"(python -m )?heirloom \w", content["command"]):
+            wrong[path] = _not_given_back(path, content)
+        elif "kind" in content:
+            with pytest.raises(InputError, match="a result of a heirloom command"):
+                recorded_options(content, COMMAND, path)
+    assert len(wrong) > 40
+    assert {path: names for path, names in wrong.items() if names} == {}
+
+
+def _not_given_back(path: Path, content: dict[str, Any]) -> list[str]:
+    """Options that the record names and a command that is given it would not be asked."""
+    name = recorded_options(content, COMMAND, path)["command"]
+    given = defaults_from(path, command_context(name))
+    parsed = COMMANDS[name].make_context(name, [], default_map=given).params
+    known = {n: v for n, v in content.get("options", {}).items() if isinstance(v, str | int | float)}
+    if name == "defend":  # older ones say it by their figures alone
+        known |= {"method": content["rows"][-1]["defence"]}
+        known |= {"attacks": content["settings"]["attacks"].replace(" ", "")}
+    return [n for n, v in known.items() if n != "command" and str(parsed[n]) != str(v)]
+
+
+def command_context(name: str) -> Any:
+    """The context that the parser makes for ``name``, and those above it."""
+    command = COMMAND
+    context = command.make_context("heirloom", [], resilient_parsing=True)
+    for word in name.split():
+        command = command.commands[word]
+        context = command.make_context(word, [], parent=context, resilient_parsing=True)
+    return context
+
+
+@pytest.mark.parametrize(
+    "words", ["evaluate --nope", "nosuch", "theory nosuch", "rerun RECORD", "defend --model"]
+)
+def test_json_on_any_error_is_one_document(words: str, tmp_path: Path, capsys: Any) -> None:
+    record = str(ROOT / "results" / "audit" / "summary.json")
+    line = [record if word == "RECORD" else word for word in words.split()]
+    assert common.run(app, [*line, "--json"]) == 2
+    out, error = capsys.readouterr()
+    assert f"heirloom: {json.loads(out)['error']}" == error.strip()
+
+
+@pytest.mark.parametrize("recipe", ["cropd/table-2", "inheritance/table-1", "features/table-1", "zoo"])
+def test_a_mistyped_place_leaves_nothing(recipe: str, tmp_path: Path, capsys: Any) -> None:
+    name = "mnist" if recipe.startswith("features") else "cifar10"
+    words = ["reproduce", recipe, "--scale", "smoke", "--out", str(tmp_path / "out")]
+    assert common.run(app, [*words, "--data", f"{name}=./no-such-images"]) == 2
+    assert "--data must be an existing folder" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_for_what_reads_none_are_refused(capsys: Any) -> None:
+    assert common.run(app, ["reproduce", "features/planted", "--data", "mnist=digits"]) == 2
+    assert "--data must be left out for features/planted" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_run_by_minutes_is_repeated_by_its_steps(made: Path, tmp_path: Path, capsys: Any) -> None:

@@ -26,6 +26,8 @@ def run(app: typer.Typer, arguments: list[str] | None = None, speaker: Voice | N
     ``speaker`` is told what the command tells (:mod:`heirloom.cli.voice`).
     """
     speaker = speaker or Voice()
+    # known before the line is parsed, so that a word which is no option gets its document, too
+    speaker.as_json = speaker.as_json or "--json" in (sys.argv[1:] if arguments is None else arguments)
     speaker.command = None if arguments is None else shlex.join(["heirloom", *arguments])
     before = use(speaker)
     try:
@@ -124,7 +126,8 @@ def _fail(sentence: str) -> int:
     sentence = " ".join(sentence.split())
     if voice().verbose and sys.exc_info()[0] is not None:
         traceback.print_exc()
+    voice().document = {"error": sentence}
     if voice().as_json:
-        print(json.dumps({"error": sentence}))
+        print(json.dumps(voice().document))
     print(f"heirloom: {sentence}", file=sys.stderr)
     return 2

@@ -80,7 +80,22 @@ def recorded_options(summary: Mapping[str, Any], root: Any, path: Path) -> dict[
         place.append(words.pop(0))
     require(bool(place), str(path), "a result of a heirloom command", summary["command"] or "no command")
     parsed = command.make_context(place[-1], words, parent=context.parent)
-    return {"command": " ".join(place), **{n: v for n, v in parsed.params.items() if n != "resume"}}
+    found = {"command": " ".join(place), **{n: v for n, v in parsed.params.items() if n != "resume"}}
+    return {**found, **_told_by_figures(summary, words, found)}
+
+
+def _told_by_figures(
+    summary: Mapping[str, Any], words: list[str], found: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Where a default has changed since and the line is silent, the figures say what it was: ``defend``'s method is its
+    last row, its attacks are the columns."""
+    if found["command"] != "defend":
+        return {}
+    known = {"method": summary["rows"][-1]["defence"], "attacks": summary["settings"].get("attacks")}
+    given = {word.partition("=")[0] for word in words}
+    return {
+        name: value.replace(" ", "") for name, value in known.items() if value and f"--{name}" not in given
+    }
 
 
 def _name(key: str, command: Any) -> str:

@@ -65,8 +65,10 @@ def reproduce(
     """
     from heirloom.cli.output import print_table
     from heirloom.cli.progress import note, stage_progress
+    from heirloom.cli.voice import voice
+    from heirloom.runs import remove_unbegun
     from heirloom.runtime.devices import torch_device
-    from heirloom.runtime.errors import require
+    from heirloom.runtime.errors import InputError, require
     from heirloom_recipes import shards
     from heirloom_recipes.catalogue import OutOfTimeError, recipe_of
 
@@ -91,25 +93,33 @@ def reproduce(
         "minutes": minutes,
         **{option: value for option, value in own.items() if option in chosen.options},
     }
+    require(chosen.reads_images or not data, "data", f"left out for {recipe}", ", ".join(data or ()))
     share = None if shard is None else shards.Shard.parse(shard)
     for option, typed in (("shard", shard), ("merge", merge or None)):
         require(typed is None or chosen.shards, option, f"left out for {recipe}", typed)
     require(not (share and merge), "merge", "given without shard", shard)
     if merge:
         shards.merge(out, recipe)
+    fresh = not out.exists()
     try:
         with stage_progress() as progress, shards.working_on(share):
             summary = chosen.make(scale, share.folder(out) if share else out, progress=progress, **given)
     except shards.ShardDoneError:
         assert share is not None
         shards.finish(share, out, recipe)
-        note(
-            f"heirloom: shard {shard} is done; when all are: the same command with --merge in place of --shard."
-        )
+        said = f"shard {shard} is done; when all are: the same command with --merge in place of --shard."
+        note(f"heirloom: {said}")
+        voice().document = {"finished": False, "said": said}
         return
     except OutOfTimeError:
-        print(f"{minutes:g} minutes are over: run the same command again to go on.")
+        said = f"{minutes:g} minutes are over: run the same command again to go on."
+        print(said)
+        voice().document = {"finished": False, "said": said}
         raise typer.Exit(3) from None
+    except InputError:
+        if fresh:
+            remove_unbegun(out)
+        raise
     for table in chosen.printed(summary):
         print_table(table.caption, table.columns, table.rows)
     if missing := summary.details.get("not covered"):

@@ -62,6 +62,7 @@ def rerun(
 def _repeated(words: list[str], options: dict[str, Any]) -> Any:
     """Run the command; its voice, which was told the result. Ends as that command ends where it has none."""
     from heirloom.cli import app, common
+    from heirloom.runs import remove_unbegun
 
     place = Path(options["out"])
     place.mkdir(parents=True, exist_ok=True)
@@ -70,8 +71,9 @@ def _repeated(words: list[str], options: dict[str, Any]) -> Any:
     speaker = Voice(quiet=voice().quiet, verbose=voice().verbose)
     code = common.run(app, [*words, "--config", str(asked)], speaker)
     if speaker.summary is None:
-        if code == 2 and not (place / "work").exists():
-            shutil.rmtree(place)
+        voice().document = speaker.document
+        if code == 2:
+            remove_unbegun(place)
         raise typer.Exit(code or 2)
     return speaker
 

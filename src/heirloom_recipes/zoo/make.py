@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from heirloom.data.images import load_images
 from heirloom.results.schema import DataUsed, Summary
 from heirloom.runs import MARKER, STAGES, WORK, Progress, Run, silent
 from heirloom.runtime.errors import InputError, reject
@@ -26,6 +27,8 @@ from heirloom.runtime.identity import differing
 from heirloom_recipes.catalogue import OutOfTimeError
 from heirloom_recipes.zoo.defended import ATTACKS, row_of, within_reach
 from heirloom_recipes.zoo.members import MEMBERS, Member
+
+FEW = 20  # images that a place is tried with
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,10 @@ def zoo(
         if piece.others:
             differing_so = f"{piece.folder}, made with another {piece.others} (delete it, or leave it out)"
             reject("only", "members that are not there yet, or there as they would be made now", differing_so)
+        if piece.given and not piece.finished:
+            load_images(
+                piece.given, limit=FEW, limit_test=FEW, seed=seed
+            )  # a wrong place is told before any work
     rows, missing = [], dict[str, str]()
     for number, piece in enumerate(pieces):
         name = piece.member.name
