@@ -12,8 +12,8 @@ from torch import nn
 
 from heirloom.attacks.cascade import FIRST_LOOK
 from heirloom.attacks.named import named_attack
-from heirloom.data.labelled import LabelledImages
 from heirloom.defence.settings import PreprocessorSettings
+from heirloom.defence.shares import Shares
 from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
@@ -32,14 +32,10 @@ JUDGED = 256  # validation images that the trials are judged on
 
 @dataclass(frozen=True)
 class Trials:
-    """What the choice is made from: the ``pictures`` that preprocessors learn from, the labelled images, the frozen
-    model, the threat, the head that follows, or is ``kept``.
-    """
+    """What the choice is made from: the images, the frozen model, the threat, the head that follows, or is ``kept``."""
 
     encoder: nn.Module
-    pictures: LabelledImages
-    train: LabelledImages
-    validation: LabelledImages
+    images: Shares
     threat: Threat
     head: HeadSettings
     batch_size: int | None = None
@@ -92,7 +88,7 @@ def shortened(settings: PreprocessorSettings, method: DefenceMethod) -> Preproce
 def _trial(trials: Trials, settings: PreprocessorSettings, place: Path) -> dict[str, Any]:
     device = settings.training.device
     preprocessor, history = train_preprocessor(
-        trials.pictures,
+        trials.images.pictures,
         trials.threat,
         settings,
         encoder=trials.encoder,
@@ -102,12 +98,14 @@ def _trial(trials: Trials, settings: PreprocessorSettings, place: Path) -> dict[
     )
     whole = Defended(preprocessor, trials.encoder, nn.Identity()).to(device)
     if trials.kept is None:
-        features = extract_features(whole, trials.train, batch_size=trials.batch_size, device=device)
-        head: nn.Module = train_head(features, trials.train.labels, len(trials.train.classes), trials.head)
+        features = extract_features(whole, trials.images.train, batch_size=trials.batch_size, device=device)
+        head: nn.Module = train_head(
+            features, trials.images.train.labels, len(trials.images.train.classes), trials.head
+        )
     else:
         head = trials.kept
     whole.head = head.to(device)
-    held_out = trials.validation.limit(JUDGED, settings.training.seed)
+    held_out = trials.images.validation.limit(JUDGED, settings.training.seed)
     found = evaluate(
         whole,
         held_out.pair,

@@ -10,9 +10,10 @@ from torch import nn
 
 from heirloom.attacks.engine.passes import Passes
 from heirloom.data.labelled import ImageSource, LabelledImages
+from heirloom.defence.checks import check_before_work
 from heirloom.defence.controls import pretrained_head
-from heirloom.defence.job import check_before_work, learned_from
 from heirloom.defence.settings import AUTO, DefendSettings, PreprocessorSettings
+from heirloom.defence.shares import shares_of
 from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.evaluation.preflight import (
     CURVE_PASSES,
@@ -39,9 +40,9 @@ def plan_of_defence(
         InputError: a foundation model (or kept head) that does not take the images, or is not finite on them.
     """
     training = settings.defence.training
-    train, _ = data.train.split(settings.validation, seed=training.seed)
-    pictures = learned_from(data, train)
-    check_before_work(encoder, train, pictures, settings, head)
+    images = shares_of(data, settings)
+    check_before_work(encoder, images, settings, head)
+    train = images.train
     few = train.select(torch.arange(min(TIMED, len(train))))
     classes = len(train.classes)
     whole = Defended(nn.Identity(), encoder, head or nn.Identity())
@@ -49,7 +50,9 @@ def plan_of_defence(
     stages: list[Stage] = []
     for method in settings.methods:
         chosen = replace(settings.defence, method=method)
-        stages += _training(pictures, settings.threat, chosen, encoder, head or pretrained_head(encoder))
+        stages += _training(
+            images.pictures, settings.threat, chosen, encoder, head or pretrained_head(encoder)
+        )
         stages += _measuring(method, cost, data, settings, has_head=head is not None)
     stages += audit_stage(cost, min(settings.audit_examples, len(data.test)))
     return Plan(tuple(stages), cost.memory(settings.eval_batch_size or USUAL))
