@@ -149,6 +149,8 @@ def one(
 
 def r_squared(rows: list[dict[str, Any]], name: str) -> float:
     x, y = (np.array([row[key] for row in rows]) for key in (name, "gap"))
+    if np.ptp(x) == 0 or np.ptp(y) == 0:  # what never changes explains nothing
+        return 0.0
     return float(np.corrcoef(x, y)[0, 1] ** 2)
 
 
