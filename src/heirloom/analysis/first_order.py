@@ -5,9 +5,9 @@ by at most
 
     z_j - z_y + eps |grad(z_j - z_y)|_q,     1/p + 1/q = 1,
 
-so that x stands when that is below 0 for every j. One backward pass a class. The share that is right less the share
-that stands so, the *first-order drop* of a clean head, is what explained best of all measures tried what an
-adversarial head adds to a frozen encoder (docs/sparse-coding.md). It is an estimate, no bound: networks bend.
+so that x stands when that is below 0 for every j. One backward pass a class. How many times more images are right
+than stand so (*first-order log drop* of a clean head) is what foretold best of all measures tried what an adversarial
+head adds to a frozen encoder (docs/sparse-coding.md). It is an estimate, no bound: networks bend.
 """
 
 from __future__ import annotations
