@@ -22,7 +22,8 @@ from heirloom.results.provenance import Stopwatch
 from heirloom.results.statistics import proportion
 from heirloom.threat import Threat
 
-OUTPUTS = ("out", "onnx", "program", "html", "picture")
+FILES = ("onnx", "program", "html", "picture")
+OUTPUTS = ("out", *FILES)
 NOWHERE = "./no/such/place"
 WRONG: dict[Any, list[str]] = {
     int: ["", "many", "1.5", "nan", "inf", str(2**70), str(-(2**70)), "-1", "0"],
@@ -146,7 +147,10 @@ def _called(parameter: Any) -> str:
 def _wrong(command: str, parameter: Any) -> list[str]:
     kind = _kind(parameter)
     if kind is Path:
-        values = ["", *(["FILE", "FILE/below"] if parameter.name in OUTPUTS else [NOWHERE, "EMPTY", "FILE"])]
+        below = (
+            ["FILE/below"] if parameter.name in FILES else ["FILE", "FILE/below"]
+        )  # a file is written anew
+        values = ["", *(below if parameter.name in OUTPUTS else [NOWHERE, "EMPTY", "FILE"])]
     else:
         values = WRONG[Literal if get_origin(kind) is Literal else kind]
     if kind is str:

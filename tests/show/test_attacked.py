@@ -12,11 +12,26 @@ import pytest
 import torch
 from PIL import Image
 
-from heirloom import InputError, Threat
+from heirloom import (
+    DefendedModel,
+    DefendSettings,
+    EncoderSettings,
+    InputError,
+    PreprocessorSettings,
+    Threat,
+    TrainingSettings,
+    defend,
+    load_encoder,
+)
 from heirloom.cli import app, common
+from heirloom.data.labelled import ImageSource
+from heirloom.defence.settings import DistilSettings
+from heirloom.heads.linear import HeadSettings
 from heirloom.report.tables import accuracy_table
-from heirloom.show.attacked import ATTACKS, Asked, attack_sample, towards_clean, verdict
+from heirloom.show.app import OUT_OF_REACH, attacked
+from heirloom.show.attacked import ATTACKS, TARGETS, Asked, attack_sample, towards_clean, verdict
 from heirloom.show.opened import Opened, Sample, as_array, eight_bit, open_folders, sample_of, samples
+from heirloom.show.twin import write_twin
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +187,10 @@ def test_wrong_folders_are_one_sentence(
 ) -> None:
     cases = [
         ([str(tmp_path / "none"), "--html", "x.html"], "which does not exist"),
-        ([str(tmp_path), "--html", "x.html"], "config.json must be a JSON file"),
+        (
+            [str(tmp_path), "--html", "x.html"],
+            "must be a folder that heirloom saved, got one without config.json",
+        ),
         ([str(saved[0]), str(saved[0]), "--html", "x.html"], "of different names"),
         ([str(saved[0]), "--data", "./nowhere", "--html", "x.html"], "--data must be an existing folder"),
     ]
@@ -181,3 +199,59 @@ def test_wrong_folders_are_one_sentence(
         assert said in " ".join(capsys.readouterr().err.split())
     with pytest.raises(InputError, match="multiples of 1/255"):
         as_array(torch.full((1, 2, 2), 0.3001))
+
+
+def test_a_stand_in_is_shown_beside_the_model_it_stands_in_for(
+    digits: ImageSource, foundation: Path, tmp_path: Path, pictures: list[Sample]
+) -> None:
+    """``--as encoder``: the bare model is the frozen one; where that is gone, nothing is said of it."""
+    teacher = tmp_path / "teacher"
+    shutil.copytree(foundation, teacher)
+    method = PreprocessorSettings(
+        method="distil", distil=DistilSettings(paints=False, width=8), training=TrainingSettings(epochs=1)
+    )
+    settings = DefendSettings(
+        Threat("Linf", 0.1),
+        method,
+        head=HeadSettings(epochs=1),
+        attacks=("fgsm",),
+        audit_examples=0,
+        curve_images=0,
+    )
+    small = ImageSource("digits", digits.train.limit(60), digits.test.limit(6))
+    defend(load_encoder(EncoderSettings(str(teacher))), small, settings, tmp_path / "out")
+    (found,) = open_folders([tmp_path / "out"])
+    frozen = DefendedModel.from_pretrained(
+        tmp_path / "out" / "work" / "identity", encoder=load_encoder(EncoderSettings(str(teacher)))
+    )
+    outcome = attack_sample(found, pictures[0], Asked("PGD", 0.1, 2, whole=False))
+    expected = frozen(pictures[0].pixels[None]).softmax(1)[0]
+    assert torch.allclose(outcome.probabilities["without"][0], expected, atol=1e-6)
+    shutil.rmtree(teacher)
+    (alone,) = open_folders([tmp_path / "out"])
+    _alone(alone, pictures, str(teacher), tmp_path / "twin.html")
+
+
+def _alone(alone: Opened, pictures: list[Sample], teacher: str, page: Path) -> None:
+    outcome = attack_sample(alone, pictures[0], Asked("PGD", 0.1, 2))
+    assert f"not within reach: {teacher}." in verdict(alone, outcome)
+    with pytest.raises(InputError, match="got a frozen model that is not within reach"):
+        attack_sample(alone, pictures[0], Asked("PGD", 0.1, 2, whole=False))
+    given = ([alone], pictures, alone.name, pictures[0].name, None, "PGD", 0.1, 2)
+    words, *shown = attacked(*given, TARGETS[0])
+    assert "not within reach" in words
+    assert [value is None for value in shown] == 7 * [False] + 2 * [True]
+    words, *shown = attacked(*given, TARGETS[1])
+    assert words == OUT_OF_REACH
+    assert {value is None for value in shown} == {True}
+    page.write_text("an earlier page, which is written anew")
+    write_twin([alone], pictures[:1], page)
+    assert "not within reach" in page.read_text()
+
+
+def test_a_picture_is_a_png_and_a_page_is_written_anew(saved: list[Path], tmp_path: Path) -> None:
+    place = tmp_path / "page.html"
+    place.write_text("old")
+    assert common.run(app, ["show", str(saved[0]), "--html", str(place), "-q"]) == 0
+    assert place.read_text() != "old"
+    assert common.run(app, ["show", str(saved[0]), "--picture", str(tmp_path / "p.jpg")]) == 2

@@ -39,9 +39,11 @@ def show(
     The app listens on 127.0.0.1 alone and asks nothing of the network; Ctrl-C stops it.
     """
     from heirloom.runtime.devices import torch_device
-    from heirloom.runtime.errors import renamed
+    from heirloom.runtime.errors import renamed, require
     from heirloom.show.opened import open_folders, samples
 
+    named = picture is None or picture.suffix.lower() == ".png"
+    require(named, "picture", "a file that ends in .png", str(picture))
     with renamed(folder="folders"):
         opened = open_folders(folders, device=str(torch_device(device)), trust_remote_code=trust_remote_code)
     pictures = samples(opened[0], data)

@@ -177,6 +177,8 @@ class DefendedModel(
         **_: Any,
     ) -> DefendedModel:
         folder = Path(model_id)
+        if not (folder / CONFIG).exists():
+            raise InputError(str(folder), "a folder that heirloom saved", f"one without {CONFIG}")
         config = _checked(read_json(folder / CONFIG), folder)
         preprocessor: nn.Module = nn.Identity()
         if config["preprocessor"] is not None:

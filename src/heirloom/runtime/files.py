@@ -36,7 +36,8 @@ def check_place(path: Path, argument: str, *, is_file: bool = False) -> None:
     if path.exists():
         allowed = f"a {kind}, or the place of a new one"
         require(path.is_file() if is_file else path.is_dir(), argument, allowed, f"{path}, which is none")
-    above = next(p for p in (path, *path.absolute().parents) if p.is_dir() or os.path.lexists(p))
+    places = path.absolute().parents if is_file else (path, *path.absolute().parents)
+    above = next(p for p in places if p.is_dir() or os.path.lexists(p))
     try:
         with tempfile.TemporaryFile(dir=above):
             pass

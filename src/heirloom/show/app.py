@@ -20,6 +20,9 @@ STYLE = """
 footer { display: none !important; }
 """
 FONTS = ["system-ui", "sans-serif"]
+OUT_OF_REACH = (
+    "The frozen model that this defence stands in for is not within reach: it cannot be attacked alone."
+)
 
 
 def build_app(opened: Sequence[Opened], pictures: Sequence[Sample]) -> Any:
@@ -161,7 +164,10 @@ def attacked(
     sample = _sample(chosen, pictures, picked, upload)
     if sample is None:
         return ["Pick a picture, or upload one.", *[None] * (5 + len(_LABELS))]
-    outcome = attack_sample(chosen, sample, Asked(attack, float(eps), int(steps), target == TARGETS[0]))
+    asked = Asked(attack, float(eps), int(steps), target == TARGETS[0])
+    if chosen.bare is None and not asked.whole:
+        return [OUT_OF_REACH, *[None] * (5 + len(_LABELS))]
+    outcome = attack_sample(chosen, sample, asked)
     return [f"### {verdict(chosen, outcome)}", *_arrays(outcome), *_bars(chosen, outcome)]
 
 
@@ -179,9 +185,12 @@ def _arrays(outcome: Outcome) -> list[Any]:
     return [as_array(pixels) for pixels in (outcome.before, outcome.after, *map(eight_bit, drawn))]
 
 
-def _bars(opened: Opened, outcome: Outcome) -> list[dict[str, float]]:
-    pairs = [*outcome.probabilities["with"], *outcome.probabilities["without"]]
-    return [dict(zip(opened.model.classes, map(float, values), strict=True)) for values in pairs]
+def _bars(opened: Opened, outcome: Outcome) -> list[dict[str, float] | None]:
+    pairs = [*outcome.probabilities["with"], *outcome.probabilities.get("without", (None, None))]
+    return [
+        values if values is None else dict(zip(opened.model.classes, map(float, values), strict=True))
+        for values in pairs
+    ]
 
 
 def _figures(gradio: Any, found: Opened) -> None:
@@ -238,7 +247,11 @@ def compared(
         sample = _sample(found, pictures, picked, upload)
         if sample is None:
             return [[], []]
-        outcome = attack_sample(found, sample, Asked(attack, float(eps), int(steps), target == TARGETS[0]))
+        asked = Asked(attack, float(eps), int(steps), target == TARGETS[0])
+        if found.bare is None and not asked.whole:
+            rows.append([found.name, OUT_OF_REACH, worst(found)])
+            continue
+        outcome = attack_sample(found, sample, asked)
         rows.append([found.name, verdict(found, outcome), worst(found)])
         shown.append((as_array(outcome.after), found.name))
     return [rows, shown]

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from heirloom.attacks.apgd import apgd
 from heirloom.attacks.fgsm import fgsm
 from heirloom.attacks.losses import margin
 from heirloom.attacks.pgd import pgd
 from heirloom.attacks.square import square
-from heirloom.runtime.errors import require
+from heirloom.runtime.errors import reject, require
 from heirloom.show.opened import Opened, Sample
 from heirloom.threat import Threat
 
@@ -58,7 +58,7 @@ class Outcome:
         before, after: the picture, and the adversarial one, both of values that 8 bits hold.
         change: after minus before, drawn: grey is none, black and white the largest.
         seen_before, seen_after: what the preprocessor hands to the model.
-        probabilities: ``{"with": (before, after), "without": (before, after)}``.
+        probabilities: ``{"with": (before, after), "without": (before, after)}``, the latter where that model is there.
         reference: index of the class that the attack led away from. size: of the change, in the threat's norm.
     """
 
@@ -86,7 +86,11 @@ def attack_sample(opened: Opened, sample: Sample, asked: Asked) -> Outcome:
     threat = Threat(opened.threat.norm, asked.eps) if asked.eps > 0 else None
     x_adv = x
     if threat is not None:
-        attacked: nn.Module = model if asked.whole else opened.bare
+        attacked = model if asked.whole else opened.bare
+        if attacked is None:
+            reject(
+                "target", TARGETS[0], f"a frozen model that is not within reach ({model.defence['teacher']})"
+            )
         y = torch.tensor([reference], device=device)
         generator = torch.Generator().manual_seed(asked.seed)
         found = ATTACKS[asked.attack](attacked, x, y, threat, steps=asked.steps, generator=generator)
@@ -103,6 +107,7 @@ def _outcome(
     told = {
         name: (part(x).softmax(1)[0].cpu(), part(x_adv).softmax(1)[0].cpu())
         for name, part in (("with", model), ("without", opened.bare))
+        if part is not None
     }
     drawn = 0.5 + 0.5 * delta / delta.abs().max().clamp_min(1e-6)
     return Outcome(
@@ -129,10 +134,13 @@ def towards_clean(x_adv: Tensor, x: Tensor) -> Tensor:
 def verdict(opened: Opened, outcome: Outcome) -> str:
     """What happened, in a few sentences."""
     classes = opened.model.classes
-    lines = [
-        _said(classes, outcome, "with", "With the defence"),
-        _said(classes, outcome, "without", "Without it"),
-    ]
+    lines = [_said(classes, outcome, "with", "With the defence")]
+    if opened.bare is None:
+        lines.append(
+            f"The frozen model that it stands in for is not within reach: {opened.model.defence['teacher']}."
+        )
+    else:
+        lines.append(_said(classes, outcome, "without", "Without it"))
     if outcome.threat is not None:
         lines.append(
             f"The change has {opened.threat.norm} size {outcome.size:.4g} of at most {outcome.threat.eps:.4g}."

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,8 +18,10 @@ from heirloom.data.images import load_images
 from heirloom.data.pictures import Picture, read_pictures
 from heirloom.defence.saved import CONFIG, DefendedModel
 from heirloom.models.defended import Defended
+from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.results.schema import Summary
 from heirloom.runtime.errors import InputError, require
+from heirloom.runtime.files import read_json
 from heirloom.threat import Threat
 
 BARE = "identity"
@@ -31,15 +34,16 @@ class Opened:
 
     Attributes:
         name: of the folder. model: the whole with its defence. bare: the same foundation model with nothing in
-            front. bare_head: whose head stands behind that: ``its own`` where the folder still has the model that
-            was measured beside the defence, else ``the defence's``.
+            front; None behind a stand-in (``--as encoder``) whose frozen model is not within reach. bare_head: whose
+            head stands behind that: ``its own`` where the folder still has the model that was measured beside the
+            defence, else ``the defence's``.
         summary: what was measured; None where the folder has no summary.json.
     """
 
     name: str
     model: DefendedModel
-    bare: nn.Module
-    bare_head: str
+    bare: nn.Module | None
+    bare_head: Literal["its own", "the defence's"]
     summary: Summary | None
 
     @property
@@ -63,21 +67,41 @@ class Sample:
 
 def open_folder(folder: Path, *, device: str = "cpu", trust_remote_code: bool = False) -> Opened:
     """Load what ``heirloom defend`` wrote; :class:`InputError` where it is none."""
-    require(folder.is_dir(), "folder", "one that heirloom defend wrote", f"{folder}, which does not exist")
+    kind = "which is a file" if folder.is_file() else "which does not exist"
+    require(folder.is_dir(), "folder", "one that heirloom defend wrote", f"{folder}, {kind}")
     model = DefendedModel.from_pretrained(folder, trust_remote_code=trust_remote_code).to(device)
-    measured = folder / "work" / BARE
-    own = (measured / CONFIG).exists()
-    bare: nn.Module = Defended(nn.Identity(), model.encoder, model.head)
-    if own:
-        bare = DefendedModel.from_pretrained(measured, encoder=model.encoder)
+    bare, whose = _bare(folder, model, trust_remote_code=trust_remote_code)
     path = folder / "summary.json"
     return Opened(
         folder.resolve().name,
         model,
-        bare.to(device),
-        "its own" if own else "the defence's",
+        None if bare is None else bare.to(device),
+        whose,
         Summary.read(path) if path.exists() else None,
     )
+
+
+def _bare(
+    folder: Path, model: DefendedModel, *, trust_remote_code: bool
+) -> tuple[nn.Module | None, Literal["its own", "the defence's"]]:
+    """The frozen model with nothing in front, and whose head is behind it."""
+    measured, teacher = folder / "work" / BARE, model.defence.get("teacher")
+    own = (measured / CONFIG).exists()
+    if teacher is None:
+        if own:
+            return DefendedModel.from_pretrained(measured, encoder=model.encoder), "its own"
+        return Defended(nn.Identity(), model.encoder, model.head), "the defence's"
+    if not own:
+        return None, "its own"
+    fields = {k: v for k, v in read_json(measured / CONFIG)["encoder"].items() if k != "fingerprint"}
+    settings = EncoderSettings(**{**fields, "source": teacher})
+    try:
+        if settings.is_factory and not trust_remote_code:
+            return None, "its own"
+        encoder = load_encoder(settings, trust_remote_code=trust_remote_code)
+        return DefendedModel.from_pretrained(measured, encoder=encoder), "its own"
+    except InputError:
+        return None, "its own"
 
 
 def open_folders(
@@ -129,7 +153,7 @@ def sample_of(picture: Picture, shape: tuple[int, int, int]) -> Tensor:
 
 def eight_bit(pixels: Tensor) -> Tensor:
     """The nearest values that an 8-bit picture holds."""
-    return (pixels * 255).round() / 255
+    return (pixels.clamp(0, 1) * 255).round() / 255
 
 
 def as_array(pixels: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
