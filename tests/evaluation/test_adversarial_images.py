@@ -10,7 +10,7 @@ from heirloom import Threat
 from heirloom.data.labelled import ImageSource
 from heirloom.evaluation.adversarial_images import AdversarialImages
 from heirloom.evaluation.verdicts import evaluate
-from heirloom.models.memory import at_once, bytes_per_image
+from heirloom.models.memory import at_most, at_once, bytes_per_image, fitting
 from heirloom.runtime.files import write_tensors
 
 
@@ -61,4 +61,8 @@ def test_how_many_images_fit_is_counted_on_the_model(monkeypatch: pytest.MonkeyP
     assert at_once(32 << 20, cpu) == 8  # there is room for more, and 8 are faster
     monkeypatch.setattr("heirloom.models.memory.free_memory", lambda: None)
     assert at_once(1 << 20, cpu) == 256
+    with at_most(3), at_most(None):
+        assert fitting(layer, x) == 3  # what the user asked for
+        assert fitting(layer, x, most=2) == 2
+    assert fitting(layer, x) == 256
     assert at_once(1, cpu, image=4 * 3 * 224**2) == 16  # larger tensors are mapped anew each time

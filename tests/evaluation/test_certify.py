@@ -25,6 +25,7 @@ from heirloom.evaluation.certify import (
     lower_bound,
 )
 from heirloom.evaluation.certify_job import certify_page
+from heirloom.models.memory import at_most
 from heirloom.results.schema import Summary
 from heirloom.runtime.randomness import generator_of
 
@@ -155,6 +156,13 @@ def test_batches_do_not_decide(halves: Data) -> None:
     one = counts(Half(), halves[0][0], 100, CertifySettings(batch_size=7), 0, "bound")
     assert torch.equal(one, counts(Half(), halves[0][0], 100, CertifySettings(batch_size=100), 0, "bound"))
     assert int(one.sum()) == 100
+    seen: list[int] = []
+    model, two = Half(), (halves[0][:2], halves[1][:2])
+    whole = certify(model, two, CertifySettings())
+    model.register_forward_pre_hook(lambda module, x: seen.append(len(x[0])))
+    with at_most(5):
+        assert certify(model, two, CertifySettings()) == whole
+    assert max(seen) == 5
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from heirloom.features.job import build_features
 from heirloom.features.saved import read_split
 from heirloom.features.settings import BuildSettings
 from heirloom.models.encoder import FrozenEncoder
+from heirloom.models.memory import at_most
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = BuildSettings(steps=20, batch_size=16)
@@ -82,6 +83,17 @@ def test_the_stored_measures_are_those_of_the_stored_pixels(
     assert row["relative_error"]["value"] == pytest.approx(
         float(stored.columns["relative_error"].mean()), rel=1e-5
     )
+
+
+def test_no_more_images_go_through_than_fit(
+    encoder: FrozenEncoder, source: ImageSource, tmp_path: Path
+) -> None:
+    seen: set[int] = set()
+    hook = encoder.register_forward_pre_hook(lambda module, x: seen.add(len(x[0])))
+    with at_most(3):
+        build_features(encoder, "few", source, replace(SETTINGS, steps=1), tmp_path / "few")
+    hook.remove()
+    assert max(seen) == 3
 
 
 def test_page_and_card_tell_what_was_built(built: Path, encoder: FrozenEncoder, source: ImageSource) -> None:

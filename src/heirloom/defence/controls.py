@@ -33,14 +33,11 @@ def student_alone(
     validation: LabelledImages,
     settings: HeadSettings,
     *,
-    batch_size: int | None = None,
     device: str = "cpu",
 ) -> Defended:
     """The student with a head of its own, trained as every other head is, and no foundation model."""
     student.to(device).eval()
-    features, held_out = (
-        extract_features(student, part, batch_size=batch_size, device=device) for part in (train, validation)
-    )
+    features, held_out = (extract_features(student, part, device=device) for part in (train, validation))
     classes = len(train.classes)
     head = train_head(features, train.labels, classes, settings, validation=(held_out, validation.labels))
     return Defended(nn.Identity(), student.cpu(), head.cpu()).eval()

@@ -25,6 +25,7 @@ from heirloom.defence.shares import shares_of
 from heirloom.defence.stages import Stages
 from heirloom.evaluation.pass_dtype import AUTO as MEASURED
 from heirloom.models.encoder import FrozenEncoder
+from heirloom.models.memory import at_most
 from heirloom.results.schema import Summary
 from heirloom.runs import Progress, Run, silent
 from heirloom.runtime import distributed
@@ -53,6 +54,19 @@ def defend(
     Raises:
         InputError: ``out`` holds another run's work and ``resume`` is off, or was made with other settings.
     """
+    with at_most(settings.eval_batch_size):
+        return _defend(encoder, data, settings, out, head, resume, progress or silent)
+
+
+def _defend(
+    encoder: FrozenEncoder,
+    data: ImageSource,
+    settings: DefendSettings,
+    out: Path,
+    head: nn.Module | None,
+    resume: bool,
+    told: Progress,
+) -> tuple[DefendedModel, Summary]:
     training = settings.defence.training
     images = shares_of(data, settings)
     check_before_work(encoder, images, settings, head)
@@ -60,7 +74,7 @@ def defend(
     run = Run(out, {**facts, "head": module_facts(head)} if head else facts, resume=resume)
     if settings.fsdp:
         encoder.shard(distributed.local_device(training.device))
-    told, seen = progress or silent, dict[str, Any]()
+    seen = dict[str, Any]()
     if settings.defence.method == AUTO:
         trials = Trials(encoder, images, settings.threat, settings.head, settings.eval_batch_size, head)
         chosen, seen["trials"] = choose(trials, settings.defence, run.path("trials"), told)

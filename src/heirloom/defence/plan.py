@@ -18,7 +18,6 @@ from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.evaluation.preflight import (
     CURVE_PASSES,
     TIMED,
-    USUAL,
     Cost,
     Plan,
     Stage,
@@ -28,6 +27,7 @@ from heirloom.evaluation.preflight import (
 )
 from heirloom.models.defended import Defended
 from heirloom.models.encoder import FrozenEncoder
+from heirloom.models.memory import at_most
 from heirloom.threat import Threat
 
 
@@ -46,7 +46,9 @@ def plan_of_defence(
     few = train.select(torch.arange(min(TIMED, len(train))))
     classes = len(train.classes)
     whole = Defended(nn.Identity(), encoder, head or nn.Identity())
-    cost = cost_of(whole, few.images, classes=classes if head is not None else None, device=training.device)
+    known = classes if head is not None else None
+    with at_most(settings.eval_batch_size):
+        cost = cost_of(whole, few.images, classes=known, device=training.device)
     stages: list[Stage] = []
     for method in settings.methods:
         chosen = replace(settings.defence, method=method)
@@ -55,7 +57,7 @@ def plan_of_defence(
         )
         stages += _measuring(method, cost, data, settings, has_head=head is not None)
     stages += audit_stage(cost, min(settings.audit_examples, len(data.test)))
-    return Plan(tuple(stages), cost.memory(settings.eval_batch_size or USUAL))
+    return Plan(tuple(stages), cost.memory(settings.eval_batch_size))
 
 
 def _training(

@@ -128,6 +128,7 @@ class Stages:
             self.settings.threat,
             evaluation,
             device=self.device,
+            batch_size=min(evaluation.batch, 64),
             examples=min(self.settings.audit_examples, len(self.test)),
             seed=self.seed,
             folder=self.run.path("audit"),

@@ -9,7 +9,7 @@ nor of another norm.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from heirloom.attacks.engine.gradient import predict
 from heirloom.data.pixels import Pair, check_all
 from heirloom.evaluation.chunks import seeded
+from heirloom.models.memory import fitting
 from heirloom.results.schema import Proportion
 from heirloom.results.statistics import proportion
 from heirloom.runtime.errors import require
@@ -38,7 +39,8 @@ class CertifySettings:
         sigma: standard deviation of the noise, in pixel units.
         n: draws that bound the probability of the chosen class. n0: other draws, which choose it.
         alpha: the probability, for each image, that its certificate is wrong.
-        batch_size: noisy images at once; it does not decide the numbers beyond rounding.
+        batch_size: noisy images at once, at most: fewer where the memory has no room; it does not decide the numbers
+            beyond rounding.
     """
 
     sigma: float = 0.25
@@ -87,6 +89,9 @@ def certify(
     images, _ = data
     check_all(images)
     model = model.to(settings.device).eval()
+    with seeded(torch.device(settings.device), 0):
+        size = fitting(model, images[:2].to(settings.device), settings.batch_size)
+    settings = replace(settings, batch_size=size)
     done = [Certificate(**one) for one in read_json(kept)] if kept is not None and kept.exists() else []
     for number in range(len(done), len(images)):
         done.append(certify_one(model, images[[number]][0], number, settings))

@@ -17,12 +17,11 @@ from heirloom.attacks.engine.passes import Counted, Passes
 from heirloom.attacks.named import attack_list
 from heirloom.evaluation.apart import fresh_copy
 from heirloom.models.defended import check_whole
-from heirloom.models.memory import fitting
+from heirloom.models.memory import MOST, fitting
 from heirloom.threat import Threat
 
 TIMED = 16  # images whose passes are timed, at most
 AUDIT = Passes(700, 500)  # of an image that nothing fools: heirloom.evaluation.audit
-USUAL = 256  # images at once, where the memory chooses: at most so many
 TOY_SIDE = 4
 CURVE_PASSES = 6 * 20  # of a security curve: PGD-20 at six radii
 
@@ -31,7 +30,7 @@ CURVE_PASSES = 6 * 20  # of a security curve: PGD-20 at six radii
 class Cost:
     """What passes of one module cost here: seconds an image, bytes of its weights and of an image's gradient.
 
-    ``outputs``: how many logits (or features) it gives.
+    ``outputs``: how many logits (or features) it gives; ``at_once``: how many images the memory has room for.
     """
 
     forward: float
@@ -39,10 +38,11 @@ class Cost:
     weights: int
     activations: int
     outputs: int
+    at_once: int = MOST
 
-    def memory(self, batch: int) -> int:
-        """Bytes of the weights, twice (attacks work on a copy), and of a batch of so many images."""
-        return 2 * self.weights + batch * self.activations
+    def memory(self, batch: int | None = None) -> int:
+        """Bytes of the weights, twice (attacks work on a copy), and of a batch of so many images (None: as fit)."""
+        return 2 * self.weights + (batch or self.at_once) * self.activations
 
     def seconds(self, passes: Passes) -> float:
         """Of so many passes; a backward pass is timed with the forward pass that it needs."""
@@ -91,13 +91,14 @@ def cost_of(
     first = images[:2].to(device)
     with torch.random.fork_rng():
         outputs = check_whole(whole, first, classes)
-        x = images[: fitting(whole, first, TIMED)].to(device)
+        room = fitting(whole, first)
+        x = images[: min(room, TIMED)].to(device)
         with torch.no_grad():
             forward = _seconds(lambda: whole(x), device)
         held = _saved_bytes(whole, x) if with_gradient else 0
         gradient = _seconds(lambda: _gradient(whole, x), device) if with_gradient else 0.0
     weights = sum(t.numel() * t.element_size() for t in (*whole.parameters(), *whole.buffers()))
-    return Cost(forward / len(x), gradient / len(x), weights, held // len(x), outputs)
+    return Cost(forward / len(x), gradient / len(x), weights, held // len(x), outputs, room)
 
 
 def measuring(

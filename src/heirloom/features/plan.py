@@ -24,4 +24,4 @@ def plan_of_build(encoder: nn.Module, data: ImageSource, settings: BuildSettings
         steps = settings.steps * len(images)
         passes = Passes(steps + len(images), steps)
         stages.append(Stage(f"build: {name}", cost.seconds(passes), passes))
-    return Plan(tuple(stages), cost.memory(settings.batch_size))
+    return Plan(tuple(stages), cost.memory(min(settings.batch_size, cost.at_once)))

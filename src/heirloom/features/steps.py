@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from heirloom.data.pixels import to_unit_range
 from heirloom.features.inversion import invert
 from heirloom.features.pairing import NO_IMAGE, Pairing
 from heirloom.features.settings import BuildSettings
+from heirloom.models.memory import fitting
 from heirloom.runtime.randomness import generator_of, uniform
 from heirloom.threat import Threat, norms
 
@@ -45,14 +46,25 @@ def build_batch(
     threat: Threat | None,
     split: str,
 ) -> Built:
-    """The entries ``rows`` (n,) of ``pairing``, made at once.
+    """The entries ``rows`` (n,) of ``pairing``, of which as many go through the encoder together as the memory has
+    room for.
 
     Every draw comes from the seed, the split and the first row, so a batch is the same whichever came before it.
     """
     device = torch.device(settings.device)
     generator = generator_of(settings.seed, "features", "batch", split, int(rows[0]))
-    original = to_unit_range(data.pixels.batch(pairing.original[rows])).to(device)
-    start = _starts(data, pairing.start[rows], settings, generator).to(device)
+    originals = to_unit_range(data.pixels.batch(pairing.original[rows])).to(device)
+    starts = _starts(data, pairing.start[rows], settings, generator).to(device)
+    size = fitting(encoder, originals[:2], settings.batch_size)
+    pairs = zip(originals.split(size), starts.split(size), strict=True)
+    made = [_made(encoder, *each, settings, threat) for each in pairs]
+    return Built(*(torch.cat([getattr(one, field.name) for one in made]) for field in fields(Built)))
+
+
+def _made(
+    encoder: nn.Module, original: Tensor, start: Tensor, settings: BuildSettings, threat: Threat | None
+) -> Built:
+    """From ``start`` towards the representations of ``original``, at once."""
     with torch.no_grad():
         target = predict(encoder, original)
     steps, size = settings.steps, settings.step_size

@@ -8,8 +8,9 @@ from torch import nn
 from heirloom.attacks.cascade import FIRST_LOOK
 from heirloom.attacks.engine.passes import Passes
 from heirloom.data.labelled import ImageSource
-from heirloom.evaluation.preflight import TIMED, USUAL, Plan, Stage, cost_of, measuring, passes_of
+from heirloom.evaluation.preflight import TIMED, Plan, Stage, cost_of, measuring, passes_of
 from heirloom.heads.probe import ProbeSettings
+from heirloom.models.memory import at_most
 from heirloom.threat import Threat
 
 
@@ -28,7 +29,8 @@ def plan_of_probe(
         InputError: an encoder that does not take the images, or whose features are no finite (N, D).
     """
     few = data.train.select(torch.arange(min(TIMED, len(data.train)))).images
-    cost, count = cost_of(encoder, few, device=settings.adversarial.device), len(data.train)
+    with at_most(settings.eval_batch_size):
+        cost, count = cost_of(encoder, few, device=settings.adversarial.device), len(data.train)
     passes = Passes(count)
     stages = [Stage("features", cost.seconds(passes), passes)]
     heads = ["clean"]
@@ -50,4 +52,4 @@ def plan_of_probe(
             threat=threat,
             label=f"{head} head: ",
         )
-    return Plan(tuple(stages), cost.memory(settings.eval_batch_size or USUAL))
+    return Plan(tuple(stages), cost.memory(settings.eval_batch_size))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ SHARE = 0.5  # of the free memory: others work here too
 BACKWARD = 2.0  # times what a forward pass allocates: what is saved for the backward pass, and its gradients
 LARGE = 24 << 20  # bytes an image in a forward pass, from which a CPU is faster with few images ...
 FAST = 256 << 20  # ... so many that they allocate about this much
+_ASKED: ContextVar[int | None] = ContextVar("asked", default=None)
 
 
 class Allocated(TorchDispatchMode):
@@ -61,11 +63,23 @@ def at_once(each: int, device: torch.device, most: int = MOST, image: int = 0) -
     return most if fits >= most else max(1, 1 << (max(1, fits).bit_length() - 1))
 
 
+@contextmanager
+def at_most(size: int | None) -> Iterator[None]:
+    """Inside, :func:`fitting` finds ``size``, which the user asked for, whatever the memory says; None: as before."""
+    token = _ASKED.set(size or _ASKED.get())
+    try:
+        yield
+    finally:
+        _ASKED.reset(token)
+
+
 def fitting(model: Callable[[Tensor], Tensor], x: Tensor, most: int = MOST) -> int:
     """:func:`at_once` for ``model``, shown the images ``x`` once; ``most`` where it cannot be told. Processes that go
     in step take what fits into each of them.
     """
-    found = most
+    asked, found = _ASKED.get(), most
+    if asked is not None:
+        return min(asked, most)
     with suppress(RuntimeError, NotImplementedError):
         found = at_once(bytes_per_image(model, x), x.device, most, 4 * x[0].numel())
     return distributed.least(found) if distributed.are_in_step() else found
