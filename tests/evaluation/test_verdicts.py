@@ -12,6 +12,7 @@ from heirloom.attacks.named import Attack
 from heirloom.data.images import load_images
 from heirloom.evaluation.chunks import split_evenly
 from heirloom.evaluation.verdicts import Evaluation, evaluate
+from heirloom.runtime import distributed
 
 from .subjects import Linear, linear
 
@@ -140,6 +141,14 @@ def test_out_of_memory_for_one_image_is_one_sentence(model: nn.Module, data: tup
         InputError, match="memory of cpu must be enough for one image under two, got none left"
     ):
         evaluate(twin, data, THREAT, [attack], batch_size=8)
+
+
+def test_where_processes_go_in_step_none_halves_alone(
+    model: nn.Module, data: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "are_in_step", lambda: True)
+    with pytest.raises(InputError, match="batch_size must be below 64, for which a process had no memory"):
+        evaluate(cramped(model), data, THREAT, ["pgd-5"], batch_size=64)
 
 
 def test_other_runtime_errors_pass_through(model: nn.Module, data: tuple) -> None:

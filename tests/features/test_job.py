@@ -1,11 +1,6 @@
-"""The builder from encoder to data set: read by others, exact after kill -9, one sentence for what is wrong."""
+"""The builder from encoder to data set: read by others, one sentence for what is wrong."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,53 +118,6 @@ def test_targets_stay_inside_the_threat_set(
     assert float((stored.pixels.float() / 255 - start).abs().max()) <= 17 / 255
     following = (source.train.labels[stored.columns["start"]] + 1) % 10
     assert torch.equal(stored.columns["label"], following)
-
-
-def interrupted(tmp_path: Path, kills: int) -> Path:
-    out = tmp_path / "killed"
-    arguments = [
-        "features",
-        "build",
-        "--encoder",
-        "tests.features.encoders:slow",
-        "--data",
-        "digits",
-        "--limit",
-        "40",
-        "--limit-test",
-        "20",
-        "--steps",
-        "20",
-        "--batch-size",
-        "16",
-        "--out",
-        str(out),
-        "--resume",
-    ]
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from heirloom.cli import main; main(sys.argv[1:])",
-        *arguments,
-    ]
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    for kill in range(kills):
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-        while process.poll() is None and len(list(out.rglob("*.safetensors"))) <= kill:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "the build ended before it could be killed"
-        assert not (out / "summary.json").exists()
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
-    return out
-
-
-@pytest.mark.slow
-def test_kill_9_then_resume_gives_the_same_bytes(built: Path, tmp_path: Path) -> None:
-    out = interrupted(tmp_path, kills=2)
-    assert pixels(out) == pixels(built)
-    assert not list(out.rglob("*.safetensors"))
 
 
 def changed(encoder: FrozenEncoder, source: ImageSource) -> list[tuple[str, tuple[Any, ...]]]:

@@ -9,7 +9,7 @@ from heirloom import InputError, Threat
 from heirloom.data.labelled import ImageSource
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.heads.adversarial import train_adversarial_head
-from heirloom.heads.linear import HeadSettings, train_head
+from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.models.defended import Defended
 
 
@@ -50,3 +50,17 @@ def test_an_adversarial_head_is_more_robust(digits: ImageSource) -> None:
 def test_labels_outside_the_classes_are_refused() -> None:
     with pytest.raises(InputError, match="labels must be class indices from 0 to 1, got 0 to 2"):
         train_head(torch.zeros(3, 2), torch.tensor([0, 1, 2]), 2)
+
+
+def test_features_where_memory_runs_out_are_those_of_smaller_batches(digits: ImageSource) -> None:
+    seen: list[int] = []
+
+    def cramped(x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        if len(x) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return x.flatten(1)
+
+    few = digits.train.limit(60)
+    assert torch.equal(extract_features(cramped, few, batch_size=50), few.images.flatten(1))
+    assert seen == [50, 25, 13, 13, 13, 13, 8]

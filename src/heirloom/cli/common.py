@@ -13,7 +13,7 @@ import typer
 
 from heirloom.cli.checks import called, command_of, owner_of, typed
 from heirloom.cli.voice import Voice, use, voice
-from heirloom.runtime.errors import InputError, TrainingError
+from heirloom.runtime.errors import InputError, TrainingError, out_of_memory
 
 UsageError: Any = typer.BadParameter.__base__
 ClickError: Any = UsageError.__base__
@@ -54,12 +54,27 @@ def _run(app: typer.Typer, arguments: list[str] | None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 2
+    except (RuntimeError, MemoryError) as error:
+        if told := _unforeseen(error):
+            return _fail(told)
+        raise
     except OSError as error:
         place = f" ({_owned(str(error.filename))})" if error.filename else ""
         return _fail(f"The operating system refused: {error.strerror or error}{place}.")
     if code == INTERRUPTED:
         return _fail("Interrupted: nothing half-written is left; run again with --resume to go on.")
     return code if isinstance(code, int) else 0
+
+
+def _unforeseen(error: BaseException) -> str:
+    """A sentence on what no setting was wrong for, none where the traceback has to tell."""
+    from heirloom.runtime.distributed import lost_another
+
+    if out_of_memory(error):
+        return "Memory ran out: smaller batches or images take less; --resume goes on with what is done."
+    if lost_another(error):
+        return "Another process of this run ended, and says why; --resume goes on with what is done."
+    return ""
 
 
 def option_names(app: typer.Typer, arguments: list[str]) -> dict[str, str]:

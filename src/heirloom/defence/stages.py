@@ -37,6 +37,7 @@ from heirloom.models.preprocessor import parameter_count
 from heirloom.runs import Progress, Run
 from heirloom.runtime import distributed
 from heirloom.runtime.choices import DefenceMethod
+from heirloom.runtime.errors import renamed
 
 SHOWN_IMAGES = 6
 
@@ -215,20 +216,21 @@ class Stages:
         def report(attack: str, done: int, total: int, robust: float) -> None:
             self.progress(f"evaluate {method}: {attack}", done, total, f"robust {100 * robust:.1f} %")
 
-        return evaluate(
-            model,
-            self.test.pair,
-            self.settings.threat,
-            self.settings.attacks,
-            batch_size=self.settings.eval_batch_size,
-            device=self.device,
-            seed=self.seed,
-            attack_dtype=self._attack_dtype(model, method),
-            compile=self.settings.compile,
-            folder=self.run.path(method, "verdicts"),
-            resume=True,
-            report=report,
-        )
+        with renamed(batch_size="eval_batch_size"):
+            return evaluate(
+                model,
+                self.test.pair,
+                self.settings.threat,
+                self.settings.attacks,
+                batch_size=self.settings.eval_batch_size,
+                device=self.device,
+                seed=self.seed,
+                attack_dtype=self._attack_dtype(model, method),
+                compile=self.settings.compile,
+                folder=self.run.path(method, "verdicts"),
+                resume=True,
+                report=report,
+            )
 
     def _attack_dtype(self, model: nn.Module, method: str) -> torch.dtype | None:
         """As asked for; measured once where it is to be, and kept for a run that goes on."""

@@ -18,7 +18,8 @@ from heirloom.attacks.engine.rows import images_at_once
 from heirloom.attacks.losses import check_labels, margin
 from heirloom.attacks.named import Part
 from heirloom.data.pixels import Images
-from heirloom.runtime.errors import InputError
+from heirloom.runtime import distributed
+from heirloom.runtime.errors import InputError, out_of_memory, reject
 from heirloom.runtime.randomness import generator_of, seed_of
 from heirloom.threat import Threat
 
@@ -105,7 +106,9 @@ def run_halving(
     limit: int,
     kept: Path | None = None,
 ) -> ChunkResult:
-    """:func:`run_chunk`, halving ``limit`` until the chunk fits into memory."""
+    """:func:`run_chunk`, halving ``limit`` until the chunk fits into memory; where processes go in step none can halve
+    it alone, and :class:`InputError` says so.
+    """
     while True:
         try:
             return run_chunk(bench, name, part, run, index, limit, kept)
@@ -113,6 +116,8 @@ def run_halving(
             if not out_of_memory(error):
                 raise
             largest = max(map(len, split_evenly(index, limit)))
+            if distributed.are_in_step():  # the others wait inside the pass that failed here
+                reject("batch_size", f"below {largest}, for which a process had no memory", largest)
         if largest == 1:
             raise InputError(
                 f"memory of {bench.device}",
@@ -130,16 +135,6 @@ def split_evenly(index: Tensor, limit: int) -> list[Tensor]:
         return [index]
     half = (len(index) + 1) // 2
     return split_evenly(index[:half], limit) + split_evenly(index[half:], limit)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """True for the ways in which torch says that memory has run out, on a GPU or on the CPU."""
-    said = str(error).lower()
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "out of memory" in said
-        or "can't allocate memory" in said
-    )
 
 
 def _run_piece(

@@ -14,10 +14,10 @@ from torch.nn import functional
 from heirloom.attacks.losses import check_labels
 from heirloom.data.batches import batches
 from heirloom.data.labelled import LabelledImages
-from heirloom.data.pixels import to_unit_range
+from heirloom.data.pixels import Pixels, to_unit_range
 from heirloom.models.memory import fitting
 from heirloom.runtime import distributed
-from heirloom.runtime.errors import require
+from heirloom.runtime.errors import out_of_memory, require
 from heirloom.runtime.files import read_tensors, write_tensors
 from heirloom.runtime.randomness import generator_of
 from heirloom.training.schedules import divided_at
@@ -63,7 +63,7 @@ def extract_features(
     Under ``torchrun`` each process computes every n-th part, and all get all.
 
     Args:
-        batch_size: images at once; None: as the memory has room for.
+        batch_size: images at once; None: as the memory has room for. Half, where it runs out all the same.
         kept: a folder of this one use: finished parts stay there, and an interrupted extraction goes on.
     """
     size = batch_size or fitting(features, data.select(torch.arange(min(2, len(data)))).images.to(device))
@@ -73,14 +73,29 @@ def extract_features(
         if place is not None and place.exists():
             mine.append(read_tensors(place)[0]["features"])
             continue
-        passed = [
-            features(to_unit_range(part.to(device))).float().cpu()
-            for part in batches(data.pixels, rows.split(size))
-        ]
-        mine.append(torch.cat(passed))
+        found, size = _features_of(features, data.pixels, rows, size, device)
+        mine.append(found)
         if place is not None and (distributed.rank() == 0 or not distributed.are_in_step()):
             write_tensors(place, {"features": mine[-1]})
     return torch.cat(distributed.gather(mine))
+
+
+def _features_of(
+    features: Callable[[Tensor], Tensor], pixels: Pixels, rows: Tensor, size: int, device: str
+) -> tuple[Tensor, int]:
+    """Features of the images ``rows``, and how many of them went through together: half where memory ran out."""
+    try:
+        passed = [
+            features(to_unit_range(part.to(device))).float().cpu()
+            for part in batches(pixels, rows.split(size))
+        ]
+        return torch.cat(passed), size
+    except RuntimeError as error:
+        if size == 1 or distributed.are_in_step() or not out_of_memory(error):
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return _features_of(features, pixels, rows, (size + 1) // 2, device)
 
 
 def train_head(

@@ -15,6 +15,7 @@ import torch
 from torch import distributed
 
 Item = TypeVar("Item")
+LOST = ("closed by peer", "connection reset", "broken pipe", "remote process exited")
 LONGEST_STAGE = timedelta(days=7)  # that one process may work while the others wait
 _steps: dict[str, bool] = {"together": False}
 
@@ -56,6 +57,12 @@ def leave() -> None:
     _steps["together"] = False
     if _together():
         distributed.destroy_process_group()
+
+
+def lost_another(error: BaseException) -> bool:
+    """Whether ``error`` says that another process of this run is gone: that one has told why."""
+    said = str(error).lower()
+    return launched() > 1 and any(words in said for words in LOST)
 
 
 def speaks() -> bool:

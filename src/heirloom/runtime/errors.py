@@ -59,3 +59,9 @@ def _shown(got: Any) -> str:
 
 class TrainingError(RuntimeError):
     """Training that cannot go on (a loss that is not finite, say), told in one sentence."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """True for the ways in which torch and NumPy say that memory has run out, on a GPU or on the CPU."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
