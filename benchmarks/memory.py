@@ -2,12 +2,12 @@
 
     python benchmarks/memory.py --images 2000,5000,10000,50000 --out results/benchmarks/memory
 
-Photographs of 224 pixels are drawn and saved as JPEGs (train/ and test/ hold the same files), and a tiny model goes
-over them, so that what is measured are the images and not the model (``--model efficientnet``: an EfficientNet-B0
-with weights drawn at random, for what a model of 4 million parameters takes at 224 pixels). Memory: the highest sum
-over the process and its workers of what is theirs alone (anonymous pages, shared ones divided: Pss_Anon), and the
-process's own highest resident set (VmHWM), asked for every quarter of a second. A row whose command is done is not
-measured again: the script can be stopped and goes on.
+Photographs of 224 pixels are drawn and saved as JPEGs (train/ and test/ hold the same files, and 2000 of them stand
+under as many names as are asked for), and a tiny model goes over them, so that what is measured are the images and not
+the model (``--model efficientnet``: an EfficientNet-B0 with weights drawn at random, for what a model of 4 million
+parameters takes at 224 pixels). Memory: the highest sum over the process and its workers of what is theirs alone
+(anonymous pages, shared ones divided: Pss_Anon), and the process's own highest resident set (VmHWM), asked for every
+quarter of a second. A row whose command is done is not measured again: the script can be stopped and goes on.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from heirloom.results.provenance import Stopwatch
 from heirloom.runtime.files import read_json, write_json
 
 SIDE, CLASSES = 224, 10
+DRAWN = 2000  # photographs; a multiple of the classes, so that a file has one class under all its names
 ROOT = Path(__file__).parents[1]
 COMMON = {
     "defend": "--method bit-depth --compare , --head-epochs 3 --attacks fgsm --audit-examples 0 --no-curve",
@@ -78,19 +79,27 @@ def efficientnet() -> nn.Module:
 
 
 def photographs(folder: Path, count: int) -> Path:
-    """``count`` JPEGs in class folders under train/, the same files under test/; clouds of random colours."""
+    """``count`` JPEGs in class folders under train/, the same files under test/; clouds of random colours. The first
+    ``DRAWN`` are drawn, the others are further names of the same files.
+    """
     generator = np.random.default_rng(0)
     for number in range(count):
-        place = folder / "train" / f"class-{number % CLASSES}" / f"{number:06d}.jpg"
-        if place.exists():
+        place, other = (_place(folder / split, number) for split in ("train", "test"))
+        if other.exists():
             continue
-        place.parent.mkdir(parents=True, exist_ok=True)
-        small = Image.fromarray(generator.integers(0, 255, (8, 8, 3), dtype=np.uint8))
-        small.resize((SIDE, SIDE), Image.Resampling.BILINEAR).save(place, quality=85)
-        other = folder / "test" / place.relative_to(folder / "train")
-        other.parent.mkdir(parents=True, exist_ok=True)
+        if number >= DRAWN:
+            os.link(_place(folder / "train", number % DRAWN), place)
+        else:
+            small = Image.fromarray(generator.integers(0, 255, (8, 8, 3), dtype=np.uint8))
+            small.resize((SIDE, SIDE), Image.Resampling.BILINEAR).save(place, quality=85)
         os.link(place, other)
     return folder
+
+
+def _place(split: Path, number: int) -> Path:
+    place = split / f"class-{number % CLASSES}" / f"{number:06d}.jpg"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def measured(arguments: list[str], log: Path) -> dict[str, float]:
