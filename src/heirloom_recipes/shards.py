@@ -81,29 +81,40 @@ def merge(out: Path, recipe: str) -> None:
     """Copy into ``out`` what the shards under it have made of ``recipe`` and ``out`` has not.
 
     Raises:
-        InputError: there are no shards, one is not finished, or one is of another run.
+        InputError: there are no shards, one is not finished, or one is of another run; nothing is copied then.
     """
     found = sorted((out / FOLDER).glob("[0-9]*-of-[0-9]*"))
     require(bool(found), "merge", f"given where shards lie under {out / FOLDER}", "none")
     counts = {int(folder.name.rpartition("-")[2]) for folder in found}
     require(len(counts) == 1, "merge", "of shards of one number", f"of {', '.join(map(str, sorted(counts)))}")
     of = counts.pop()
-    for number in range(1, of + 1):
-        place = Shard(number, of).folder(out)
+    folders = [Shard(number, of).folder(out) for number in range(1, of + 1)]
+    for number, place in enumerate(folders, 1):
         done = (place / FINISHED).exists() and recipe in read_json(place / FINISHED)["recipes"]
         if not done:
             raise InputError(
                 "merge", f"after all {of} shards", f"shard {number}/{of} of {recipe} not finished"
             )
+    _check_of_one_run([out, *folders])
+    for place in folders:
         _take_over(place, out)
+
+
+def _check_of_one_run(folders: Sequence[Path]) -> None:
+    """Raise :class:`InputError` where two of the folders hold runs of one place with other facts."""
+    first: dict[Path, Path] = {}
+    for folder in folders:
+        for path in folder.rglob("run.json"):
+            inside = path.relative_to(folder)
+            known = first.setdefault(inside, path)
+            if FOLDER not in inside.parts and known != path:
+                check_same(read_json(known).get("facts"), read_json(path).get("facts"), folder)
 
 
 def _take_over(shard: Path, out: Path) -> None:
     for path in sorted(p for p in shard.rglob("*") if p.is_file()):
         place = out / path.relative_to(shard)
-        if path.name == "run.json" and place.exists():
-            check_same(read_json(place).get("facts"), read_json(path).get("facts"), place.parent)
-        elif path.name != FINISHED and not place.exists():
+        if path.name != FINISHED and not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             aside = place.with_name(f".{place.name}.part")
             shutil.copyfile(path, aside)

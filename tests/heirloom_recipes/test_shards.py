@@ -62,7 +62,13 @@ def test_what_is_missing_or_of_another_run_is_refused(tmp_path: Path) -> None:
         merge(tmp_path / "half", "paper/table")
     _shards(tmp_path / "mixed", [1], 2, [], seed=0)
     _shards(tmp_path / "mixed", [2], 2, [], seed=1)
-    with pytest.raises(InputError, match="another seed"):
+    for place in ("half", "mixed"):
+        if place == "mixed":
+            with pytest.raises(InputError, match=r"resume must be of the run in .*2-of-2, got another seed"):
+                merge(tmp_path / "mixed", "paper/table")
+        assert [path.name for path in (tmp_path / place).iterdir()] == ["shards"]  # nothing was copied
+    _shards(tmp_path / "mixed", [1], 4, [])
+    with pytest.raises(InputError, match="merge must be of shards of one number, got of 2, 4"):
         merge(tmp_path / "mixed", "paper/table")
     for wrong in ("0/2", "3/2", "two", "1/0"):
         with pytest.raises(InputError, match="shard must be i/n with i from 1 to n"):
