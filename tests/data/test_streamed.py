@@ -102,6 +102,18 @@ def test_a_set_that_would_fill_the_memory_stays_in_its_files(
     assert kinds(stream=False) == [InMemory, InMemory]
 
 
+def test_split_folders_are_listed_as_the_library_finds_them(photos: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "split"
+    for split in ("train", "validation"):
+        shutil.copytree(photos, whole / split, ignore=shutil.ignore_patterns("split"))
+    (whole / "validation" / "dog" / "03.jpg").rename(whole / "validation" / "cat" / "3 of a dog.JPG")
+    ours = load_images(str(whole), image_size=16)
+    (whole / "README.md").write_text("beside the splits: the library has to find them")
+    assert load_images(str(whole), image_size=16).facts() == ours.facts()
+    assert [len(ours.train), len(ours.test)] == [24, 24]
+    assert ours.test.labels.bincount().tolist() == [13, 11]
+
+
 def test_a_selection_in_memory_copies_nothing(few: LabelledImages) -> None:
     rest, held = few.split(0.25)
     for part in (rest, held, rest.limit(5)):
