@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types unit docs bench release clean
+.PHONY: demo test lint types unit docs bench release pythons clean
 
 demo: $(VENV)/.installed
 	$(BIN)/heirloom demo --out runs/demo
@@ -26,6 +26,16 @@ docs: $(VENV)/.tested
 release: $(VENV)/.tested
 	$(PIP) -e '.[release]'
 	$(BIN)/python scripts/release.py --demo
+
+# The tests that take seconds, on other interpreters: make pythons PYTHONS="python3.12 python3.13"
+PYTHONS ?= python3.12 python3.13
+QUICK := tests/test_threat.py tests/test_runs.py tests/results tests/objectives tests/networks tests/report
+pythons:
+	for python in $(PYTHONS); do \
+	  $$python -m venv build/$$python && \
+	  build/$$python/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' && \
+	  build/$$python/bin/pytest -q -m "not slow" -p no:cacheprovider $(QUICK) || exit 1; \
+	done
 
 bench: $(VENV)/.tested
 	$(BIN)/python benchmarks/attacks.py

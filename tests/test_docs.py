@@ -1,10 +1,16 @@
 """Docs hold only figures that recorded runs printed, and every link leads somewhere."""
 
+import json
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import typer
 
+from heirloom.cli import app
 from heirloom_recipes.results_page import ROOT, results_page
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -19,6 +25,65 @@ def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
         if not target.startswith("http"):
             assert (path.parent / target).exists(), target
+
+
+def test_figures_with_intervals_are_those_of_a_record() -> None:
+    """Every ``value [low, high]`` of README and docs stands in some record, at the digits that are shown; paragraphs
+    that call themselves trials, and the lab notes, have no record."""
+    found: list[list[float]] = []
+    texts = ""
+    for path in (ROOT / "results").rglob("*.json"):
+        texts += path.read_text()
+        _intervals(json.loads(path.read_text()), found)
+    known = np.array(found)
+    known = np.concatenate([known, 100 * known, -known[:, [0, 2, 1]], -100 * known[:, [0, 2, 1]]])
+    wrong, seen = [], 0
+    for page in PAGES:
+        if "lab-notes" in page.parts or page.name in ("results.md", "remedy.md"):
+            continue
+        for words in re.split(r"\n\s*\n", page.read_text()):
+            shown = [] if re.search("trial", words, re.IGNORECASE) else list(re.finditer(INTERVAL, words))
+            seen += len(shown)
+            for figure in shown:
+                values = np.array([float(text) for text in figure.groups()])
+                tolerance = [0.56 * 10.0 ** -len(text.partition(".")[2]) for text in figure.groups()]
+                if not (np.abs(known - values) <= tolerance).all(1).any() and figure[0] not in texts:
+                    wrong.append(f"{page.name}: {figure[0]}")
+    assert seen > 300
+    assert wrong == []
+
+
+INTERVAL = r"(?<![\d.])([+-]?\d+(?:\.\d+)?)(?: points| %)? \[(-?\d+(?:\.\d+)?), (-?\d+(?:\.\d+)?)\]"
+
+
+def _intervals(value: Any, found: list[list[float]]) -> None:
+    if isinstance(value, dict):
+        triple = [value.get(key) for key in ("value", "low", "high")]
+        if all(isinstance(number, int | float) for number in triple):
+            found.append(triple)  # type: ignore[arg-type]
+        for inner in value.values():
+            _intervals(inner, found)
+    elif isinstance(value, list):
+        for inner in value:
+            _intervals(inner, found)
+
+
+def test_every_command_that_is_shown_is_one() -> None:
+    """The parser takes every ``heirloom ...`` of a code block: no option that was renamed or left out."""
+    root: Any = typer.main.get_command(app)
+    top, shown = root.make_context("heirloom", [], resilient_parsing=True), 0
+    for page in PAGES:
+        text = re.sub(r"\\\n\s*", " ", page.read_text())
+        for block in re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            for line in re.findall(r"^.*?(?<![\w/])heirloom\)?\"? (?!\()(.*)", block, re.MULTILINE):
+                words, command, shown = shlex.split(line, comments=True), root, shown + 1
+                while words and words[0] in getattr(command, "commands", {}):
+                    command = command.commands[words.pop(0)]
+                given = command.make_context(command.name, words, parent=top).params
+                assert given.get("out", True) or not given.get("model"), (
+                    line
+                )  # evaluate and certify ask for it
+    assert shown > 40
 
 
 def test_every_page_can_be_found_from_the_index() -> None:

@@ -17,6 +17,7 @@ HEIGHT = 260  # pixels: an 8-pixel digit would be a dot otherwise
 STYLE = """
 .picture img { image-rendering: pixelated; width: 100%; height: 100%; object-fit: contain;
   box-sizing: border-box; padding-top: 2rem; }
+.pictures img { image-rendering: pixelated; }
 footer { display: none !important; }
 """
 FONTS = ["system-ui", "sans-serif"]
@@ -98,12 +99,17 @@ _LABELS = (
 )
 
 
-def _controls(gradio: Any, opened: Sequence[Opened], pictures: Sequence[Sample]) -> list[Any]:
-    """Defence, picture, upload, attack, eps, steps, target: the inputs of :func:`attacked` in its order."""
+def _controls(
+    gradio: Any, opened: Sequence[Opened], pictures: Sequence[Sample], *, one: bool = True
+) -> list[Any]:
+    """Defence, picture, upload, attack, eps, steps, target: the inputs of :func:`attacked` in its order. ``one``: of
+    several defences one is chosen."""
     names, eps = [found.name for found in opened], opened[0].threat.eps
     with gradio.Row():
         with gradio.Column():
-            defence = gradio.Dropdown(names, value=names[0], label="saved defence", visible=len(names) > 1)
+            defence = gradio.Dropdown(
+                names, value=names[0], label="saved defence", visible=one and len(names) > 1
+            )
             choices = [sample.name for sample in pictures]
             picked = gradio.Dropdown(choices, value=choices[0] if choices else None, label="test picture")
             upload = gradio.Image(
@@ -214,16 +220,21 @@ def _figures(gradio: Any, found: Opened) -> None:
 
 
 def _compare_tab(gradio: Any, app: Any, opened: Sequence[Opened], pictures: Sequence[Sample]) -> None:
-    inputs = _controls(gradio, opened, pictures)[1:]
+    inputs = _controls(gradio, opened, pictures, one=False)[1:]
     table = gradio.Dataframe(
-        headers=list(COMPARED), interactive=False, label="the same picture, each defence attacked"
+        headers=list(COMPARED),
+        interactive=False,
+        wrap=True,
+        column_widths=["20%", "60%", "20%"],
+        label="the same picture, each defence attacked",
     )
     gallery = gradio.Gallery(
         label="each adversarial picture",
         format="png",
-        height=HEIGHT,
+        columns=min(4, len(opened)),
+        object_fit="contain",
         buttons=["download", "fullscreen"],
-        elem_classes="picture",
+        elem_classes="pictures",
     )
     _on_every_change(app, partial(compared, opened, pictures), inputs, [table, gallery], "compare")
 
