@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -255,3 +256,14 @@ def test_a_picture_is_a_png_and_a_page_is_written_anew(saved: list[Path], tmp_pa
     assert common.run(app, ["show", str(saved[0]), "--html", str(place), "-q"]) == 0
     assert place.read_text() != "old"
     assert common.run(app, ["show", str(saved[0]), "--picture", str(tmp_path / "p.jpg")]) == 2
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        assert common.run(app, ["show", str(tmp_path), "--port", port]) == 2
+    assert f"--port must be a free one, got {port}" in capsys.readouterr().err

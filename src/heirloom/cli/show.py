@@ -42,8 +42,13 @@ def show(
     from heirloom.runtime.errors import renamed, require
     from heirloom.show.opened import open_folders, samples
 
+    written_instead = html is not None or picture is not None
     named = picture is None or picture.suffix.lower() == ".png"
     require(named, "picture", "a file that ends in .png", str(picture))
+    if port is not None and not written_instead:
+        from heirloom.show.app import is_free
+
+        require(is_free(port), "port", "a free one", f"{port}, which another program uses")
     with renamed(folder="folders"):
         opened = open_folders(folders, device=str(torch_device(device)), trust_remote_code=trust_remote_code)
     pictures = samples(opened[0], data)
@@ -64,7 +69,6 @@ def show(
 
     app = build_app(opened, pictures)
     if not voice().quiet:
-        print(
-            f"heirloom: http://{ADDRESS}:{port or 7860} or the next free port; Ctrl-C stops it.", flush=True
-        )
+        place = f"http://{ADDRESS}:{port}" if port else f"http://{ADDRESS}:7860 or the next free port"
+        print(f"heirloom: {place}; Ctrl-C stops it.", flush=True)
     launch(app, port=port, browser=browser)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -44,6 +45,17 @@ def build_app(opened: Sequence[Opened], pictures: Sequence[Sample]) -> Any:
             with gradio.Tab("Compare"):
                 _compare_tab(gradio, app, opened, pictures)
     return app
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on ``port`` of this machine."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((ADDRESS, port))
+        except OSError:
+            return False
+    return True
 
 
 def launch(app: Any, *, port: int | None = None, browser: bool = False, wait: bool = True) -> str:
