@@ -88,7 +88,7 @@ CASES: list[tuple[str, Arguments, str]] = [
     ("labels negative", _defend(data="FOLDER/labels.npz"), "class indices from 0"),
     ("image corrupt", _defend(data="FOLDER/classes"), "readable images"),
     ("predict nothing", _with("predict", "FOLDER/nowhere", "FOLDER/bad.npz"), "existing folder or a hub id"),
-    ("predict foreign", _with("predict", "FOLDER/empty", "FOLDER/bad.npz"), "no such file"),
+    ("predict foreign", _with("predict", "FOLDER/empty", "FOLDER/bad.npz"), "one without config.json"),
     ("report nothing", _with("report", "FOLDER/empty"), "must be a JSON file"),
     ("report foreign", _with("report", "FOLDER/foreign"), "must be a result summary"),
 ]
