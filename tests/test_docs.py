@@ -86,6 +86,11 @@ def test_every_command_that_is_shown_is_one() -> None:
     assert shown > 40
 
 
+def test_every_page_stands_in_the_site_s_navigation() -> None:
+    shown = (ROOT / "mkdocs.yml").read_text()
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if f" {page.name}\n" not in shown] == []
+
+
 def test_every_page_can_be_found_from_the_index() -> None:
     found = {ROOT / "docs" / "index.md"}
     waiting = list(found)

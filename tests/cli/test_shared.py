@@ -150,6 +150,7 @@ def test_help_shows_first_what_most_people_need(capsys: pytest.CaptureFixture[st
     assert common.run(app, ["--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.index("defend ") < shown.index("leaderboard ") < shown.index("theory ")
+    assert shown.count("...") == 1  # ARGS...: every command's sentence stands to its end
     assert {name for names in groups.COMMANDS.values() for name in names} >= set(
         typer.main.get_command(app).commands  # type: ignore[attr-defined]
     )

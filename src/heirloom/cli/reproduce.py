@@ -20,7 +20,7 @@ def reproduce(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="PAPER/TABLE, e.g. inheritance/table-1, features/table-1.",
+            help="PAPER/TABLE, e.g. inheritance/table-1, or zoo; a name that is none lists all.",
             show_default=False,
             autocompletion=_recipes,
         ),

@@ -17,6 +17,7 @@ from heirloom.cli.groups import COMMANDS, grouped
 from heirloom.cli.voice import voice
 from heirloom.runtime.given import GIVEN, Given
 
+WHOLE = 300  # characters: a command's first sentence is not cut in the list of commands
 Context: Any = typer.Context
 Formatter: Any = Any
 
@@ -120,7 +121,7 @@ class Group(TyperGroup):
         for name in self.list_commands(ctx):
             command: Any = self.get_command(ctx, name)
             title = next((title for title, names in COMMANDS.items() if name in names), "Commands")
-            rows.setdefault(title, []).append((name, command.get_short_help_str(formatter.width - 24)))
+            rows.setdefault(title, []).append((name, command.get_short_help_str(WHOLE)))
         for title in sorted(rows, key=[*COMMANDS, "Commands"].index):
             with formatter.section(title):
                 formatter.write_dl(rows[title])
