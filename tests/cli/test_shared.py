@@ -178,6 +178,9 @@ def test_completion_knows_commands_options_and_choices(monkeypatch: pytest.Monke
     assert {item.value for item in norm.shell_complete(context, "L")} == {"Linf", "L2", "L1"}
     recipe = next(param for param in COMMANDS["reproduce"].params if param.name == "recipe")
     assert "features/planted" in {item.value for item in recipe.shell_complete(context, "features/")}
+    params = {param.name: param for param in COMMANDS["reproduce"].params}
+    for name, incomplete, wanted in (("scale", "s", {"smoke", "small"}), ("only", "m", {"mnist"})):
+        assert {item.value for item in params[name].shell_complete(context, incomplete)} == wanted
     assert "--install-completion" in {option for param in root.params for option in param.opts}
 
 

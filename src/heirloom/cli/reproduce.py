@@ -16,6 +16,20 @@ def _recipes(incomplete: str) -> list[str]:
     return [name for name in recipe_names() if name.startswith(incomplete)]
 
 
+def _scales(incomplete: str) -> list[str]:
+    from heirloom_recipes.catalogue import RECIPES
+
+    return [
+        name for name in dict.fromkeys(s for r in RECIPES for s in r.scales) if name.startswith(incomplete)
+    ]
+
+
+def _members(incomplete: str) -> list[str]:
+    from heirloom_recipes.zoo.members import MEMBERS
+
+    return [member.name for member in MEMBERS if member.name.startswith(incomplete)]
+
+
 def reproduce(
     recipe: Annotated[
         str,
@@ -26,7 +40,8 @@ def reproduce(
         ),
     ],
     scale: Annotated[
-        str, typer.Option(help="smoke, small, gpu or paper; inheritance: medium too.")
+        str,
+        typer.Option(help="smoke, small, gpu or paper; inheritance: medium too.", autocompletion=_scales),
     ] = "small",
     out: Annotated[
         Path | None,
@@ -46,7 +61,8 @@ def reproduce(
         int | None, typer.Option(help="inheritance: so many training runs, intervals over them.")
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="zoo: this member alone, e.g. mnist; repeatable.")
+        list[str] | None,
+        typer.Option(help="zoo: this member alone, e.g. mnist; repeatable.", autocompletion=_members),
     ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Stop after so long; the same command again goes on.")
