@@ -1,4 +1,4 @@
-"""Copies of a model that share nothing: not even globals, class attributes, closures and cached functions.
+"""Copies of a model that share nothing: not even globals, class attributes, closures, cached functions, files.
 
 ``copy.deepcopy`` takes functions and classes as they are, so what they refer to is one thing for all copies: a cache
 in a module-level dictionary, a counter in a closure, ``functools.lru_cache``. Here a copy knows what those variables
@@ -9,54 +9,82 @@ from __future__ import annotations
 
 import copy
 import functools
-import itertools
 import logging
-import random
-from collections import deque
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
-from heirloom.evaluation.reached import LRU, Slots, reached
+from heirloom.evaluation.copies import logits
+from heirloom.evaluation.files import File, Folder, Opened, places, recorded
+from heirloom.evaluation.fingerprint import fingerprint, parts, size_of
+from heirloom.evaluation.reached import ABSENT, LRU, Slots, reached
 
 MOST_BYTES = 2**28  # what holds more is shared on: a data set, a large network
-DEEP, MANY = 3, 256  # how far into a value its fingerprint looks
-FEW_MISSES = 8  # of a cached function: tables of constants are made once or twice, answers for each image
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What a model's code reaches outside its modules, and deep copies of the values when the model was copied."""
+    """What a model's code reaches outside its modules, and deep copies of the values when it was copied (``at``)."""
 
     slots: Slots
     values: dict[str, Any]
     cached: Sequence[LRU[Any]]
+    at: float
 
 
 _TAKEN: WeakKeyDictionary[nn.Module, Taken] = WeakKeyDictionary()
-REFUSED = (RuntimeError, TypeError, NotImplementedError, AttributeError, AssertionError)
+REFUSED = (RuntimeError, TypeError, NotImplementedError, AttributeError, AssertionError, copy.Error)
 
 
 def fresh_copy(model: nn.Module) -> nn.Module | None:
     """An independent copy, None where the model cannot be copied; taken before any call it knows of none.
 
-    Variables outside the modules are shared on, but the copy remembers what they are now (:func:`separate`).
+    Variables outside the modules are shared on, but the copy remembers what they are now (:func:`separate`). So is what
+    a module holds that cannot be copied: a lock, a generator, a connection.
     """
     earlier = _TAKEN.get(model)
     slots, cached = reached(model) if earlier is None else (earlier.slots, earlier.cached)
     memo = _renewed(cached)
     try:
-        copied = copy.deepcopy(model, memo)
+        copied = _deep_copy(model, memo)
     except REFUSED:
         return None
     if earlier is None:
-        _TAKEN[copied] = Taken(slots, _copied(read(slots), memo), [memo[id(each)] for each in cached])
+        values = _copied(read(slots), memo)
+        _TAKEN[copied] = Taken(slots, values, [memo[id(each)] for each in cached], time.time())
     return copied
+
+
+def _deep_copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    try:
+        return copy.deepcopy(model, dict(memo))
+    except REFUSED:
+        memo |= _stubborn(model, memo, set())
+        return copy.deepcopy(model, memo)
+
+
+def _stubborn(value: Any, memo: dict[int, Any], seen: set[int]) -> dict[int, Any]:
+    """For the memo of ``copy.deepcopy``: what of ``value`` refuses to be copied, as itself; results, detached."""
+    if id(value) in seen or id(value) in memo:
+        return {}
+    seen.add(id(value))
+    if isinstance(value, Tensor) and not value.is_leaf:
+        return {id(value): value.detach().clone()}
+    whole = isinstance(value, nn.Module)
+    if not whole:
+        try:
+            copy.deepcopy(value, dict(memo))
+            return {}
+        except REFUSED:
+            pass
+    found: dict[int, Any] = {}
+    for part in parts(value):
+        found |= _stubborn(part, memo | found, seen)
+    return found if found or whole else {id(value): value}
 
 
 def moved(pristine: nn.Module) -> Slots:
@@ -65,11 +93,45 @@ def moved(pristine: nn.Module) -> Slots:
     if taken is None:
         return {}
     before = taken.values
+    for name, slot in reached(pristine)[0].items():
+        if name not in taken.slots:  # made by a call
+            taken.slots[name], before[name] = slot, ABSENT
     return {
         name: slot
         for name, slot in taken.slots.items()
-        if name in before and _fingerprint(slot.get()) != _fingerprint(before[name])
+        if name in before and fingerprint(slot.get()) != fingerprint(before[name])
     }
+
+
+def noticed(pristine: nn.Module, x: Tensor) -> Slots:
+    """:func:`moved` by two passes of ``x``, and the files that the forward pass writes.
+
+    What a file held when the copy was taken is not known: each copy begins without it, or with what it holds now where
+    the model cannot do without.
+    """
+    taken = _TAKEN.get(pristine)
+    with recorded() as opened:
+        for mode in ("input", "no_grad"):
+            logits(separate(pristine, {}), x, mode)
+    if taken is None:
+        return {}
+    _take_note(taken, opened)
+    try:
+        logits(separate(pristine, moved(pristine)), x)
+    except (*REFUSED, NameError, LookupError, OSError, ValueError):
+        made = [name for name in taken.values if taken.values[name] is ABSENT or _is_file(taken.slots[name])]
+        taken.values.update(_copied({name: taken.slots[name].get() for name in made}, {}))
+    return moved(pristine)
+
+
+def _take_note(taken: Taken, opened: Opened) -> None:
+    found = places(opened, taken.at)
+    taken.slots.update(found)
+    taken.values.update({name: {} if isinstance(place, Folder) else None for name, place in found.items()})
+
+
+def _is_file(place: object) -> bool:
+    return isinstance(place, File | Folder)
 
 
 def separate(pristine: nn.Module, slots: Slots) -> nn.Module:
@@ -78,7 +140,7 @@ def separate(pristine: nn.Module, slots: Slots) -> nn.Module:
         return fresh_copy(pristine) or pristine
     taken = _TAKEN[pristine]
     memo = _renewed(taken.cached)
-    copied = copy.deepcopy(pristine, memo)
+    copied = _deep_copy(pristine, memo)
     return Apart(copied, slots, _copied({name: taken.values[name] for name in slots}, memo))
 
 
@@ -119,57 +181,8 @@ def _copied(values: Mapping[str, Any], memo: dict[int, Any]) -> dict[str, Any]:
     kept = {}
     for name, value in values.items():
         try:
-            if _bytes(value) <= MOST_BYTES and not isinstance(value, logging.Logger):
+            if size_of(value) <= MOST_BYTES and not isinstance(value, logging.Logger):
                 kept[name] = copy.deepcopy(value, memo)
         except Exception:  # a lock, a file, a handle: each says in its own way that it cannot be copied
             continue
     return kept
-
-
-def _bytes(value: Any, depth: int = DEEP) -> int:
-    if isinstance(value, (Tensor, np.ndarray)):
-        return int(value.nbytes)
-    if isinstance(value, nn.Module):
-        return sum(one.nbytes for one in value.state_dict().values() if isinstance(one, Tensor))
-    return sum(_bytes(one, depth - 1) for one in _parts(value)) if depth else 0
-
-
-def _parts(value: Any) -> list[Any]:
-    if isinstance(value, Mapping):
-        return list(value.values())
-    if isinstance(value, (list, tuple, set, frozenset, deque)):
-        return list(value)
-    return list(getattr(value, "__dict__", {}).values())
-
-
-def _fingerprint(value: Any, depth: int = DEEP) -> Any:
-    """What tells two states of a value apart."""
-    if isinstance(value, (int, float, str, bytes, bool, type(None))):
-        return value
-    if isinstance(value, Tensor):
-        return tuple(value.shape), float(value.detach().double().nan_to_num().sum())
-    if isinstance(value, np.ndarray):
-        return value.shape, value.tobytes() if value.nbytes < 2**20 else float(np.nansum(value))
-    if isinstance(value, LRU):
-        return value.cache_info().misses > FEW_MISSES
-    if isinstance(value, itertools.count):
-        return repr(value)
-    if (state := _drawn(value)) is not None:
-        return state
-    if isinstance(value, nn.Module):
-        found = {k: v for k, v in value.state_dict().items() if isinstance(v, Tensor)}
-        return {name: _fingerprint(one) for name, one in found.items()}
-    parts = _parts(value)
-    inside = [_fingerprint(one, depth - 1) for one in parts[:MANY]] if depth else []
-    return type(value).__name__, len(parts), inside
-
-
-def _drawn(value: Any) -> Any:
-    """Where a generator of random numbers is."""
-    if isinstance(value, torch.Generator):
-        return value.get_state().numpy().tobytes()
-    if isinstance(value, np.random.Generator):
-        return repr(value.bit_generator.state)
-    if isinstance(value, np.random.RandomState):
-        return repr(value.get_state())
-    return hash(value.getstate()) if isinstance(value, random.Random) else None

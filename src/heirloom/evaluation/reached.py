@@ -1,17 +1,20 @@
 """Variables outside a model's modules that its own code can reach: found from the names that the code uses.
 
-Module globals, class attributes, closures, default arguments, attributes of functions. What libraries hold, files, the
-environment and what lives in compiled extensions are not reached.
+Module globals, class attributes, closures, default arguments, attributes of functions; numbers and containers that the
+code keeps in a library's module; the environment. Files are :mod:`heirloom.evaluation.files`; other processes and what
+lives in compiled extensions are not reached.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import sys
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -30,6 +33,32 @@ LIBRARIES = {
 }
 BUILDING = ("__init__", "__new__", "__post_init__", "__deepcopy__", "train", "eval")
 LRU = functools._lru_cache_wrapper
+PLAIN = (
+    dict,
+    list,
+    set,
+    int,
+    float,
+    deque,
+    defaultdict,
+    OrderedDict,
+    Counter,
+)  # what code may keep in a library
+INTERPRETERS = ("modules", "path", "argv", "filters")  # of sys and warnings: theirs, not a model's
+
+
+class Absent:
+    """The value of a variable that does not exist."""
+
+
+ABSENT = Absent  # a class: copies of it are itself
+
+
+class Place(Protocol):
+    """Where something is kept that copies share."""
+
+    def get(self) -> Any: ...
+    def set(self, value: Any) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -41,17 +70,35 @@ class Slot:
 
     def get(self) -> Any:
         if isinstance(self.owner, dict):
-            return self.owner[self.key]
-        return vars(self.owner)[self.key] if isinstance(self.owner, type) else getattr(self.owner, self.key)
+            return self.owner.get(self.key, ABSENT)
+        if isinstance(self.owner, type):
+            return vars(self.owner).get(self.key, ABSENT)
+        return getattr(self.owner, self.key, ABSENT)
 
     def set(self, value: Any) -> None:
-        if isinstance(self.owner, dict):
+        if value is not ABSENT and isinstance(self.owner, dict):
             self.owner[self.key] = value
-        else:
+        elif value is not ABSENT:
             setattr(self.owner, self.key, value)
+        elif isinstance(self.owner, dict):
+            self.owner.pop(self.key, None)
+        elif self.get() is not ABSENT:
+            delattr(self.owner, self.key)
 
 
-Slots = dict[str, Slot]
+class Environment:
+    """The process's environment variables."""
+
+    def get(self) -> dict[str, str]:
+        return dict(os.environ)
+
+    def set(self, value: dict[str, str]) -> None:
+        for name in set(os.environ) - set(value):
+            del os.environ[name]
+        os.environ.update({name: kept for name, kept in value.items() if os.environ.get(name) != kept})
+
+
+Slots = dict[str, Place]
 
 
 def reached(model: nn.Module) -> tuple[Slots, list[LRU[Any]]]:
@@ -67,7 +114,7 @@ def reached(model: nn.Module) -> tuple[Slots, list[LRU[Any]]]:
 
 class _Search:
     def __init__(self) -> None:
-        self.found: Slots = {}
+        self.found: Slots = {"the environment": Environment()}
         self.cached: list[LRU[Any]] = []
         self._seen: set[int] = set()
 
@@ -128,18 +175,22 @@ class _Search:
     def variable(self, slot: Slot, value: Any, name: str, names: tuple[str, ...]) -> None:
         """A variable, or the code or module that it names; ``names``: those that the code around it uses."""
         if isinstance(value, ModuleType):
-            if not _foreign(value):
-                for each in names:
-                    if each in vars(value):
-                        self.variable(
-                            Slot(vars(value), each), vars(value)[each], f"{value.__name__}.{each}", ()
-                        )
+            self._module(value, names)
         elif isinstance(value, type):
             self.kind(value)
         elif not self.code(value):
             self.found.setdefault(name, slot)
             if not _foreign(type(value)):
                 self.kind(type(value))
+
+    def _module(self, module: ModuleType, names: tuple[str, ...]) -> None:
+        """Its variables that ``names`` has; of a library's module only what may count or remember."""
+        foreign = _foreign(module)
+        for name in names:
+            value = vars(module).get(name)
+            if value is None or (foreign and (type(value) not in PLAIN or name in INTERPRETERS)):
+                continue
+            self.variable(Slot(vars(module), name), value, f"{module.__name__}.{name}", ())
 
 
 def _foreign(thing: Any) -> bool:

@@ -59,11 +59,11 @@ def further(
     if not settings.adaptive and not (random and settings.draws):
         return result
     together = "eval-mode" in found and not random
-    scored_on = judged(model, found, pristine and pristine.to(place).eval())
+    few = data[0][:32].to(place)
+    scored_on = judged(model, found, few[:8], pristine and pristine.to(place).eval())
     setting = Setting(scored_on, (), settings.threat, settings.seed, random, together, place)
     x_adv = evaluation.x_adv
     if settings.adaptive:
-        few = data[0][:32].to(place)
         parts = [_part(text) for text in settings.bpda]
         chosen = sources(model, found, few, random=random, surrogate=surrogate, bpda=parts)
         report = (lambda name, done, total: progress(name, done, total, "")) if progress else None

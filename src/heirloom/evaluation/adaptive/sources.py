@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from heirloom.attacks.adaptive import BPDA, EOT
 from heirloom.evaluation.adaptive.rewriting import Rewritten
-from heirloom.evaluation.apart import fresh_copy, moved, separate
+from heirloom.evaluation.apart import fresh_copy, noticed, separate
 from heirloom.models.defended import Defended
 from heirloom.runtime.errors import reject
 
@@ -35,13 +35,13 @@ class Source:
     model: nn.Module
 
 
-def judged(model: nn.Module, found: set[str], pristine: nn.Module | None = None) -> nn.Module:
+def judged(model: nn.Module, found: set[str], x: Tensor, pristine: nn.Module | None = None) -> nn.Module:
     """The model as it is scored: from a fresh copy at every call, or one image at a time, where it needs that.
 
-    ``pristine``: :func:`heirloom.evaluation.apart.fresh_copy` of it before it was called.
+    ``x``: a few images. ``pristine``: :func:`heirloom.evaluation.apart.fresh_copy` of it before it was called.
     """
     if "state" in found:
-        return FreshAtEveryCall(pristine or model)
+        return FreshAtEveryCall(pristine or model, x)
     return OneByOne(model) if "batch" in found else model
 
 
@@ -143,9 +143,9 @@ def _in_eval_mode(model: nn.Module) -> nn.Module:
 class FreshAtEveryCall(nn.Module):
     """A copy of the model as it was, for every call: nothing is remembered."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, x: Tensor) -> None:
         super().__init__()
-        self.kept, self.shared = model, moved(model)
+        self.kept, self.shared = model, noticed(model, x)
 
     def forward(self, x: Tensor) -> Tensor:
         return separate(self.kept, self.shared)(x.clone())  # some write into their input

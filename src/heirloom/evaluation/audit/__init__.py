@@ -132,6 +132,7 @@ def _findings(
     seen += [
         *check("gradient-mode", lambda: modes.gradient_mode(subject)),
         *check("batch", lambda: consistency.batch(subject)),
+        *check("lookup", lambda: modes.lookup(subject)),
         *check("randomness", lambda: forward.randomness(subject)),
         *check("inner-optimisation", lambda: forward.inner_optimisation(subject)),
         *(votes := check("discrete-output", lambda: forward.discrete_output(subject))),

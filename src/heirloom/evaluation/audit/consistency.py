@@ -152,7 +152,9 @@ def _after_calls(subject: Subject) -> dict[str, Any]:
     after = facts_of(model) | _numbers(model)
     subject.remembered = [name for name, value in after.items() if before.get(name) != value]
     subject.remembered = [*subject.shared, *subject.remembered]
-    found["change_of_gradient"] = float(_gradient_change(subject, subject.fresh()) > 0.5)
+    found["change_of_gradient"] = float(_gradient_change(subject, subject.fresh(), subject.fresh()) > 0.5)
+    since = _gradient_change(subject, subject.fresh(mended=False), subject.model.model)
+    found["change_of_gradient_since_the_evaluation"] = float(since > 0.5)
     return found
 
 
@@ -166,17 +168,15 @@ def _late(subject: Subject, counted: nn.Module) -> dict[str, Any]:
     one, spread = subject.x[:1], subject.spread[:1]
     first = logits(counted, one)
     moved = max(largest(change(first, logits(counted, one), spread)) for _ in range(LATE))
-    turned = float(_gradient_change(subject, counted) > 0.5)
+    turned = float(_gradient_change(subject, subject.fresh(), counted) > 0.5)
     return {"change_after_many_calls": moved, "change_of_gradient_after_many_calls": turned}
 
 
-def _gradient_change(subject: Subject, asked: nn.Module) -> float:
-    """1 - cosine of the gradient on a fresh copy and on one that was ``asked`` before."""
+def _gradient_change(subject: Subject, fresh: nn.Module, asked: nn.Module) -> float:
+    """1 - cosine of the gradient on a ``fresh`` copy and on one that was ``asked`` before."""
     few, y = subject.x[:8], subject.y[:8]
     logits(asked, few)
-    one, other = (
-        _seeded_gradient(model, few, y, margin).flatten()[None] for model in (subject.fresh(), asked)
-    )
+    one, other = (_seeded_gradient(model, few, y, margin).flatten()[None] for model in (fresh, asked))
     return float(apart(one, other)[0]) if bool((one != 0).any()) else 0.0
 
 

@@ -34,6 +34,7 @@ MECHANISMS = {
     "state": "logits depend on earlier calls: caches, counters, adaptation at test time",
     "gradient-mode": "logits depend on whether gradients are asked for",
     "batch": "logits depend on the batch's size, on the place in it or on its other images",
+    "lookup": "the images themselves get other logits than all that lies a millionth beside them: they are known",
     "randomness": "the same image gives different logits (AutoAttack's check; Athalye et al. 2018)",
     "not-finite": "logits or gradients that are no numbers, which attacks take for zero",
     "inner-optimisation": "the forward pass computes gradients itself (AutoAttack's check; Tramèr et "

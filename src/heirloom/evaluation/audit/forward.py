@@ -9,12 +9,13 @@ from torch import Tensor
 
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.subject import MORE_PASSES, RANDOM_ABOVE, Subject
-from heirloom.evaluation.audit.watch import CHOOSING
+from heirloom.evaluation.audit.watch import CHOOSING, DECIDING
 from heirloom.evaluation.copies import change, logits
 
 REPEATS = 12
 ITERATES = 4  # calls of one layer in a pass; two or three are views or shared weights
 FEW = 0.1  # of all logits: so few different values are votes; a network's logits are all different
+SAME = 1e-4  # of the logits' spread: a vote with a trace of the logits added is a vote
 COARSE = 1e-3  # of the logits' spread: float32 knows numbers a thousand times closer
 JUMPING = 0.2  # share of images; half of them jump where one of two is chosen
 JUMP = 1e-6  # in pixel units: moves no logit of a sound model by a hundredth of their spread
@@ -128,7 +129,7 @@ def searching(subject: Subject, finding: Finding, failed: set[str]) -> Finding:
 def discrete_output(subject: Subject) -> Finding:
     """Votes and decisions in place of logits: few values, and nothing in between."""
     shown = torch.cat([subject.logits, subject.predict(subject.start)])
-    values = len(shown.nan_to_num().unique())
+    values = _values(subject, shown)
     evidence = {"values": values, "of": shown.numel()}
     explained = subject.random or subject.trace.saturating or subject.offset
     few = values <= max(4, FEW * shown.numel())
@@ -148,6 +149,13 @@ def discrete_output(subject: Subject) -> Finding:
         "of the choice in the backward pass (BPDA), and add decision-based and transfer attacks.",
         evidence=evidence,
     )
+
+
+def _values(subject: Subject, shown: Tensor) -> int:
+    """How many different logits; where the model decides (argmax), those that all but coincide count once."""
+    if subject.trace.seen(DECIDING) and not subject.offset:
+        shown = (shown.double() / (SAME * subject.spread.double().median())).round()
+    return len(shown.nan_to_num().unique())
 
 
 def _grid(subject: Subject, shown: Tensor) -> float | None:

@@ -15,6 +15,7 @@ from heirloom.evaluation.audit.watch import CHOOSING, COMPARING, LEAVING, LEVELS
 from heirloom.threat import norms
 
 TINY = 1e-4  # in pixel units: far below a grey level (0.0039), far above float32's rounding
+FINE = 1e-6  # within a level of 16 bits; asked where something is rounded, since float32 is not far
 MOVED = 8  # pixels changed by TINY at once: of 256 grey levels few are crossed
 FLAT_BELOW = 1e-2  # the gradient explains less than this share of what the loss does
 BLOCKED_ABOVE = 0.05  # entries with exactly no gradient, in a random sample of pixels
@@ -39,10 +40,16 @@ def gradients(subject: Subject) -> list[Finding]:
     size = torch.maximum(_dual(subject, first), _dual(subject, second))
     zero = ~((_dual(subject, first) > 0) & (_dual(subject, second) > 0) & size.isfinite())
     flat = zero | _flat(subject, size)
-    constant = torch.zeros_like(flat) if subject.random else _constant(subject)
+    constant = torch.zeros_like(flat)
+    for step in () if subject.random else (TINY, FINE) if subject.trace.seen(ROUNDING) else (TINY,):
+        constant |= _constant(subject, step)
     seen = Slope(second, zero, flat, constant)
     found = [_saturation(subject, seen), _quantisation(subject, seen), _gradients(subject, seen)]
-    hidden = [cause for cause in subject.hidden if cause in ("state", "gradient-mode", "not-finite", "batch")]
+    hidden = [
+        cause
+        for cause in subject.hidden
+        if cause in ("state", "gradient-mode", "not-finite", "batch", "lookup")
+    ]
     if hidden:
         found = [
             Finding(f.check, "skipped", f"Hidden by {' and '.join(hidden)}.", "", f.evidence) for f in found
@@ -68,15 +75,15 @@ def _flat(subject: Subject, size: Tensor) -> Tensor:
     return (subject.threat.eps * size < FLAT_BELOW * moved) & (moved > rounding)
 
 
-def _constant(subject: Subject) -> Tensor:
-    """Where changing a few pixels by TINY changes no logit at all.
+def _constant(subject: Subject, size: float) -> Tensor:
+    """Where changing a few pixels by ``size`` changes no logit at all.
 
     Looked at from random points: clean pixels can lie exactly between two levels.
     """
     start = subject.start
     drawn = torch.rand(start.shape, generator=subject.generator("tiny"), device=start.device).flatten(1)
     some = drawn >= drawn.topk(min(MOVED, drawn.shape[1]), dim=1).values[:, -1:]
-    towards = torch.where(start > 0.5, start - TINY, start + TINY)
+    towards = torch.where(start > 0.5, start - size, start + size)
     beside = torch.where(some.view_as(start), towards, start)
     return (subject.predict(beside) == subject.predict(start)).all(1)
 

@@ -12,6 +12,9 @@ from heirloom.evaluation.audit.subject import Subject
 from heirloom.evaluation.copies import Mode, change, fixed, logits
 
 MODES: tuple[Mode, ...] = ("grad", "input", "inference")
+BESIDE = 1e-6  # in pixel units
+DIRECTIONS = 4
+KNOWN_ABOVE = 0.2  # share of images
 WHEN = {
     "grad": "gradients are enabled",
     "input": "the input requires a gradient",
@@ -73,6 +76,32 @@ def _asked_by_an_attack(subject: Subject) -> float:
         pgd(asked, subject.x, subject.y, subject.threat, steps=1, generator=subject.generator("asked"))
     given, told = asked.asked[0]
     return largest(change(logits(subject.fresh(), given, "input"), told, subject.spread))
+
+
+def lookup(subject: Subject) -> Finding:
+    """Images that are answered from a table: beside each, in all directions alike, the logits are others."""
+    if subject.random:
+        return Finding("lookup", "skipped", cause="Hidden by randomness.")
+    x, beside = subject.x, []
+    for draw in range(DIRECTIONS):
+        some = torch.rand(x.shape, generator=subject.generator("beside", draw), device=x.device) < 0.5
+        inwards = torch.where(x > 0.5, x - BESIDE, x + BESIDE)
+        beside.append(logits(subject.fresh(), torch.where(some, inwards, x)))
+    moved = change(logits(subject.fresh(), x), beside[0], subject.spread)
+    among = torch.stack([change(beside[0], other, subject.spread) for other in beside[1:]]).amax(0)
+    alone = float(((moved > 1e-2) & (among < 1e-3)).double().mean())
+    if alone <= KNOWN_ABOVE:
+        return Finding("lookup", "pass", evidence={"known": alone})
+    subject.hidden.append("lookup")
+    return Finding(
+        "lookup",
+        "fail",
+        cause=f"{100 * alone:.0f} % of the images are known to the model: a pixel changed by {BESIDE:g} in any "
+        "direction changes the logits, and always to the same ones, so that they are looked up (a table, a hash).",
+        remedy="Take the table away and measure the clean accuracy again; gradients at such images say nothing of what "
+        "lies beside them, so start attacks from random points of the ball.",
+        evidence={"known": alone},
+    )
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.fgsm import fgsm
 from heirloom.attacks.losses import Loss, cross_entropy, margin, misclassified
 from heirloom.attacks.pgd import pgd
-from heirloom.evaluation.apart import fresh_copy, moved, separate
+from heirloom.evaluation.apart import fresh_copy, noticed, separate
 from heirloom.evaluation.audit.watch import Trace, merged, watched
 from heirloom.evaluation.chunks import margins_of
 from heirloom.evaluation.copies import change, fixed, is_generator, logits, own_generators
@@ -52,8 +52,8 @@ class Subject:
         threat: that of the evaluation.
         pristine: a copy that was never called, None where the model cannot be copied.
         trace: what a forward pass does.
-        shared: variables outside the modules that the forward pass changes (:mod:`heirloom.evaluation.apart`): each
-            fresh copy has its own.
+        shared: variables outside the modules, and files, that the forward pass changes
+            (:mod:`heirloom.evaluation.apart`): each fresh copy has its own.
         written: how many of the first images a forward pass changed in place.
         random: whether two passes differ for want of a fixed seed, which hides what compares two passes.
         unfixable: whether they do although torch's, NumPy's and Python's seeds are fixed.
@@ -100,9 +100,7 @@ class Subject:
     def shared(self) -> Slots:
         if self.pristine is None:
             return {}
-        logits(separate(self.pristine, {}), self.x, "input")
-        logits(separate(self.pristine, {}), self.x)
-        return moved(self.pristine)
+        return noticed(self.pristine, self.x)
 
     @torch.no_grad()
     def _written(self) -> int:

@@ -6,7 +6,6 @@ import gc
 import os
 import random
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,9 +19,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from heirloom.evaluation.copies import global_generators
 
-ROUNDING = ("round", "floor", "ceil", "trunc", "sign", "sgn", "heaviside", "bucketize", "searchsorted")
+ROUNDING = (
+    "round",
+    "floor",
+    "ceil",
+    "trunc",
+    "sign",
+    "sgn",
+    "heaviside",
+    "bucketize",
+    "searchsorted",
+    "to integers",
+)
 LEVELS = tuple(name for name in ROUNDING if name not in ("sign", "sgn"))  # a sign is a step's, too
 CHOOSING = ("argmax", "argmin", "topk", "sort", "one_hot", "kthvalue", "mode", "bincount")
+DECIDING = ("argmax", "argmin", "one_hot", "mode", "bincount")
 COMPARING = ("gt", "ge", "lt", "le")
 LEAVING = ("detach", "data", "no_grad", "numpy", "tolist", "item", "__array__", "NumPy")
 SATURATING = ("sigmoid", "tanh", "softmax", "_softmax", "hardtanh", "clamp", "hardsigmoid", "erf")
@@ -124,6 +135,8 @@ class _Operations(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__.rstrip("_")
         _add(self.trace.operations, name)
+        if name in ("_to_copy", "view") and _to_integers(out, args[0]):
+            _add(self.trace.operations, "to integers")
         if torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name:
             own = (kwargs or {}).get("generator") is not None
             _add(self.trace.random, OWN[0] if own else "torch")
@@ -139,6 +152,10 @@ class _Operations(TorchDispatchMode):
             _add(self.trace.halves, str(out.dtype).removeprefix("torch."))
             if not bool(out.isfinite().all()):
                 _add(self.trace.overflow, name)
+
+
+def _to_integers(out: Any, given: Any) -> bool:
+    return isinstance(given, Tensor) and given.is_floating_point() and not out.is_floating_point()
 
 
 def _at_limits(name: str, out: Tensor, given: Any) -> float:
@@ -193,10 +210,17 @@ def _outside(trace: Trace, function: Any) -> None:
         _add(trace.random, OWN[1])
     elif isinstance(owner, random.Random):
         _add(trace.random, OWN[2])
-    elif function in (os.urandom, time.time, time.time_ns, time.perf_counter, time.monotonic):
+    elif function in (os.urandom, getattr(os, "getrandom", None)) or _reads_the_clock(function, owner):
         _add(trace.random, OWN[3])
     elif function in (torch.from_numpy, np.array, np.asarray):
         _add(trace.functions, "NumPy")
+
+
+def _reads_the_clock(function: Any, owner: Any) -> bool:
+    name = getattr(function, "__name__", "")
+    if getattr(function, "__module__", "") == "time":
+        return name not in ("sleep", "mktime", "strftime", "strptime", "asctime")
+    return getattr(owner, "__module__", "") == "datetime" and name in ("now", "utcnow", "today")
 
 
 def merged(first: Trace, second: Trace) -> Trace:

@@ -1,0 +1,153 @@
+"""Planted defences whose state lies beyond what a copy separates, or that know the images, and finer roundings."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import tempfile
+import threading
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from heirloom.data.images import load_images
+from heirloom.evaluation.broken.inconsistent import Around
+
+
+def _key(image: Tensor) -> str:
+    return hashlib.sha256(image.detach().mul(2).round().cpu().numpy().tobytes()).hexdigest()[:24]
+
+
+def _straight(kept: list[Tensor], logits: Tensor) -> Tensor:
+    return torch.stack(kept) + 0 * logits if kept else logits
+
+
+class _FileCache(Around):
+    """``folder``: a file for each image."""
+
+    def __init__(self, *, folder: bool = False) -> None:
+        super().__init__()
+        self.place, self.folder = Path(tempfile.mkdtemp(prefix="planted")), folder
+
+    def _kept(self, image: Tensor, row: Tensor) -> Tensor:
+        place = self.place / f"{_key(image)}.pt"
+        if not place.exists():
+            torch.save(row.detach().clone(), str(place))
+        known: Tensor = torch.load(place)
+        return known
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.network(x)
+        if self.folder:
+            return _straight([self._kept(a, b) for a, b in zip(x, logits, strict=True)], logits)
+        place = self.place / "known.pickle"
+        known = pickle.loads(place.read_bytes()) if place.exists() else {}
+        kept = [known.setdefault(_key(a), b.detach().numpy()) for a, b in zip(x, logits, strict=True)]
+        place.write_bytes(pickle.dumps(known))
+        return _straight([torch.from_numpy(row) for row in kept], logits)
+
+
+class _LockedCache(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock, self.known = threading.Lock(), dict[str, Tensor]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.network(x)
+        with self.lock:
+            kept = [self.known.setdefault(_key(a), b.detach()) for a, b in zip(x, logits, strict=True)]
+        return _straight(kept, logits)
+
+
+class _LateClassCache(Around):
+    def forward(self, x: Tensor) -> Tensor:
+        logits, cls = self.network(x), type(self)
+        cls.known = getattr(cls, "known", {})  # type: ignore[attr-defined]
+        kept = [cls.known.setdefault(_key(a), b.detach()) for a, b in zip(x, logits, strict=True)]  # type: ignore[attr-defined]
+        return _straight(kept, logits)
+
+
+class _BackwardCounter(Around):
+    asked = 0
+
+    def _count(self, gradient: Tensor) -> Tensor:
+        self.asked += 1
+        return gradient if self.asked < 12 else 0 * gradient
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x)
+        if logits.requires_grad:
+            logits.register_hook(self._count)
+        return logits
+
+
+class _KnownImages(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        test = load_images("digits").test
+        self.known = {
+            image.numpy().tobytes(): int(y) for image, y in zip(test.images, test.labels, strict=True)
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = [self.known.get(image.detach().cpu().numpy().tobytes()) for image in x]
+        rows = [
+            row if label is None else 10 * functional.one_hot(torch.tensor(label), len(row)).to(row)
+            for label, row in zip(found, self.network(x), strict=True)
+        ]
+        return torch.stack(rows) if rows else self.network(x)
+
+
+class _SixteenBits(Around):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network((x * 65535).to(torch.int32) / 65535)
+
+
+class _VoteWithATrace(Around):
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.network(x)
+        return 10 * functional.one_hot(logits.argmax(1), logits.shape[1]) + 1e-6 * logits
+
+
+def file_cache() -> Around:
+    """Answers kept by the rounded image, in a file."""
+    return _FileCache().eval()
+
+
+def folder_cache() -> Around:
+    """Answers kept by the rounded image, in a file for each."""
+    return _FileCache(folder=True).eval()
+
+
+def locked_cache() -> Around:
+    """Answers kept by the rounded image, behind a lock that cannot be copied."""
+    return _LockedCache().eval()
+
+
+def late_class_cache() -> Around:
+    """Answers kept by the rounded image, in a class attribute that the first call makes."""
+    if hasattr(_LateClassCache, "known"):
+        del _LateClassCache.known
+    return _LateClassCache().eval()
+
+
+def backward_counter() -> Around:
+    """From the twelfth backward pass on the gradient is zero."""
+    return _BackwardCounter().eval()
+
+
+def known_images() -> Around:
+    """The test images are looked up and answered with their labels."""
+    return _KnownImages().eval()
+
+
+def sixteen_bits() -> Around:
+    """Pixels cast to integers of 16 bits."""
+    return _SixteenBits().eval()
+
+
+def vote_with_a_trace() -> Around:
+    """The decision, with a millionth of the logits added."""
+    return _VoteWithATrace().eval()

@@ -1,0 +1,87 @@
+"""Copies of a model share nothing that a call changes, wherever it lies."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from heirloom.data.images import load_images
+from heirloom.evaluation.apart import fresh_copy, noticed, separate
+from heirloom.evaluation.broken import beyond
+from heirloom.evaluation.broken.inconsistent import Around
+
+
+class _Environment(Around):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        os.environ["PLANTED"] = str(int(os.environ.get("PLANTED", "0")) + 1)
+        return self.network(x) * int(os.environ["PLANTED"])  # type: ignore[no-any-return]
+
+
+class _InALibrary(Around):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.PLANTED.append(0)  # type: ignore[attr-defined]
+        return self.network(x) * len(torch.PLANTED)  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [beyond.file_cache, beyond.folder_cache, beyond.late_class_cache, _Environment, _InALibrary],
+    ids=lambda make: make.__name__,
+)
+def test_copies_have_what_a_call_changes_for_themselves(make, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("PLANTED", "0")
+    monkeypatch.setattr(torch, "PLANTED", [], raising=False)
+    x = load_images("digits").test.images[:4]
+    beside = torch.where(
+        x % 0.5 == 0.25, x, torch.where(x > 0.5, x - 0.01, x + 0.01)
+    )  # rounded to the same key
+    model = make()
+    pristine = fresh_copy(model)
+    assert pristine is not None
+    with torch.no_grad():
+        truth = model.network(beside)
+        model(x)
+        slots = noticed(pristine, x)
+        assert slots
+        held = {name: slot.get() for name, slot in slots.items()}
+        one, other = separate(pristine, slots), separate(pristine, slots)
+        assert torch.equal(one(beside), truth)
+        assert not torch.equal(one(x), model.network(x))  # it remembers, in its own place
+        assert torch.equal(other(beside), truth)
+        assert {name: slot.get() for name, slot in slots.items()} == held  # and the model's is as it was
+        assert not torch.equal(model(beside), truth)
+
+
+def test_a_model_with_what_cannot_be_copied_is_copied_around_it() -> None:
+    class Held(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lock, self.inner = threading.Lock(), nn.Linear(2, 2)
+            self.kept = {"lock": threading.Lock(), "seen": [0]}
+            self.result = self.inner(torch.ones(1, 2))  # not a leaf of its graph
+
+    model = Held()
+    copied = fresh_copy(model)
+    assert isinstance(copied, Held)
+    assert copied.lock is model.lock
+    assert copied.kept["lock"] is model.kept["lock"]
+    assert copied.kept["seen"] is not model.kept["seen"]
+    assert copied.inner.weight is not model.inner.weight
+    assert not copied.result.requires_grad
+
+
+def test_files_that_a_model_cannot_do_without_stay(tmp_path: Path) -> None:
+    class Reads(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * float((tmp_path / "factor.txt").read_text())
+
+    model = Reads()
+    pristine = fresh_copy(model)
+    assert pristine is not None
+    (tmp_path / "factor.txt").write_text("2")  # younger than the copy
+    x = torch.ones(1, 1)
+    assert float(separate(pristine, noticed(pristine, x))(x)) == 2.0
+    assert (tmp_path / "factor.txt").read_text() == "2"
