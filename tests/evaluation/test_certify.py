@@ -167,7 +167,12 @@ def test_batches_do_not_decide(halves: Data) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"sigma": 0.0}, "sigma must be above 0"), ({"n": 0}, "n must be"), ({"alpha": 1.0}, "alpha must be")],
+    [
+        ({"sigma": 0.0}, "sigma must be above 0"),
+        ({"n": 0}, "n must be"),
+        ({"n": 9}, "n must be at least 10 with alpha 0.001"),
+        ({"alpha": 1.0}, "alpha must be"),
+    ],
 )
 def test_wrong_settings_are_one_sentence(changes: dict[str, float], said: str) -> None:
     with pytest.raises(InputError, match=said):

@@ -124,6 +124,17 @@ def test_wrong_information_and_wrong_kinds_are_refused(
         model_info(folder, given(additional_data="no"))
     with pytest.raises(InputError, match="model_info must be of the keys"):
         model_info(folder, given(more=1))
+    with pytest.raises(InputError, match="number_forward_passes must be given as int"):
+        model_info(folder, given(number_forward_passes=True))
+    other = Summary.read(folder / "summary.json").model_copy(
+        update={"data": DataUsed(name="uoft-cs/cifar100", train=0, test=1, digest="")}
+    )
+    other.write(tmp_path / "other" / "summary.json")
+    with pytest.raises(InputError, match="dataset must be that of the evaluated images"):
+        model_info(tmp_path / "other", given())
+    before = (folder / "summary.json").read_bytes()
+    assert common.run(app, ["leaderboard", str(folder), "--out", str(folder)]) == 2
+    assert (folder / "summary.json").read_bytes() == before
     (tmp_path / "info.json").write_text(json.dumps(given()))
     arguments = [
         "leaderboard",

@@ -25,10 +25,19 @@ def leaderboard(
     from heirloom.evaluation.leaderboard import model_info, read_entries
     from heirloom.report.pages import draw
     from heirloom.results.provenance import Stopwatch
+    from heirloom.results.schema import Summary
     from heirloom.runtime.errors import require
     from heirloom.runtime.files import read_json, write_json
 
-    stopwatch = Stopwatch()
+    stopwatch, earlier = Stopwatch(), out / "summary.json"
+    if earlier.exists():
+        kind = Summary.read(earlier).kind
+        require(
+            kind == "leaderboard",
+            "out",
+            "a new folder or an earlier leaderboard's",
+            f"that of a result ({kind})",
+        )
     if robustbench is not None:
         require(len(folders) == 1, "folders", "one, with --robustbench", len(folders))
         given = read_json(robustbench)

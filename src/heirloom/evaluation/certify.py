@@ -8,6 +8,7 @@ nor of another norm.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -57,6 +58,9 @@ class CertifySettings:
         require(self.n0 >= 1, "n0", "at least 1", self.n0)
         require(0 < self.alpha < 1, "alpha", "a probability between 0 and 1", self.alpha)
         require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+        fewest = fewest_draws(self.alpha)
+        allowed = f"at least {fewest} with alpha {self.alpha:g}, since fewer that all agree certify nothing"
+        require(self.n >= fewest, "n", allowed, self.n)
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,11 @@ def counts(
 def lower_bound(count: int, n: int, alpha: float) -> float:
     """The exact one-sided lower bound of a probability at confidence 1 - alpha (Clopper and Pearson 1934)."""
     return float(betaincinv(count, n - count + 1, alpha)) if count else 0.0
+
+
+def fewest_draws(alpha: float) -> int:
+    """With fewer draws not even those that all agree bound a probability above a half."""
+    return math.floor(math.log(alpha) / math.log(0.5)) + 1
 
 
 def largest_radius(settings: CertifySettings) -> float:

@@ -21,6 +21,18 @@ ROBUSTBENCH = {
     ("cifar100", "Linf"): (10_000, 8 / 255),
     ("imagenet", "Linf"): (5_000, 4 / 255),
 }
+# what the name of a data set may hold, the longer before what is part of it
+KNOWN = (
+    "cifar100",
+    "cifar10",
+    "imagenette",
+    "tinyimagenet",
+    "imagenet",
+    "fashion",
+    "mnist",
+    "digits",
+    "svhn",
+)
 GIVEN = {
     "link": str,
     "name": str,
@@ -133,7 +145,7 @@ def model_info(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
             audit with a sign, or a wrong key in ``given``.
     """
     for key, kind in GIVEN.items():
-        require(isinstance(given.get(key), kind), key, f"given as {kind.__name__}", given.get(key))
+        require(type(given.get(key)) is kind, key, f"given as {kind.__name__}", given.get(key))
     require(set(given) == set(GIVEN), "model_info", f"of the keys {', '.join(GIVEN)}", ", ".join(given))
     summary = Summary.read(folder / "summary.json")
     require(summary.kind == "evaluation", str(folder), "an evaluation", summary.kind)
@@ -141,6 +153,7 @@ def model_info(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
     require("autoattack" in row, "attacks", "with autoattack, as RobustBench measures", ", ".join(row))
     assert threat is not None
     _check_taken(given["dataset"], threat, row["clean"]["n"])
+    _check_images(given["dataset"], summary.data.name if summary.data else "")
     audit = summary.details.get("audit")
     if audit is None or not audit["trusted"]:
         reject("audit", "without a sign", "none made" if audit is None else ", ".join(audit["failed"]))
@@ -154,6 +167,13 @@ def _check_taken(dataset: str, threat: Threat, n: int) -> None:
     if known is None or abs(known[1] - threat.eps) > 1e-9:
         reject("threat", f"one that RobustBench lists ({taken})", f"{dataset} {threat}")
     require(n == known[0], "images", f"{known[0]}, RobustBench's number for {dataset}", n)
+
+
+def _check_images(dataset: str, name: str) -> None:
+    """Raise where the images' name is that of another known data set; a name of the user's own says nothing."""
+    plain = "".join(letter for letter in name.lower() if letter.isalnum())
+    other = next((known for known in KNOWN if known in plain), dataset)
+    require(other == dataset, "dataset", "that of the evaluated images", f"{dataset}, where those are {name}")
 
 
 def _percent(value: dict[str, Any]) -> str:
