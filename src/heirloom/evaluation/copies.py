@@ -37,9 +37,13 @@ def global_generators() -> tuple[bytes, int]:
     return np.asarray(key).tobytes() + bytes(str(place), "ascii"), hash(random.getstate())
 
 
-def logits(model: nn.Module, x: Tensor, mode: Mode = "no_grad") -> Tensor:
-    """Of ``x`` in one batch, in float32, with randomness fixed."""
-    with fixed(x.device), torch.inference_mode(mode == "inference"), torch.set_grad_enabled(mode in ASKING):
+def logits(model: nn.Module, x: Tensor, mode: Mode = "no_grad", seed: int = 0) -> Tensor:
+    """Of ``x`` in one batch, in float32, with randomness fixed by ``seed``."""
+    with (
+        fixed(x.device, seed),
+        torch.inference_mode(mode == "inference"),
+        torch.set_grad_enabled(mode in ASKING),
+    ):
         given = x.detach().clone()
         return model(given.requires_grad_() if mode == "input" else given).detach().float()
 

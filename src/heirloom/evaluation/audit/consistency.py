@@ -102,7 +102,7 @@ def state(subject: Subject, evaluation: Evaluation | None) -> Finding:
         "state",
         "fail",
         cause=f"The answer depends on earlier calls: state that the state dict does not fix ({what}), such as a "
-        f"cache, a counter or adaptation at test time.{_adapting(subject)}{_corrected(evidence)}",
+        f"cache, a counter or adaptation at test time.{_adapting(subject)}{_drawn_once(evidence)}{_corrected(evidence)}",
         remedy="Remove what is remembered between calls, or reset it before each (a fresh copy for every call), "
         "and attack and judge that; figures from a model that remembers are void.",
         evidence=evidence,
@@ -147,6 +147,9 @@ def _after_calls(subject: Subject) -> dict[str, Any]:
     found["change_since_the_evaluation"] = largest(
         change(used, logits(subject.fresh(mended=False), x), spread)
     )
+    if subject.trace.random and not subject.random:  # it draws, but not at every call
+        other = logits(subject.fresh(), x, seed=1)
+        found["change_with_the_first_draw"] = largest(change(first, other, spread))
     if counts and max(found.values()) <= SAME_SHAPE:
         found |= _late(subject, counted)
     after = facts_of(model) | _numbers(model)
@@ -207,6 +210,12 @@ def _adapting(subject: Subject) -> str:
     return (
         " The forward pass computes gradients itself and changes the model by them (an inner optimisation)."
     )
+
+
+def _drawn_once(evidence: dict[str, Any]) -> str:
+    if evidence.get("change_with_the_first_draw", 0) <= SAME_SHAPE:
+        return ""
+    return " It draws at its first call and keeps what it drew: another process has another model."
 
 
 def _corrected(evidence: dict[str, Any]) -> str:
