@@ -102,7 +102,8 @@ def state(subject: Subject, evaluation: Evaluation | None) -> Finding:
         "state",
         "fail",
         cause=f"The answer depends on earlier calls: state that the state dict does not fix ({what}), such as a "
-        f"cache, a counter or adaptation at test time.{_adapting(subject)}{_drawn_once(evidence)}{_corrected(evidence)}",
+        f"cache, a counter or adaptation at test time.{_adapting(subject)}{_drawn_once(evidence)}"
+        f"{_corrected(evidence)}",
         remedy="Remove what is remembered between calls, or reset it before each (a fresh copy for every call), "
         "and attack and judge that; figures from a model that remembers are void.",
         evidence=evidence,

@@ -13,6 +13,15 @@ from dataclasses import dataclass
 from torch import nn
 
 from heirloom.evaluation.broken.base import THREAT, adversarial_net, clean_net, linear_net
+from heirloom.evaluation.broken.beyond import (
+    backward_counter,
+    drawn_once,
+    file_cache,
+    known_images,
+    locked_cache,
+    sixteen_bits,
+    vote_with_a_trace,
+)
 from heirloom.evaluation.broken.defences import (
     detached_smoothing,
     jpeg_rounding,
@@ -112,6 +121,7 @@ __all__ = [
     "adapting_norm",
     "adversarial_net",
     "argmax_logits",
+    "backward_counter",
     "batch_attention",
     "batch_centring",
     "by_its_hash",
@@ -131,8 +141,10 @@ __all__ = [
     "decoy_gradient",
     "detached_loop",
     "detached_smoothing",
+    "drawn_once",
     "dropout_left_on",
     "early_exit",
+    "file_cache",
     "fixed_seed_noise",
     "float16_backward",
     "float16_overflow",
@@ -144,8 +156,10 @@ __all__ = [
     "high_temperature",
     "image_seeded_noise",
     "jpeg_rounding",
+    "known_images",
     "late_defence",
     "linear_net",
+    "locked_cache",
     "low_rank",
     "memo_cache",
     "memory_layout",
@@ -170,6 +184,7 @@ __all__ = [
     "sharp_softmax",
     "shattered_pixels",
     "shuffled_gradient",
+    "sixteen_bits",
     "softmax_output",
     "squashed_logits",
     "straight_through_with_stops",
@@ -179,6 +194,7 @@ __all__ = [
     "tiny_gradients",
     "train_mode_batch_norm",
     "vit_mae_random_mask",
+    "vote_with_a_trace",
     "weight_noise",
     "winners_take_all",
     "writes_into_input",
@@ -300,6 +316,21 @@ DEFENCES: tuple[Planted, ...] = (
     Planted(half_rounded, "gradients", "these pixels are rounded", Undefended),
     Planted(squashed_logits, "saturation", "`tanh`", Undefended, ("gradients",)),
     Planted(float16_backward, "not-finite", "float16", Undefended, ("discrete-output",)),
+    Planted(
+        file_cache, "state", "the file known.pickle", Undefended, ("quantisation", "gradients", "backward")
+    ),
+    Planted(locked_cache, "state", "known", Undefended, ("quantisation", "gradients", "backward")),
+    Planted(drawn_once, "state", "draws at its first call", itself),
+    Planted(backward_counter, "state", "calls", Undefended, ("gradients",)),
+    Planted(known_images, "lookup", "known to the model", Undefended),
+    Planted(sixteen_bits, "quantisation", "to integers", Undefended, ("gradients",)),
+    Planted(
+        vote_with_a_trace,
+        "discrete-output",
+        "argmax",
+        Undefended,
+        ("quantisation", "gradients", "saturation"),
+    ),
 )
 
 SOUND: tuple[Callable[[], nn.Module], ...] = (clean_net, adversarial_net, linear_net)

@@ -69,6 +69,15 @@ class _LateClassCache(Around):
         return _straight(kept, logits)
 
 
+class _DrawnOnce(Around):
+    kept: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kept is None:
+            self.kept = (torch.rand(1, *x.shape[1:]) > 0.25).to(x)
+        return self.network(x * self.kept)
+
+
 class _BackwardCounter(Around):
     asked = 0
 
@@ -131,6 +140,11 @@ def late_class_cache() -> Around:
     if hasattr(_LateClassCache, "known"):
         del _LateClassCache.known
     return _LateClassCache().eval()
+
+
+def drawn_once() -> Around:
+    """A mask that the first call draws and all others use."""
+    return _DrawnOnce().eval()
 
 
 def backward_counter() -> Around:
