@@ -155,11 +155,17 @@ def _after_calls(subject: Subject) -> dict[str, Any]:
         found |= _late(subject, counted)
     after = facts_of(model) | _numbers(model)
     subject.remembered = [name for name, value in after.items() if before.get(name) != value]
-    subject.remembered = [*subject.shared, *subject.remembered]
+    subject.remembered = [*subject.shared, *subject.remembered] or _left_behind(subject)
     found["change_of_gradient"] = float(_gradient_change(subject, subject.fresh(), subject.fresh()) > 0.5)
     since = _gradient_change(subject, subject.fresh(mended=False), subject.model.model)
     found["change_of_gradient_since_the_evaluation"] = float(since > 0.5)
     return found
+
+
+def _left_behind(subject: Subject) -> list[str]:
+    """What the audited model remembers otherwise than a fresh copy: gradients may count what logits do not."""
+    fresh = facts_of(subject.fresh(mended=False))
+    return [name for name, value in facts_of(subject.model.model).items() if fresh.get(name, value) != value]
 
 
 def _outside(subject: Subject) -> dict[str, Any]:

@@ -191,7 +191,13 @@ def probabilities(subject: Subject, votes: Finding) -> Finding:
     off = float((logits.sum(1) / total - 1).abs().max()) if total > 0 else 1.0
     evidence = {"lowest": lowest, "highest": float(logits.max()), "sum": total, "sums_differ_by": off}
     # bfloat16 probabilities of 1000 classes sum to 1 within about 1e-2
-    if not (lowest >= 0 and off < 1e-2) or subject.offset or (votes.verdict == "fail" and total != 1):
+    known = "lookup" in subject.hidden  # a table's answers
+    if (
+        known
+        or not (lowest >= 0 and off < 1e-2)
+        or subject.offset
+        or (votes.verdict == "fail" and total != 1)
+    ):
         return Finding("probabilities", "pass", evidence=evidence)
     times = "" if abs(total - 1) < 1e-2 else f" times {total:.3g}"
     return Finding(

@@ -25,12 +25,16 @@ DUAL = {"Linf": "L1", "L2": "L2", "L1": "Linf"}
 
 @dataclass(frozen=True)
 class Slope:
-    """Gradients of the margin at a random point, and where they are missing; booleans (K,)."""
+    """Gradients of the margin at a random point, and where they are missing; booleans (K,).
+
+    ``constant``: where changing a few pixels by ``step`` changes no logit.
+    """
 
     at_start: Tensor
     zero: Tensor
     flat: Tensor
     constant: Tensor
+    step: float
 
 
 def gradients(subject: Subject) -> list[Finding]:
@@ -40,10 +44,7 @@ def gradients(subject: Subject) -> list[Finding]:
     size = torch.maximum(_dual(subject, first), _dual(subject, second))
     zero = ~((_dual(subject, first) > 0) & (_dual(subject, second) > 0) & size.isfinite())
     flat = zero | _flat(subject, size)
-    constant = torch.zeros_like(flat)
-    for step in () if subject.random else (TINY, FINE) if subject.trace.seen(ROUNDING) else (TINY,):
-        constant |= _constant(subject, step)
-    seen = Slope(second, zero, flat, constant)
+    seen = Slope(second, zero, flat, *_unmoved(subject))
     found = [_saturation(subject, seen), _quantisation(subject, seen), _gradients(subject, seen)]
     hidden = [
         cause
@@ -75,6 +76,15 @@ def _flat(subject: Subject, size: Tensor) -> Tensor:
     return (subject.threat.eps * size < FLAT_BELOW * moved) & (moved > rounding)
 
 
+def _unmoved(subject: Subject) -> tuple[Tensor, float]:
+    """Where a tiny change of a few pixels changes no logit, and how tiny."""
+    if subject.random:
+        return torch.zeros_like(subject.y, dtype=torch.bool), TINY
+    found = _constant(subject, TINY)
+    finer = _constant(subject, FINE) if subject.trace.seen(ROUNDING) else found
+    return (found, TINY) if _share(found) >= _share(finer) / 2 else (finer, FINE)
+
+
 def _constant(subject: Subject, size: float) -> Tensor:
     """Where changing a few pixels by ``size`` changes no logit at all.
 
@@ -91,7 +101,8 @@ def _constant(subject: Subject, size: float) -> Tensor:
 def _saturation(subject: Subject, seen: Slope) -> Finding:
     lost = (_dual(subject, subject.gradient(subject.x, cross_entropy)) == 0) & ~seen.zero
     gap = -subject.values(subject.x)
-    activation = subject.trace.saturating if _share(seen.flat) > 0.5 else None
+    felt = beats(int(seen.flat.sum()), len(seen.flat))
+    activation = subject.trace.saturating if felt else None
     if activation in ("softmax", "_softmax") and "probabilities" in subject.hidden:
         activation = None  # the output itself
     evidence = {
@@ -149,7 +160,7 @@ def _quantisation(subject: Subject, seen: Slope) -> Finding:
     evidence = {
         "unchanged": _share(seen.constant),
         "unchanged_and_no_gradient": _share(blocked),
-        "step": TINY,
+        "step": seen.step,
     }
     rounding = subject.trace.seen(ROUNDING)
     enough = 0.3 if rounding else 0.5
@@ -158,7 +169,7 @@ def _quantisation(subject: Subject, seen: Slope) -> Finding:
     return Finding(
         "quantisation",
         "fail",
-        cause=f"The input is rounded{_to_what(subject)}: changing pixels by {TINY:g} changes no logit for "
+        cause=f"The input is rounded{_to_what(subject)}: changing pixels by {seen.step:g} changes no logit for "
         f"{100 * _share(seen.constant):.0f} % of the images, while larger changes do, and no gradient passes the "
         "rounding.",
         remedy="Differentiate around the rounding (BPDA: backward as if it were the identity), or add a "
