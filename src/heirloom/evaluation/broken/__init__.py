@@ -321,7 +321,7 @@ DEFENCES: tuple[Planted, ...] = (
     ),
     Planted(locked_cache, "state", "known", Undefended, ("quantisation", "gradients", "backward")),
     Planted(drawn_once, "state", "draws at its first call", itself),
-    Planted(backward_counter, "state", "calls", Undefended, ("gradients",)),
+    Planted(backward_counter, "state", "(asked)", Undefended, ("gradients",)),
     Planted(known_images, "lookup", "known to the model", Undefended),
     Planted(sixteen_bits, "quantisation", "to integers", Undefended, ("gradients",)),
     Planted(
