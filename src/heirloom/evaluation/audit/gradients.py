@@ -56,7 +56,7 @@ def gradients(subject: Subject) -> list[Finding]:
             Finding(f.check, "skipped", f"Hidden by {' and '.join(hidden)}.", "", f.evidence) for f in found
         ]
     rest = slopes(subject, second, any(f.verdict == "fail" for f in found[1:]))
-    if rest[1].verdict == "fail" and subject.trace.seen(ROUNDING) and _share(constant) > 0.5:
+    if rest[1].verdict == "fail" and subject.trace.seen(ROUNDING) and _share(seen.constant) > 0.5:
         found[1] = _around_the_rounding(subject, found[1])
     return [*found, *rest]
 
