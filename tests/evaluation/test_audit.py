@@ -64,7 +64,7 @@ def test_planted_defences_are_caught_with_the_right_cause(planted: broken.Plante
 def test_no_false_alarm_on_sound_models(make, norm: str, data: Data) -> None:  # type: ignore[no-untyped-def]
     threat = {"Linf": broken.THREAT, "L2": Threat("L2", 0.7), "L1": Threat("L1", 4.0)}[norm]
     model = make()
-    attacks = ["apgd-ce", "apgd-t"] if norm == "L1" else ["pgd-10", "strong"]
+    attacks = ["apgd-ce", "apgd-t"] if norm == "L1" else ["pgd-10", "cascade"]
     findings = audit(model, data, threat, evaluate(model, data, threat, attacks))
     assert failed(findings) == []
     assert trusted(findings)
@@ -82,7 +82,8 @@ def test_no_false_alarm_at_other_seeds_and_eps(seed: int, eps: float, data: Data
 
 
 def test_sound_linear_model_written_elsewhere(data: Data) -> None:
-    assert trusted(audit(linear(), data, Threat("Linf", 0.1)))
+    for model in (linear(), torch.jit.trace(linear(), data[0][:2])):  # type: ignore[no-untyped-call]
+        assert trusted(audit(model, data, Threat("Linf", 0.1), examples=32))
 
 
 def test_audit_is_repeatable_and_leaves_everything_as_it_was(data: Data) -> None:

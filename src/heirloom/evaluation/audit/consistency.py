@@ -165,7 +165,8 @@ def _after_calls(subject: Subject) -> dict[str, Any]:
 def _left_behind(subject: Subject) -> list[str]:
     """What the audited model remembers otherwise than a fresh copy: gradients may count what logits do not."""
     fresh = facts_of(subject.fresh(mended=False))
-    return [name for name, value in facts_of(subject.model.model).items() if fresh.get(name, value) != value]
+    used = facts_of(subject.model.model)
+    return [name for name, value in used.items() if name not in fresh or fresh[name] != value]
 
 
 def _outside(subject: Subject) -> dict[str, Any]:

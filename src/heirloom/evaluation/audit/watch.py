@@ -188,8 +188,11 @@ def _calls(trace: Trace, model: nn.Module) -> Iterator[None]:
     def count(module: nn.Module, args: Any) -> None:
         counts[id(module)] = counts.get(id(module), 0) + 1
 
+    scripted = torch.jit.ScriptModule  # takes no such hooks
     leaves = [
-        module for module in model.modules() if next(module.parameters(recurse=False), None) is not None
+        module
+        for module in model.modules()
+        if not isinstance(module, scripted) and next(module.parameters(recurse=False), None) is not None
     ]
     hooks = [module.register_forward_pre_hook(count) for module in leaves]
     collecting = gc.isenabled()
