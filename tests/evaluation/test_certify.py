@@ -24,7 +24,7 @@ from heirloom.evaluation.certify import (
     largest_radius,
     lower_bound,
 )
-from heirloom.evaluation.certify_job import certify_page
+from heirloom.evaluation.certify_job import certify_job, certify_page
 from heirloom.models.memory import at_most
 from heirloom.results.schema import Summary
 from heirloom.runtime.randomness import generator_of
@@ -211,3 +211,10 @@ def test_a_random_model_is_seeded(halves: Data) -> None:
     settings = CertifySettings(sigma=0.2)
     once, again = (counts(broken.noise_injection(), images[0], 50, settings, 0, "bound") for _ in range(2))
     assert torch.equal(once, again)
+
+
+def test_a_model_of_fewer_classes_than_the_labels_is_refused(tmp_path: Path) -> None:
+    images = torch.rand(4, 1, 4, 4)
+    with pytest.raises(InputError, match="labels must be class indices from 0 to 1"):
+        certify_job(Half(), "half", (images, torch.arange(4)), CertifySettings(), tmp_path / "no")
+    assert not (tmp_path / "no").exists()

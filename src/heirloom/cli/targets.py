@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heirloom.runtime.errors import InputError, renamed
+from heirloom.runtime.errors import InputError, reject, renamed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,6 +91,13 @@ def _classifier(source: str, trust_remote_code: bool) -> Target:
     """
     from heirloom.models.encoder import EncoderSettings, load_encoder
 
+    if Path(source).is_file():
+        what = "package.module:factory, a hub id or a folder of Transformers"
+        reject(
+            "model",
+            what,
+            f"the file {source}: a factory may read it (an ONNX file has no gradients to attack by)",
+        )
     encoder = load_encoder(EncoderSettings(source, pooling="logits"), trust_remote_code=trust_remote_code)
     told = getattr(getattr(encoder.backbone, "config", None), "id2label", None) or {}
     names = tuple(str(name) for _, name in sorted(told.items(), key=lambda item: int(item[0]))) or None

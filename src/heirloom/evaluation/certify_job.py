@@ -17,6 +17,7 @@ from heirloom.evaluation.certify import (
     certify,
     largest_radius,
 )
+from heirloom.evaluation.verdicts import check_evaluable
 from heirloom.report.figures import data_uri, new_axes
 from heirloom.report.page import Figure, Part, Section, Table, Text, page
 from heirloom.report.tables import accuracy_table
@@ -44,6 +45,7 @@ def certify_job(
     report: OnImages | None = None,
 ) -> Summary:
     """Certify and write ``out``: work/certificates.json, summary.json, report.html."""
+    check_evaluable(model, data, settings.device)
     facts = {
         "model": model_facts(model, data[0]),
         "data": {"pixels": digest_of_images(data[0]), "labels": digest(data[1])},

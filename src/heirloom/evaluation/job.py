@@ -78,7 +78,8 @@ def check_before_work(
     model: nn.Module, data: Pair, settings: EvaluationSettings, against: Path | None
 ) -> None:
     """What needs no pass through the model to be refused: parts of it by name, another evaluation."""
-    check_parts(model, settings.bpda)
+    place = next((p.device for p in model.parameters()), torch.device("cpu"))
+    check_parts(model, settings.bpda, data[0][:2].to(place))
     if settings.fsdp:
         found = _encoders(model)
         require(bool(found), "fsdp", "used with a saved defence or a model of Transformers", "another model")

@@ -166,6 +166,14 @@ def _start(campaign: Campaign, row: Tensor, start: str) -> Tensor:
     return STEPS[campaign.threat.norm].random_start(region, campaign.generator)
 
 
+# one start of "again" misses what another finds: what is near gets four more, towards its nearest class alone
+RESTARTS = (
+    Rung(
+        "another start",
+        partial(targets, first=0, last=1, steps=40, loss="probability", start="random"),
+        reach=0.15,
+    ),
+) * 4
 RUNGS = (
     Rung("sprint", partial(sprint, steps=15)),
     Rung("first targets", partial(targets, first=0, last=3, steps=10, loss="probability", start="clean")),
@@ -191,5 +199,6 @@ RUNGS = (
         reach=0.4,
         nearest=0.3,
     ),
+    *RESTARTS,
     Rung("AutoAttack", all_of_autoattack),
 )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from heirloom.data.pixels import Pair
 from heirloom.evaluation.adaptive.attack import STEPS, Draws, Setting, adaptive, drawn
-from heirloom.evaluation.adaptive.sources import judged, sources
+from heirloom.evaluation.adaptive.sources import judged, sources, with_bpda
 from heirloom.evaluation.adversarial_images import AdversarialImages
 from heirloom.evaluation.audit import Finding, failed
 from heirloom.evaluation.chunks import seeded
@@ -105,10 +105,21 @@ def _part(text: str) -> tuple[str, Any]:
         return name, module_from_factory(factory) if factory else None
 
 
-def check_parts(model: nn.Module, texts: Sequence[str]) -> None:
-    """Raise :class:`heirloom.InputError` where ``texts`` (of ``bpda``) name no part of ``model``, or no factory."""
+def check_parts(model: nn.Module, texts: Sequence[str], x: Tensor) -> None:
+    """Raise :class:`heirloom.InputError` where ``texts`` (of ``bpda``) name no part of ``model``, no factory, or a
+    stand-in that gives another shape than its part (shown by a pass of the images ``x``).
+    """
     known = [name for name, _ in model.named_modules() if name]
     for text in texts:
-        name, _ = _part(text)
+        name, factory = _part(text)
         shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
         require(name in known, "bpda", f"the name of a part of the model ({shown})", name)
+        with renamed(backward="bpda"), torch.no_grad():
+            around = with_bpda(model, name, factory).eval()
+            try:
+                around(x)
+            except (RuntimeError, TypeError) as error:
+                why = str(error).partition("\n")[0]
+                reject(
+                    "bpda", f"a stand-in that takes the input of `{name}`", f"{text}, which does not: {why}"
+                )
