@@ -147,6 +147,7 @@ def test_options_that_need_each_other(tmp_path: Path, capsys: pytest.CaptureFixt
     start += ["--out", str(tmp_path)]
     for arguments, said in (
         (["--adaptive", "--no-audit"], "--adaptive must be used with the audit"),
+        (["--adaptive", "--bpda", "1"], "--bpda must be of the part's output shape"),
         (["--bpda", "preprocessor"], "--bpda must be used with --adaptive"),
         (["--draws", "1"], "--draws must be at least 2"),
     ):
