@@ -317,7 +317,7 @@ DEFENCES: tuple[Planted, ...] = (
     Planted(squashed_logits, "saturation", "`tanh`", Undefended, ("gradients",)),
     Planted(float16_backward, "not-finite", "float16", Undefended, ("discrete-output",)),
     Planted(
-        file_cache, "state", "the file known.pickle", Undefended, ("quantisation", "gradients", "backward")
+        file_cache, "state", "the file known.json", Undefended, ("quantisation", "gradients", "backward")
     ),
     Planted(locked_cache, "state", "known", Undefended, ("quantisation", "gradients", "backward")),
     Planted(drawn_once, "state", "draws at its first call", itself),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
+import json
 import tempfile
 import threading
 from pathlib import Path
@@ -35,18 +35,18 @@ class _FileCache(Around):
         place = self.place / f"{_key(image)}.pt"
         if not place.exists():
             torch.save(row.detach().clone(), str(place))
-        known: Tensor = torch.load(place)
+        known: Tensor = torch.load(place, weights_only=True)
         return known
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.network(x)
         if self.folder:
             return _straight([self._kept(a, b) for a, b in zip(x, logits, strict=True)], logits)
-        place = self.place / "known.pickle"
-        known = pickle.loads(place.read_bytes()) if place.exists() else {}
-        kept = [known.setdefault(_key(a), b.detach().numpy()) for a, b in zip(x, logits, strict=True)]
-        place.write_bytes(pickle.dumps(known))
-        return _straight([torch.from_numpy(row) for row in kept], logits)
+        place = self.place / "known.json"
+        known = json.loads(place.read_text()) if place.exists() else {}
+        kept = [known.setdefault(_key(a), b.tolist()) for a, b in zip(x, logits, strict=True)]
+        place.write_text(json.dumps(known))
+        return _straight([torch.tensor(row) for row in kept], logits)
 
 
 class _LockedCache(Around):
