@@ -18,14 +18,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PART_MB = 55
-HEAVY = ("nvidia", "triton", "cuda")  # what torch brings along where it is left out
+OWN = "heirloom-robust"
 
 UNPACK = '''"""Put the files of this kit together again and check them; needs Python alone."""
 
@@ -74,18 +76,37 @@ def pack(files: dict[str, Path], kit: Path, part_mb: int = PART_MB) -> None:
 
 
 def wheels(folder: Path, python: str | None, without: list[str], extras: str) -> list[Path]:
-    """heirloom's own wheel and those of all that it needs, at the pinned versions."""
+    """heirloom's own wheel and those of all that it needs, at the pinned versions; of what is left out not a byte."""
     pip = [sys.executable, "-m", "pip"]
     subprocess.run([*pip, "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT)], check=True)
     own = next(folder.glob("heirloom_robust-*.whl"))
-    target = ["--python-version", python] if python else []
-    wanted = f"{own}[{extras}]" if extras else str(own)
-    command = [*pip, "download", "-q", "--only-binary", ":all:", "-d", str(folder), *target]
-    subprocess.run([*command, "-c", str(ROOT / "constraints.txt"), wanted], check=True)
-    left_out = tuple(name.lower().replace("-", "_") for name in without)
-    left_out += HEAVY if "torch" in without else ()
-    found = sorted(folder.glob("*.whl"))
-    return [p for p in found if not p.name.lower().split("-")[0].startswith(left_out or ("\0",))]
+    wanted, report = f"{own}[{extras}]" if extras else str(own), folder / "report.json"
+    there = ["--only-binary", ":all:", *(["--python-version", python] if python else [])]
+    resolve = ["install", "-q", "--dry-run", "--target", str(folder / "none"), "--report", str(report)]
+    subprocess.run([*pip, *resolve, *there, "-c", str(ROOT / "constraints.txt"), wanted], check=True)
+    found = needed(json.loads(report.read_text()), without)
+    exact = [f"{name}=={version}" for name, version in found.items()]
+    subprocess.run([*pip, "download", "-q", "--no-deps", "-d", str(folder), *there, *exact], check=True)
+    return sorted(folder.glob("*.whl"))
+
+
+def needed(report: dict[str, Any], without: list[str]) -> dict[str, str]:
+    """Names and versions of what heirloom needs in pip's ``report``, less ``without`` and what only these need."""
+    known = {_plain(item["metadata"]["name"]): item["metadata"] for item in report["install"]}
+    left_out, found = {_plain(name) for name in without}, dict[str, str]()
+    ahead = [OWN]
+    while ahead:
+        told = known[ahead.pop()]
+        names = {_plain(re.match(r"[\w.-]+", each)[0]) for each in told.get("requires_dist", ())}  # type: ignore[index]
+        new = names & set(known) - left_out - set(found) - {OWN}
+        found |= {name: known[name]["version"] for name in new}
+        ahead += new
+    return dict(sorted(found.items()))
+
+
+def _plain(name: str) -> str:
+    """A package's name as all spellings of it are compared."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def files_under(place: Path, name: str) -> dict[str, Path]:

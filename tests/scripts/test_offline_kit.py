@@ -44,3 +44,22 @@ def test_files_arrive_as_they_left_and_damage_is_named(kit: ModuleType, tmp_path
     assert again.returncode == 1
     assert "large.bin arrived damaged" in again.stderr
     assert not (tmp_path / "elsewhere" / "data" / "digits" / "train" / "large.bin").exists()
+
+
+def test_what_is_there_already_and_what_it_alone_needs_stay_out(kit: ModuleType) -> None:
+    def package(name: str, *needs: str) -> dict[str, object]:
+        return {"metadata": {"name": name, "version": "1", "requires_dist": list(needs)}}
+
+    report = {
+        "install": [
+            package("heirloom-robust", "torch>=2.6", "kornia>=0.8", "huggingface_hub"),
+            package("torch", "nvidia-cublas; platform_system == 'Linux'", "sympy"),
+            package("kornia", "kornia-rs", "torch>=2"),
+            package("kornia_rs"),
+            package("nvidia-cublas"),
+            package("sympy"),
+            package("huggingface_hub", "kornia; extra == 'test'", "unknown"),
+        ]
+    }
+    assert list(kit.needed(report, ["Torch"])) == ["huggingface-hub", "kornia", "kornia-rs"]
+    assert "nvidia-cublas" in kit.needed(report, [])
