@@ -12,7 +12,7 @@ from torch import Tensor
 
 from heirloom.data.pixels import InMemory, Pixels
 from heirloom.runtime.errors import InputError
-from heirloom.runtime.processors import decoding_workers, give_back
+from heirloom.runtime.processors import decoding_workers, give_back, passed
 
 AHEAD = 2  # batches that each worker has ready
 
@@ -47,6 +47,7 @@ def batches(pixels: Pixels, plan: Iterable[Tensor], *, workers: int | None = Non
     for read in loader:
         if isinstance(read, InputError):
             raise read
+        passed(read.nbytes)
         yield torch.from_numpy(read)
 
 

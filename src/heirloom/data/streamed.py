@@ -13,7 +13,7 @@ from torch import Tensor
 
 from heirloom.data.pictures import read_picture
 from heirloom.runtime.errors import reject
-from heirloom.runtime.processors import decoding_workers
+from heirloom.runtime.processors import decoding_workers, passed
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +65,7 @@ class Streamed:
         else:
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(read, range(len(rows))))
+        passed(pixels.nbytes)
         return torch.from_numpy(pixels)
 
     def select(self, indices: Tensor) -> Streamed:

@@ -10,6 +10,8 @@ from pathlib import Path
 from heirloom.runtime import distributed
 
 MOST_WORKERS = 8
+EVERY = 64 << 20
+_since = {"bytes": 0}
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -36,6 +38,16 @@ def give_back() -> None:
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def passed(count: int) -> None:
+    """Tell that ``count`` bytes of pixels have gone by: :func:`give_back` every ``EVERY``. The tensors of a batch come
+    and go, small results stay between them, and on a long way the holes add up to gigabytes.
+    """
+    _since["bytes"] += count
+    if _since["bytes"] >= EVERY:
+        _since["bytes"] = 0
+        give_back()
 
 
 def free_memory() -> int | None:
