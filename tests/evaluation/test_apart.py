@@ -2,7 +2,6 @@
 
 import os
 import threading
-from pathlib import Path
 
 import pytest
 import torch
@@ -28,7 +27,7 @@ class _InALibrary(Around):
 
 @pytest.mark.parametrize(
     "make",
-    [beyond.file_cache, beyond.folder_cache, beyond.late_class_cache, _Environment, _InALibrary],
+    [beyond.late_class_cache, _Environment, _InALibrary],
     ids=lambda make: make.__name__,
 )
 def test_copies_have_what_a_call_changes_for_themselves(make, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
@@ -71,17 +70,3 @@ def test_a_model_with_what_cannot_be_copied_is_copied_around_it() -> None:
     assert copied.kept["seen"] is not model.kept["seen"]
     assert copied.inner.weight is not model.inner.weight
     assert not copied.result.requires_grad
-
-
-def test_files_that_a_model_cannot_do_without_stay(tmp_path: Path) -> None:
-    class Reads(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x * float((tmp_path / "factor.txt").read_text())
-
-    model = Reads()
-    pristine = fresh_copy(model)
-    assert pristine is not None
-    (tmp_path / "factor.txt").write_text("2")  # younger than the copy
-    x = torch.ones(1, 1)
-    assert float(separate(pristine, noticed(pristine, x))(x)) == 2.0
-    assert (tmp_path / "factor.txt").read_text() == "2"

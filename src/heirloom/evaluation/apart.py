@@ -1,4 +1,4 @@
-"""Copies of a model that share nothing: not even globals, class attributes, closures, cached functions, files.
+"""Copies of a model that share nothing: not even globals, class attributes, closures and cached functions.
 
 ``copy.deepcopy`` takes functions and classes as they are, so what they refer to is one thing for all copies: a cache
 in a module-level dictionary, a counter in a closure, ``functools.lru_cache``. Here a copy knows what those variables
@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import functools
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,6 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from heirloom.evaluation.copies import logits
-from heirloom.evaluation.files import File, Folder, Opened, places, recorded
 from heirloom.evaluation.fingerprint import fingerprint, parts, size_of
 from heirloom.evaluation.reached import ABSENT, LRU, Slots, reached
 
@@ -28,12 +26,11 @@ MOST_BYTES = 2**28  # what holds more is shared on: a data set, a large network
 
 @dataclass(frozen=True)
 class Taken:
-    """What a model's code reaches outside its modules, and deep copies of the values when it was copied (``at``)."""
+    """What a model's code reaches outside its modules, and deep copies of the values when it was copied."""
 
     slots: Slots
     values: dict[str, Any]
     cached: Sequence[LRU[Any]]
-    at: float
 
 
 _TAKEN: WeakKeyDictionary[nn.Module, Taken] = WeakKeyDictionary()
@@ -55,7 +52,7 @@ def fresh_copy(model: nn.Module) -> nn.Module | None:
         return None
     if earlier is None:
         values = _copied(read(slots), memo)
-        _TAKEN[copied] = Taken(slots, values, [memo[id(each)] for each in cached], time.time())
+        _TAKEN[copied] = Taken(slots, values, [memo[id(each)] for each in cached])
     return copied
 
 
@@ -104,34 +101,20 @@ def moved(pristine: nn.Module) -> Slots:
 
 
 def noticed(pristine: nn.Module, x: Tensor) -> Slots:
-    """:func:`moved` by two passes of ``x``, and the files that the forward pass writes.
-
-    What a file held when the copy was taken is not known: each copy begins without it, or with what it holds now where
-    the model cannot do without.
+    """:func:`moved` by two passes of ``x``. Variables that a call made begin without a value in each copy, or with what
+    they hold now where the model cannot do without.
     """
     taken = _TAKEN.get(pristine)
-    with recorded() as opened:
-        for mode in ("input", "no_grad"):
-            logits(separate(pristine, {}), x, mode)
+    for mode in ("input", "no_grad"):
+        logits(separate(pristine, {}), x, mode)
     if taken is None:
         return {}
-    _take_note(taken, opened)
     try:
         logits(separate(pristine, moved(pristine)), x)
     except (*REFUSED, NameError, LookupError, OSError, ValueError):
-        made = [name for name in taken.values if taken.values[name] is ABSENT or _is_file(taken.slots[name])]
+        made = [name for name in taken.values if taken.values[name] is ABSENT]
         taken.values.update(_copied({name: taken.slots[name].get() for name in made}, {}))
     return moved(pristine)
-
-
-def _take_note(taken: Taken, opened: Opened) -> None:
-    found = places(opened, taken.at)
-    taken.slots.update(found)
-    taken.values.update({name: {} if isinstance(place, Folder) else None for name, place in found.items()})
-
-
-def _is_file(place: object) -> bool:
-    return isinstance(place, File | Folder)
 
 
 def separate(pristine: nn.Module, slots: Slots) -> nn.Module:

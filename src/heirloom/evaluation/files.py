@@ -1,89 +1,73 @@
-"""Files that a forward pass writes: found by the interpreter's audit events, kept apart for each copy of a model."""
+"""Files in which a model remembers: observed by the interpreter's audit events and the files' times, never touched.
+
+No copy of a model has files of its own: to give it some, files of the user would have to be moved while a forward pass
+runs, and a process that is killed then would leave them so.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
-MOST_BYTES = 2**26  # of a file; what is larger is no cache of a small trial and is left alone
-MANY = 2000  # files of a folder
 TICK = 0.05  # seconds: a file's time may lag behind the clock's
 
 
 @dataclass(frozen=True)
 class Opened:
-    """Paths that were opened, and those of them that were opened to be written."""
-
-    every: set[str]
-    written: set[str]
-
-
-@dataclass(frozen=True)
-class File:
-    """The content of a file; None: there is none."""
+    """A file was opened; what is new begins with nothing to read."""
 
     path: Path
-
-    def get(self) -> bytes | None:
-        return self.path.read_bytes() if self.path.is_file() else None
-
-    def set(self, value: bytes | None) -> None:
-        if value is None:
-            self.path.unlink(missing_ok=True)
-        elif value != self.get():
-            self.path.write_bytes(value)
+    reads: bool
+    writes: bool
 
 
-@dataclass(frozen=True)
-class Folder:
-    """The files of a folder that are not older than ``since`` (in seconds, as ``st_mtime``), by their paths in it."""
+def read_back(ask: Callable[[], object]) -> list[str]:
+    """Where ``ask``, called twice, reads what its first call wrote: the names of files, or of their folder.
 
-    path: Path
-    since: float
+    A file that a call writes before it reads it (a picture saved and opened again) is a means, not a memory. Writes
+    that the interpreter does not hear of (``torch.save``) are known by the file's time.
+    """
+    began = time.time() - TICK
+    with recorded() as first:
+        ask()
+    written = {each.path for each in first if each.writes}
+    times = {each.path: _modified(each.path) for each in first}
+    with recorded() as second:
+        ask()
+    heard = {each.path for each in second if each.writes}
+    found, seen = [], set[Path]()
+    for each in second:
+        made_before = each.path in written or began <= times.get(each.path, float("-inf"))
+        made_anew = each.path not in heard and _modified(each.path) != times.get(each.path)
+        if each.path not in seen and each.reads and made_before and not made_anew and not _special(each.path):
+            found.append(each.path)
+        seen.add(each.path)
+    return _named(found)
 
-    def get(self) -> dict[str, bytes]:
-        files = (each for each in self.path.rglob("*") if each.is_file())
-        return {
-            str(each.relative_to(self.path)): each.read_bytes()
-            for each in files
-            if each.stat().st_mtime >= self.since
-        }
 
-    def set(self, value: dict[str, bytes]) -> None:
-        held = self.get()
-        for name in set(held) - set(value):
-            (self.path / name).unlink(missing_ok=True)
-        for name, content in value.items():
-            if held.get(name) != content:
-                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-                (self.path / name).write_bytes(content)
-
-
-_LISTENING: list[Opened] = []
-_HOOKED: list[
-    bool
-] = []  # an audit hook cannot be taken away again: one for the process, silent until it is asked
+_LISTENING: list[list[Opened]] = []
+_HOOKED: list[bool] = []  # a hook cannot be taken away again: one for the process, silent until it is asked
 
 
 @contextmanager
-def recorded() -> Iterator[Opened]:
-    """What is opened in the meantime by this process, as far as the interpreter knows."""
+def recorded() -> Iterator[list[Opened]]:
+    """What is opened in the meantime by this process, in order, as far as the interpreter knows."""
     if not _HOOKED:
         _HOOKED.append(True)
         sys.addaudithook(_heard)
-    opened = Opened(set(), set())
+    opened: list[Opened] = []
     _LISTENING.append(opened)
     try:
         yield opened
     finally:
-        _LISTENING.remove(opened)
+        _LISTENING[:] = [each for each in _LISTENING if each is not opened]
 
 
 def _heard(event: str, arguments: tuple[Any, ...]) -> None:
@@ -92,41 +76,26 @@ def _heard(event: str, arguments: tuple[Any, ...]) -> None:
     name = arguments[1] if event == "os.rename" else arguments[0]
     if not isinstance(name, str | os.PathLike) or str(name) in ("", ":memory:"):
         return
-    path = os.path.abspath(os.fspath(name))
-    flags = arguments[2] if event == "open" and isinstance(arguments[2], int) else WRITING
-    for opened in _LISTENING:
-        opened.every.add(str(path))
-        if flags & WRITING:
-            opened.written.add(str(path))
+    flags = arguments[2] if event == "open" and isinstance(arguments[2], int) else os.O_RDWR
+    reads = event != "os.rename" and not flags & (os.O_WRONLY | os.O_TRUNC)
+    opened = Opened(Path(os.path.abspath(os.fspath(name))), reads, bool(flags & WRITING))
+    for each in _LISTENING:
+        each.append(opened)
 
 
-def places(opened: Opened, since: float) -> dict[str, File | Folder]:
-    """Where a model that opened these files keeps what it writes, by name.
-
-    Files that were opened to be written, or that are younger than ``since``; where they lie in a folder of their own,
-    that folder: one file an image has other names for other images.
-    """
-    paths, since = [Path(name) for name in opened.every], since - TICK
-    kept = [path for path in paths if str(path) in opened.written or _modified(path) >= since]
-    kept = [path for path in kept if not path.is_dir() and not _special(path) and _size(path) <= MOST_BYTES]
-    if len(kept) > 1:
-        folder = Path(os.path.commonpath(kept))
-        shared = {Path.home(), Path.cwd(), Path(tempfile.gettempdir()), Path("/"), Path("/tmp")}
-        if folder not in shared and sum(1 for _ in folder.rglob("*")) <= MANY:
-            return {f"the files of {folder.name}": Folder(folder, since)}
-    return {f"the file {path.name}": File(path) for path in kept}
+def _named(paths: list[Path]) -> list[str]:
+    folders = [path.parent for path in paths]
+    names = [
+        f"the files of {path.parent.name}" if folders.count(path.parent) > 1 else f"the file {path.name}"
+        for path in paths
+    ]
+    return list(dict.fromkeys(names))
 
 
 def _special(path: Path) -> bool:
-    return any(path.is_relative_to(root) for root in ("/dev", "/proc", "/sys")) or path.suffix in (
-        ".py",
-        ".pyc",
-    )
+    roots = ("/dev", "/proc", "/sys")
+    return any(path.is_relative_to(root) for root in roots) or path.suffix in (".py", ".pyc")
 
 
 def _modified(path: Path) -> float:
     return path.stat().st_mtime if path.exists() else float("-inf")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0

@@ -90,7 +90,10 @@ def state(subject: Subject, evaluation: Evaluation | None) -> Finding:
     random = subject.trace.random or subject.own_generators
     evidence["changed"] = subject.remembered[:5]
     if (random and subject.random) or not (
-        change_seen > SAME_SHAPE or subject.written or beats(wrong, evidence.get("judged_again", 0))
+        change_seen > SAME_SHAPE
+        or subject.written
+        or subject.files
+        or beats(wrong, evidence.get("judged_again", 0))
     ):
         cause = "Hidden by randomness." if random and subject.random else ""
         return Finding("state", "skipped" if cause else "pass", cause, evidence=evidence)
@@ -102,7 +105,7 @@ def state(subject: Subject, evaluation: Evaluation | None) -> Finding:
         "state",
         "fail",
         cause=f"The answer depends on earlier calls: state that the state dict does not fix ({what}), such as a "
-        f"cache, a counter or adaptation at test time.{_adapting(subject)}{_drawn_once(evidence)}"
+        f"cache, a counter or adaptation at test time.{_in_files(subject)}{_adapting(subject)}{_drawn_once(evidence)}"
         f"{_corrected(evidence)}",
         remedy="Remove what is remembered between calls, or reset it before each (a fresh copy for every call), "
         "and attack and judge that; figures from a model that remembers are void.",
@@ -155,7 +158,7 @@ def _after_calls(subject: Subject) -> dict[str, Any]:
         found |= _late(subject, counted)
     after = facts_of(model) | _numbers(model)
     subject.remembered = [name for name, value in after.items() if before.get(name) != value]
-    subject.remembered = [*subject.shared, *subject.remembered] or _left_behind(subject)
+    subject.remembered = [*subject.files, *subject.shared, *subject.remembered] or _left_behind(subject)
     found["change_of_gradient"] = float(_gradient_change(subject, subject.fresh(), subject.fresh()) > 0.5)
     since = _gradient_change(subject, subject.fresh(mended=False), subject.model.model)
     found["change_of_gradient_since_the_evaluation"] = float(since > 0.5)
@@ -210,6 +213,12 @@ def _judged_again(subject: Subject, evaluation: Evaluation | None) -> dict[str, 
     found["fallen_that_stand"] = int((again & ~last).sum())
     found["standing_that_fall"] = int((~again & last).sum())
     return found | {"figure": float(last.double().mean()), "figure_corrected": float(again.double().mean())}
+
+
+def _in_files(subject: Subject) -> str:
+    if not subject.files:
+        return ""
+    return " A forward pass reads back what an earlier one wrote to the disk, which all copies and processes share."
 
 
 def _adapting(subject: Subject) -> str:

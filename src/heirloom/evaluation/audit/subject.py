@@ -17,6 +17,7 @@ from heirloom.evaluation.apart import fresh_copy, noticed, separate
 from heirloom.evaluation.audit.watch import Trace, merged, watched
 from heirloom.evaluation.chunks import margins_of
 from heirloom.evaluation.copies import change, fixed, is_generator, logits, own_generators
+from heirloom.evaluation.files import read_back
 from heirloom.evaluation.reached import Slots
 from heirloom.runtime.randomness import generator_of
 from heirloom.threat import Threat
@@ -52,8 +53,9 @@ class Subject:
         threat: that of the evaluation.
         pristine: a copy that was never called, None where the model cannot be copied.
         trace: what a forward pass does.
-        shared: variables outside the modules, and files, that the forward pass changes
-            (:mod:`heirloom.evaluation.apart`): each fresh copy has its own.
+        shared: variables outside the modules that the forward pass changes (:mod:`heirloom.evaluation.apart`): each
+            fresh copy has its own.
+        files: that it reads back from an earlier pass (:mod:`heirloom.evaluation.files`): all copies share them.
         written: how many of the first images a forward pass changed in place.
         random: whether two passes differ for want of a fixed seed, which hides what compares two passes.
         unfixable: whether they do although torch's, NumPy's and Python's seeds are fixed.
@@ -101,6 +103,14 @@ class Subject:
         if self.pristine is None:
             return {}
         return noticed(self.pristine, self.x)
+
+    @cached_property
+    def files(self) -> list[str]:
+        unknown = torch.Generator()
+        unknown.seed()  # images that no earlier audit has shown to the model either
+        x = torch.rand(self.x[:2].shape, generator=unknown).to(self.x)
+        model = self.fresh(mended=False)
+        return read_back(lambda: logits(model, x))
 
     @torch.no_grad()
     def _written(self) -> int:
