@@ -43,6 +43,8 @@ def fresh_copy(model: nn.Module) -> nn.Module | None:
     Variables outside the modules are shared on, but the copy remembers what they are now (:func:`separate`). So is what
     a module holds that cannot be copied: a lock, a generator, a connection.
     """
+    if any(getattr(module, "is_sharded", False) for module in model.modules()):
+        return None  # torch frees its weights' memory between passes: to copy around them reads what is not there
     earlier = _TAKEN.get(model)
     slots, cached = reached(model) if earlier is None else (earlier.slots, earlier.cached)
     memo = _renewed(cached)
