@@ -64,6 +64,8 @@ CASES: list[tuple[str, Arguments, str]] = [
         "at least 2 for a contrastive loss",
     ),
     ("learning rate", _defend("--learning-rate", "-1"), "--learning-rate must be above 0"),
+    ("a limit of nothing", _defend("--limit-unlabelled", "5"), "--limit-unlabelled must be left out without"),
+    ("nowhere", _defend("--unlabelled", "./no/such"), "--unlabelled must be an existing folder"),
     ("validation", _defend("--validation", "1.5"), "--validation must be a share between 0 and 1"),
     (
         "precision",

@@ -154,9 +154,14 @@ def defend(
     from heirloom.runs import check_new
     from heirloom.runtime import distributed
     from heirloom.runtime.devices import torch_device
+    from heirloom.runtime.errors import require
     from heirloom.training.loop import TrainingSettings
 
     device = str(torch_device(device))
+    named = unlabelled is not None
+    require(
+        named or limit_unlabelled is None, "limit_unlabelled", "left out without unlabelled", limit_unlabelled
+    )
     check_new(out, resume=resume)
     threat = options.threat_of(norm, eps)
     weights = None if vision_weights is None else str(vision_weights)

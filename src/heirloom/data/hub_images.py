@@ -84,7 +84,7 @@ def _split_folders(path: Path) -> dict[str, list[str]] | None:
 def _check_folder(path: Path) -> None:
     if not path.exists():
         raise InputError("data", "an existing folder", f"{path}, which does not exist")
-    require(path.is_dir(), "data", "a folder, an .npz file, digits or a hub id", path)
+    require(path.is_dir(), "data", "a folder, an .npz file, digits or a hub id", f"{path}")
     if not any(f.suffix.lower() in (".parquet", *IMAGE_ENDINGS) for f in path.rglob("*")):
         raise InputError(
             "data", "a folder of parquet files or of class folders of images", f"{path}, which has none"

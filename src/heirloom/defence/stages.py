@@ -56,12 +56,7 @@ class Stages:
     ) -> None:
         self.kept = head
         self.encoder, self.settings, self.run, self.progress = encoder, settings, run, progress
-        self.images, self.train, self.validation, self.test = (
-            images,
-            images.train,
-            images.validation,
-            images.test,
-        )
+        self.images = images
         self.device, self.seed = settings.defence.training.device, settings.defence.training.seed
 
     def model(self, method: str) -> DefendedModel:
@@ -85,10 +80,10 @@ class Stages:
                 "right": packed(evaluation.correct),
                 **({} if evaluation.compiled is None else {"compiled": evaluation.compiled}),
                 "history": history,
-                "per_class": per_class(evaluation, self.test),
-                "confusion": confusion(model, evaluation, self.test, self.device),
+                "per_class": per_class(evaluation, self.images.test),
+                "confusion": confusion(model, evaluation, self.images.test, self.device),
                 "curve": self._curve(model),
-                "examples": examples(model, evaluation, self.test, SHOWN_IMAGES, self.device),
+                "examples": examples(model, evaluation, self.images.test, SHOWN_IMAGES, self.device),
             },
         }
 
@@ -100,7 +95,7 @@ class Stages:
             self.model("distil"),
             self._own_head(),
             self.kept,
-            (self.train, self.validation),
+            (self.images.train, self.images.validation),
             self.settings.head,
             device=self.device,
         )
@@ -114,7 +109,7 @@ class Stages:
     def _own_head(self) -> nn.Module | None:
         """The frozen model's classifier of these classes, None where it has none."""
         found = self.kept or pretrained_head(self.encoder)
-        fits = not isinstance(found, nn.Linear) or found.out_features == len(self.train.classes)
+        fits = not isinstance(found, nn.Linear) or found.out_features == len(self.images.train.classes)
         return found if fits else None
 
     def audited(self, model: DefendedModel) -> dict[str, Any] | None:
@@ -125,12 +120,12 @@ class Stages:
         self.progress("audit", 0, 1, "")
         findings = audit(
             model,
-            self.test.pair,
+            self.images.test.pair,
             self.settings.threat,
             evaluation,
             device=self.device,
             batch_size=min(evaluation.batch, 64),
-            examples=min(self.settings.audit_examples, len(self.test)),
+            examples=min(self.settings.audit_examples, len(self.images.test)),
             seed=self.seed,
             folder=self.run.path("audit"),
         )
@@ -147,7 +142,7 @@ class Stages:
             settings,
             encoder=self.encoder,
             head=self._own_head(),
-            validation=self.validation,
+            validation=self.images.validation,
             checkpoint=self.run.path(method, "checkpoint.safetensors"),
             resume=True,
             report=lambda done, total, losses: self.progress(f"train {method}", done, total, words(losses)),
@@ -163,8 +158,8 @@ class Stages:
             preprocessor,
             encoder,
             self._head(preprocessor, encoder, method),
-            image_shape=self.train.shape,
-            classes=self.train.classes,
+            image_shape=self.images.train.shape,
+            classes=self.images.train.classes,
             defence={
                 **{k: v for k, v in asdict(settings).items() if k != "architecture"},
                 "weight": settings.chosen_weight,
@@ -187,20 +182,20 @@ class Stages:
             extract_features(
                 whole, part, batch_size=size, device=self.device, kept=self.run.path(method, name)
             )
-            for name, part in (("features", self.train), ("held-out", self.validation))
+            for name, part in (("features", self.images.train), ("held-out", self.images.validation))
         )
         head = train_head(
             features,
-            self.train.labels,
-            len(self.train.classes),
+            self.images.train.labels,
+            len(self.images.train.classes),
             self.settings.head,
-            validation=(held_out, self.validation.labels),
+            validation=(held_out, self.images.validation.labels),
         )
         if self.settings.robust_head:
             whole.head = head
             train_adversarial_head(
                 whole,
-                self.train,
+                self.images.train,
                 self.settings.threat,
                 self.settings.head,
                 device=self.device,
@@ -219,7 +214,7 @@ class Stages:
         with renamed(batch_size="eval_batch_size"):
             return evaluate(
                 model,
-                self.test.pair,
+                self.images.test.pair,
                 self.settings.threat,
                 self.settings.attacks,
                 batch_size=self.settings.eval_batch_size,
@@ -235,13 +230,15 @@ class Stages:
     def _attack_dtype(self, model: nn.Module, method: str) -> torch.dtype | None:
         """As asked for; measured once where it is to be, and kept for a run that goes on."""
         asked, size = self.settings.attack_dtype, self.settings.eval_batch_size
-        name = passes_in(asked, self.run, f"attack-dtype-{method}", model, self.test.pair, self.device, size)
+        name = passes_in(
+            asked, self.run, f"attack-dtype-{method}", model, self.images.test.pair, self.device, size
+        )
         return None if name is None else dtype_named(name)
 
     def _curve(self, model: nn.Module) -> list[dict[str, Any]]:
         """On the first test images; nothing where it was not asked for."""
         if not self.settings.curve_images:
             return []
-        few = self.test.select(torch.arange(min(self.settings.curve_images, len(self.test))))
+        few = self.images.test.select(torch.arange(min(self.settings.curve_images, len(self.images.test))))
         size = self.settings.eval_batch_size
         return security_curve(model, few.pair, self.settings.threat, batch_size=size, device=self.device)

@@ -77,7 +77,7 @@ class EvaluationSettings:
 def check_before_work(
     model: nn.Module, data: Pair, settings: EvaluationSettings, against: Path | None
 ) -> None:
-    """What needs no pass through the model to be refused: parts of it by name, another evaluation."""
+    """What two images show, or none: parts of the model and their stand-ins, FSDP, another evaluation."""
     place = next((p.device for p in model.parameters()), torch.device("cpu"))
     check_parts(model, settings.bpda, data[0][:2].to(place))
     if settings.fsdp:
