@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+from heirloom.runs import Progress
 
 SCALES = ("smoke", "small", "gpu", "paper")
 
 
 class OutOfTimeError(Exception):
     """The time given by ``minutes`` is over; what is done is kept."""
+
+
+def until(minutes: float | None, progress: Progress) -> Progress:
+    """``progress``, which raises :class:`OutOfTimeError` where it is told of unfinished work after ``minutes``."""
+    if minutes is None:
+        return progress
+    deadline = time.monotonic() + 60 * minutes
+
+    def told(stage: str, done: int, total: int, text: str) -> None:
+        progress(stage, done, total, text)
+        if done < total and time.monotonic() > deadline:
+            raise OutOfTimeError
+
+    return told
 
 
 @dataclass(frozen=True)

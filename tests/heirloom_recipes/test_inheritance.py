@@ -9,10 +9,11 @@ import torch
 from heirloom import InputError
 from heirloom.networks.backbones import BackboneSettings, build_backbone
 from heirloom.results.schema import Summary
+from heirloom_recipes.catalogue import OutOfTimeError
 from heirloom_recipes.inheritance.heads import DECAYS, feature_margin, heads
 from heirloom_recipes.inheritance.orderings import check_orderings
 from heirloom_recipes.inheritance.paper import TABLE_1, TABLE_4, TABLE_5, TABLES
-from heirloom_recipes.inheritance.run import OutOfTimeError, reproduce_table
+from heirloom_recipes.inheritance.run import reproduce_table
 from heirloom_recipes.inheritance.scales import scale_settings
 from heirloom_recipes.inheritance.seeds import table_over_seeds
 

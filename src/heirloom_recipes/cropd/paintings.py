@@ -180,7 +180,7 @@ def _trained(
         student=student,
         checkpoint=runner.run.path("painters", place, "checkpoint.safetensors"),
         resume=True,
-        report=lambda done, total, losses: runner.tell(f"{place}: train", done, total, words(losses)),
+        report=lambda done, total, losses: runner.progress(f"{place}: train", done, total, words(losses)),
     )
 
 

@@ -21,7 +21,7 @@ from heirloom.defence.controls import pretrained_head
 from heirloom.defence.remarks import packed
 from heirloom.defence.settings import PreprocessorSettings
 from heirloom.defence.train_preprocessor import architecture_for, train_preprocessor
-from heirloom.evaluation.columns import verdicts, words
+from heirloom.evaluation.columns import words
 from heirloom.evaluation.verdicts import Evaluation
 from heirloom.heads.adversarial import train_adversarial_head
 from heirloom.heads.linear import extract_features, train_head
@@ -35,10 +35,11 @@ from heirloom.runtime.errors import require
 from heirloom.runtime.files import read_json, write_json
 from heirloom.runtime.identity import deciding
 from heirloom.threat import Threat
-from heirloom_recipes.catalogue import OutOfTimeError
+from heirloom_recipes.catalogue import until
 from heirloom_recipes.cropd.lora import low_rank_tuned
 from heirloom_recipes.cropd.paper import Cell
 from heirloom_recipes.cropd.scales import SOURCES, scale_settings
+from heirloom_recipes.judging import judged
 
 SUBSETS = {"cifar2": "cifar10"}  # its first two classes
 GIVEN = (*SOURCES, "vae", "foundation")  # what --data may name
@@ -74,8 +75,7 @@ class Runner:
             datasets=tuple(dict.fromkeys((*chosen.datasets, *given))),
         )
         self.scale, self.seed, self.device = chosen, seed, device
-        self.progress, self.loaded = progress, dict[str, ImageSource]()
-        self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        self.progress, self.loaded = until(minutes, progress), dict[str, ImageSource]()
         shared = replace(chosen, datasets=())  # naming one more data set is the same run
         facts = {"scale": deciding(shared), "seed": seed}
         if self.defence is not None:
@@ -150,7 +150,7 @@ class Runner:
                 chosen,
                 folder,
                 resume=True,
-                report=lambda phase, done, total, losses: self.tell(
+                report=lambda phase, done, total, losses: self.progress(
                     f"{name}: {phase} phase", done, total, words(losses)
                 ),
             )
@@ -167,7 +167,7 @@ class Runner:
             replace(own, epochs=max(1, own.epochs // 3), learning_rate=1e-3),
             threat=self.scale.threat(cell) if "under attack" in cell.foundation else None,
             checkpoint=self.run.path("tuned", f"{name}.safetensors"),
-            report=lambda done, total, losses: self.tell(f"{name}: train", done, total, words(losses)),
+            report=lambda done, total, losses: self.progress(f"{name}: train", done, total, words(losses)),
         )
 
     def preprocessor(self, cell: Cell) -> tuple[nn.Module, float]:
@@ -192,7 +192,9 @@ class Runner:
             encoder=encoder,
             checkpoint=folder / "checkpoint.safetensors",
             resume=True,
-            report=lambda done, total, losses: self.tell(f"{cell.name}: train", done, total, words(losses)),
+            report=lambda done, total, losses: self.progress(
+                f"{cell.name}: train", done, total, words(losses)
+            ),
         )
         spent = folder / "seconds.json"
         if not spent.exists():
@@ -222,7 +224,7 @@ class Runner:
                 robust,
                 device=self.device,
                 checkpoint=place,
-                report=lambda done, total, losses: self.tell(
+                report=lambda done, total, losses: self.progress(
                     f"{cell.name}: robust head", done, total, words(losses)
                 ),
             )
@@ -253,22 +255,18 @@ class Runner:
         return dict(self.run.stage(cell.name.replace(" ", "-").replace("%", "percent"), make))
 
     def judged(self, model: nn.Module, cell: Cell, threat: Threat, name: str) -> Evaluation:
-        """Verdicts on the test images of ``cell``, told under ``name``."""
-        return verdicts(
+        """Verdicts on the test images of ``cell``; told as of ``name``."""
+        return judged(
             model,
             self.data(cell.data),
             threat,
             self.scale.attacks,
+            name=name,
+            work=self.run.path("verdicts"),
+            progress=self.progress,
             seed=self.seed,
             device=self.device,
-            told=lambda stage, done, total, text: self.progress(f"{name}: {stage}", done, total, text),
         )
-
-    def tell(self, stage: str, done: int, total: int, text: str) -> None:
-        """Pass on how far it is; :class:`OutOfTimeError` once the minutes are over."""
-        self.progress(stage, done, total, text)
-        if self.deadline is not None and time.monotonic() > self.deadline and done < total:
-            raise OutOfTimeError
 
 
 def _first_classes(source: ImageSource, count: int, limit: int | None, limit_test: int | None) -> ImageSource:

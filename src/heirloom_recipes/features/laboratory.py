@@ -4,7 +4,6 @@ data sets made from their representations.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from heirloom.runs import Progress, Run, silent
 from heirloom.runtime.errors import require
 from heirloom.runtime.identity import check_same, deciding
 from heirloom.threat import Threat
-from heirloom_recipes.catalogue import OutOfTimeError
+from heirloom_recipes.catalogue import until
 from heirloom_recipes.features.scales import HUB_IDS, THREATS, Scale
 
 KINDS = {"standard": "non-robust", "adversarial": "robust"}  # what the representations of such networks hold
@@ -53,12 +52,12 @@ class Laboratory:
     ) -> None:
         unknown = sorted(set(sources) - set(HUB_IDS))
         require(not unknown, "data", f"NAME=SOURCE with a name of {', '.join(HUB_IDS)}", ", ".join(unknown))
-        self.scale, self.seed, self.device, self.progress = scale, seed, device, progress
+        self.scale, self.seed, self.device = scale, seed, device
+        self.progress = until(minutes, progress)
         self.sources = {**scale.sources, **sources}
         self.datasets = {
             name: scale.training[name] for name in scale.training if name in sources or not sources
         }
-        self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
         self.loaded: dict[str, ImageSource] = {}
         self.run = Run(folder, self._facts(), resume=True)
 
@@ -97,7 +96,7 @@ class Laboratory:
                 settings,
                 folder,
                 resume=True,
-                report=lambda phase, done, total, losses: self.tell(name, done, total, words(losses)),
+                report=lambda phase, done, total, losses: self.progress(name, done, total, words(losses)),
             )
             return {"network": name}
 
@@ -121,17 +120,15 @@ class Laboratory:
         work = self.run.path("sets", name)
         folder = self.network(data, training, seed)
         encoder = load_encoder(EncoderSettings(str(folder / "encoder"))).to(self.device)
-        told: Progress = lambda stage, done, total, text: self.tell(f"{name}: inverted", done, total, text)  # noqa: E731
+
+        def told(stage: str, done: int, total: int, text: str) -> None:
+            self.progress(f"{name}: inverted", done, total, text)
+
         return (
             pairing,
             build_split(encoder, images, pairing, settings, None, split="test", work=work, progress=told),
             images,
         )
-
-    def tell(self, stage: str, done: int, total: int, text: str) -> None:
-        self.progress(stage, done, total, text)
-        if self.deadline is not None and time.monotonic() > self.deadline and done < total:
-            raise OutOfTimeError
 
     def _settings(self, data: str, training: str, seed: int, network: str | None) -> PretrainSettings:
         trainings = self.scale.training[data]

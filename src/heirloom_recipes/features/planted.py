@@ -125,7 +125,7 @@ def _measured(laboratory: Laboratory, training: str, seed: int) -> dict[str, flo
         clean = feature_learned(network, (data.images, data.labels))
         verdicts = evaluate(network, (data.images, data.labels), THREAT, ("pgd-20",), seed=seed)
         accuracy = {"clean": _mean(clean), "robust": _mean(list(verdicts.correct.values())[-1])}
-        laboratory.tell(f"planted: {training}", seed - laboratory.seed + 1, len(laboratory.seeds), "")
+        laboratory.progress(f"planted: {training}", seed - laboratory.seed + 1, len(laboratory.seeds), "")
         return {**accuracy, "relative error": _mean(built.relative_error), **_shown(pairing, built, data)}
 
     return laboratory.run.stage(f"planted-{training}-{seed}", made)

@@ -60,7 +60,7 @@ def _of_seed(laboratory: Laboratory, data: str, seed: int) -> dict[str, float]:
             for attack, x_adv in attacked.items():
                 for kind, judge in judges.items():
                     found[f"{pair}|{attack}|{kind}"] = _share(judge, x_adv, target, laboratory.device)
-            laboratory.tell(f"{data}: pairs, seed {seed}", len(found), 6 * len(PAIRS[data]), pair)
+            laboratory.progress(f"{data}: pairs, seed {seed}", len(found), 6 * len(PAIRS[data]), pair)
         return found
 
     return laboratory.run.stage(f"table-2-{data}-{seed}", made)

@@ -80,7 +80,7 @@ def _clean_head(runner: Runner, key: EncoderKey, decay: float) -> dict[str, Tens
         )
         chosen = replace(settings.head, weight_decay=decay)
         head = train_head(fit, rest.labels, len(rest.classes), chosen, validation=(check, held_out.labels))
-        found = runner.judged(with_head(encoder, head), runner.progress)
+        found = runner.judged(with_head(encoder, head), path.stem)
         margin = torch.tensor(feature_margin(head, check, held_out.labels))
         write_tensors(path, {**found, "margin": margin})
     return read_tensors(path)[0]

@@ -18,7 +18,7 @@ import torch
 from heirloom.analysis.filters import first_layer
 from heirloom.data.images import load_images
 from heirloom.data.labelled import ImageSource
-from heirloom.evaluation.columns import verdicts, words
+from heirloom.evaluation.columns import words
 from heirloom.heads.probe import Heads, probe, with_head
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.networks.classifier import load_head
@@ -31,10 +31,11 @@ from heirloom.runtime.errors import require
 from heirloom.runtime.files import read_json, read_tensors, write_json, write_tensors
 from heirloom.runtime.identity import deciding
 from heirloom.threat import Threat
-from heirloom_recipes.catalogue import OutOfTimeError
+from heirloom_recipes.catalogue import until
 from heirloom_recipes.inheritance.orderings import check_orderings, shown
 from heirloom_recipes.inheritance.paper import CONTROLS, TABLES, EncoderKey, PaperRow
 from heirloom_recipes.inheritance.scales import HUB_IDS, Scale, scale_settings
+from heirloom_recipes.judging import judged
 from heirloom_recipes.shards import leave_if_sharded, share_of
 
 THREAT = Threat("Linf", 8 / 255)
@@ -58,8 +59,7 @@ class Runner:
         require(not unknown, "data", f"NAME=SOURCE with a name of {', '.join(HUB_IDS)}", ", ".join(unknown))
         self.scale, self.work, self.seed, self.device = scale, work, seed, device
         self.sources = {**scale.sources, **sources}
-        self.progress, self.loaded = progress, dict[str, ImageSource]()
-        self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        self.progress, self.loaded = until(minutes, progress), dict[str, ImageSource]()
         self.run = Run(work, self._facts(), resume=True)
 
     def covers(self, name: str) -> bool:
@@ -94,8 +94,8 @@ class Runner:
                     settings,
                     folder,
                     resume=True,
-                    report=lambda phase, done, total, losses: self._tell(
-                        f"{key.folder}: {phase} phase", done, total, losses
+                    report=lambda phase, done, total, losses: self.progress(
+                        f"{key.folder}: {phase} phase", done, total, words(losses)
                     ),
                 )
             write_json(folder / "finished.json", {"pretrain": key.pretrain})
@@ -107,18 +107,26 @@ class Runner:
         if not path.exists():
             encoder = self.encoder(row.encoder)
             frozen = load_encoder(EncoderSettings(str(encoder / "encoder")))
-            told: Progress = lambda stage, done, total, text: self.progress(  # noqa: E731
-                f"{row.name}: {stage}", done, total, text
-            )
             with self._timed(path.with_suffix(".seconds.json")):
-                found = self.judged(with_head(frozen, self._head(row, encoder, frozen)), told)
+                found = self.judged(with_head(frozen, self._head(row, encoder, frozen)), row.name)
             write_tensors(path, found)
         return read_tensors(path)[0]
 
-    def judged(self, model: torch.nn.Module, told: Progress) -> dict[str, torch.Tensor]:
-        """Boolean verdicts (N,) on CIFAR-10's test images: ``clean``, attacks, and the last again as ``robust``."""
-        data, attacks = self.data("cifar10"), self.scale.attacks
-        found = verdicts(model, data, THREAT, attacks, seed=self.seed, device=self.device, told=told).correct
+    def judged(self, model: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
+        """Boolean verdicts (N,) on CIFAR-10's test images: ``clean``, attacks, and the last again as ``robust``; told
+        as of ``name``."""
+        found = judged(
+            model,
+            self.data("cifar10"),
+            THREAT,
+            self.scale.attacks,
+            name=name,
+            work=self.work / "verdicts",
+            progress=self.progress,
+            seed=self.seed,
+            device=self.device,
+            attack_dtype=self.scale.attack_dtype,
+        ).correct
         return {**found, "robust": list(found.values())[-1].clone()}
 
     def seconds(self, rows: Iterable[PaperRow] = (), keys: Iterable[EncoderKey] = ()) -> float:
@@ -155,16 +163,11 @@ class Runner:
             self.scale.probe,
             folder,
             resume=True,
-            report=lambda done, total, losses: self._tell(f"{row.name}: head", done, total, losses),
+            report=lambda done, total, losses: self.progress(f"{row.name}: head", done, total, words(losses)),
         )
         head = heads.adversarial if row.downstream == "adversarial" else heads.clean
         assert head is not None
         return head
-
-    def _tell(self, stage: str, done: int, total: int, losses: dict[str, float]) -> None:
-        self.progress(stage, done, total, words(losses))
-        if self.deadline is not None and time.monotonic() > self.deadline and done < total:
-            raise OutOfTimeError
 
     @contextmanager
     def _timed(self, path: Path) -> Iterator[None]:
@@ -271,6 +274,7 @@ def _shown_settings(runner: Runner, table: str) -> dict[str, Any]:
         "table": table,
         "scale": scale.name,
         "attacks": ", ".join(scale.attacks),
+        **({"attack_dtype": scale.attack_dtype} if scale.attack_dtype else {}),
         "pre-training data": ", ".join(f"{name} = {runner.sources[name]}" for name in runner.loaded),
         "limit": scale.limit,
         "limit_test": scale.limit_test,

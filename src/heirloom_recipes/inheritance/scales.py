@@ -12,6 +12,7 @@ from typing import Literal
 from heirloom.heads.linear import HeadSettings
 from heirloom.heads.probe import ProbeSettings
 from heirloom.pretraining.settings import PretrainSettings, paper_settings
+from heirloom.runtime.choices import Dtype
 from heirloom.training.inner_attack import InnerAttack
 from heirloom.training.loop import TrainingSettings
 
@@ -34,6 +35,7 @@ class Scale:
         supervised, contrastive: the pre-training; both phases are described, clean runs drop the second.
         attacks: of the evaluation; "robust" is the worst case over all.
         controls: whether a clean encoder of as many epochs as the adversarial one stands beside it.
+        attack_dtype: of the attacks' passes; verdicts stay the model's.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Scale:
     probe: ProbeSettings
     attacks: tuple[str, ...] = ("pgd-20", "cascade")
     controls: bool = False
+    attack_dtype: Dtype | None = None
 
 
 def scale_settings(
@@ -199,6 +202,7 @@ def _medium() -> Scale:
         contrastive,
         head,
         controls=True,
+        attack_dtype="bfloat16",
     )
 
 

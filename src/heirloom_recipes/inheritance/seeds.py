@@ -11,6 +11,7 @@ from heirloom.results.statistics import student
 from heirloom.runs import Progress, Run, silent
 from heirloom.runtime.errors import require
 from heirloom.threat import Threat
+from heirloom_recipes.catalogue import until
 from heirloom_recipes.claims import NEAR_ZERO, below, case
 from heirloom_recipes.inheritance.run import reproduce_table
 from heirloom_recipes.shards import leave_if_sharded, share_of, working_on
@@ -25,6 +26,7 @@ def table_over_seeds(
     seed: int = 0,
     device: str = "cpu",
     progress: Progress = silent,
+    minutes: float | None = None,
     **options: Any,
 ) -> Summary:
     """Run ``table`` once for each of ``seeds`` seeds from ``seed`` on, in ``out/seed-N``, and put them together.
@@ -34,7 +36,7 @@ def table_over_seeds(
     ``out/seed-N/<table>``, so that more seeds can be added later.
     """
     require(seeds >= 2, "seeds", "at least 2 where it is given", seeds)
-    runs = []
+    runs, progress = [], until(minutes, progress)
     for number in share_of(range(seed, seed + seeds)):
         told = _numbered(progress, number)
         place = out / f"seed-{number}"
