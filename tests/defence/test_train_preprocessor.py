@@ -17,7 +17,9 @@ from heirloom.defence.inner import strongest_nearby
 from heirloom.defence.settings import DistilSettings, PreprocessorSettings
 from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
+from heirloom.models.preprocessor import Preprocessor
 from heirloom.objectives.defences import DEFENCES
+from heirloom.runtime.identity import module_facts
 from heirloom.training.loop import TrainingSettings
 
 THREAT = Threat("Linf", 0.15)
@@ -135,6 +137,23 @@ def test_a_painter_for_a_student_that_is_there_leaves_the_student_as_it_is(
     painted = student_of(made)
     assert student is not None and painted is not None  # noqa: PT018
     assert all(torch.equal(a, b) for a, b in zip(student.parameters(), painted.parameters(), strict=True))
+
+
+def test_training_goes_on_from_a_preprocessor_that_is_left_as_it_was(
+    small: LabelledImages, encoder: FrozenEncoder, tmp_path: Path
+) -> None:
+    first, _ = train_preprocessor(small, THREAT, replace(DISTIL, steps=(4, 1)), encoder=encoder)
+    assert isinstance(first, Preprocessor)
+    before, tuning = module_facts(first), replace(DISTIL, method="feature-stability", steps=(3,))
+    place = tmp_path / "checkpoint.safetensors"
+    made, history = train_preprocessor(small, THREAT, tuning, encoder=encoder, start=first, checkpoint=place)
+    assert module_facts(first) == before
+    assert student_of(made) is not None and len(history) >= 1  # noqa: PT018
+    assert module_facts(made)["weights"] != before["weights"]
+    with pytest.raises(InputError):  # another start is another run
+        train_preprocessor(small, THREAT, tuning, encoder=encoder, start=made, checkpoint=place, resume=True)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="start must be None for distil, which has student, got one"):
+        train_preprocessor(small, THREAT, DISTIL, encoder=encoder, start=first)
 
 
 def test_minutes_become_steps_once(small: LabelledImages, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ model's features as well, as the objective says.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from heirloom.objectives.objective import Batch, Each
 from heirloom.runtime.choices import Architecture
 from heirloom.runtime.devices import autocast_as
 from heirloom.runtime.errors import InputError, require
+from heirloom.runtime.identity import module_facts
 from heirloom.runtime.randomness import normal
 from heirloom.threat import Threat
 from heirloom.training.loop import History, Losses, Step, TrainingSettings, train, unwrapped
@@ -51,6 +53,7 @@ def train_preprocessor(
     encoder: nn.Module | None = None,
     head: nn.Module | None = None,
     student: nn.Module | None = None,
+    start: Preprocessor | None = None,
     validation: LabelledImages | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
@@ -62,7 +65,8 @@ def train_preprocessor(
         threat: what the inner attack may do, at the objective's radius.
         encoder: the frozen model, for objectives that read it. head: its own classifier, from the encoder's
             features or from logits, for ``distil`` with targets ``head``. student: for ``distil``: one that was trained
-            already; a painter alone is trained.
+            already; a painter alone is trained. start: for the other objectives: a trained preprocessor whose copy is
+            trained on, in place of a fresh one.
         validation: images whose reconstruction error joins the history as ``validation_reconstruction``.
         checkpoint, resume, report: see :func:`heirloom.training.loop.train`.
 
@@ -72,7 +76,14 @@ def train_preprocessor(
     Raises:
         InputError: the objective reads the frozen model (or its head) and none came.
     """
-    preprocessor = fresh_preprocessor(data, settings, encoder)
+    require(
+        start is None or settings.method != "distil", "start", "None for distil, which has student", "one"
+    )
+    preprocessor: nn.Module = (
+        fresh_preprocessor(data, settings, encoder)
+        if start is None
+        else deepcopy(start).train().requires_grad_(True)
+    )
     if not isinstance(preprocessor, Preprocessor) or settings.objective is None:
         return preprocessor.eval(), []
     if settings.method == "distil":
@@ -95,7 +106,11 @@ def train_preprocessor(
             after_epoch=_validate(preprocessor, validation, settings.training.batch_size),
             checkpoint=checkpoint,
             resume=resume,
-            facts={"settings": settings.facts(), "threat": asdict(threat)},
+            facts={
+                "settings": settings.facts(),
+                "threat": asdict(threat),
+                **({} if start is None else {"start": module_facts(start)}),
+            },
             report=report,
         )
     preprocessor.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

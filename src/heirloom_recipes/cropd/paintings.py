@@ -1,5 +1,6 @@
 """What does a step towards a recognisable picture cost? Painters behind one robust student, from features alone to
-features beside a coarse picture, with a growing weight on likeness to the image.
+features beside a coarse picture, with a growing weight on likeness to the image; and the first of them, student and
+all, tuned further by feature stability (FARE's loss) with a growing weight on the picture.
 
 Each is judged by three things: how the whole stands under attack, how like the image its paintings are, and how well a
 classifier that had no part in it (the reader, another network trained cleanly on the same images) can read them.
@@ -22,6 +23,7 @@ from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.evaluation.columns import figures_of, words
 from heirloom.models.defended import Defended
 from heirloom.models.encoder import FrozenEncoder
+from heirloom.models.preprocessor import Preprocessor
 from heirloom.objectives.distil import likeness
 from heirloom.report.figures import image_uri
 from heirloom.results.schema import Summary
@@ -32,20 +34,31 @@ from heirloom_recipes.cropd.paper import Cell
 from heirloom_recipes.cropd.run import Runner, first_images
 
 STEPS = {"smoke": 2, "small": 150, "gpu": 3000, "paper": 20_000}  # of each painter
+TUNING = {
+    "smoke": 2,
+    "small": 400,
+    "gpu": 6000,
+    "paper": 40_000,
+}  # steps of a whole preprocessor, tuned further
+TUNING_RATE = 5e-4  # its learning rate: it starts from what is trained
 SHOWN = 8
 
 
 @dataclass(frozen=True)
 class Painting:
     """One painter: ``share`` of the image's side that the coarse picture beside the features has (0: none), and the
-    weight of likeness.
+    weight of likeness. ``reconstruction``: not None where student and painter, trained so, are both tuned further by
+    feature stability: the weight of its second term, the squared error from the clean image.
     """
 
     share: float
     fidelity: float
+    reconstruction: float | None = None
 
     @property
     def name(self) -> str:
+        if self.reconstruction is not None:
+            return f"all tuned by feature stability, reconstruction {self.reconstruction:g}"
         seen = f"features and 1/{round(1 / self.share)} of the side" if self.share else "features alone"
         return f"{seen}, likeness {self.fidelity:g}"
 
@@ -62,6 +75,7 @@ GRID = (
     Painting(1 / 4, 1.0),
     Painting(1 / 4, 10.0),
     Painting(1 / 2, 1.0),
+    *(Painting(0, 0.0, weight) for weight in (1.0, 10.0, 100.0)),
 )
 
 
@@ -78,12 +92,15 @@ def paintings(scale: str, out: Path, **options: Any) -> Summary:
     rows, drawn = [], {}
     for painting in GRID:
         front = _painter(runner, name, painting, student, encoder, head)
+        if painting.reconstruction is not None:
+            front = _tuned(runner, name, painting, front, encoder)
         model = Defended(front, encoder, head).to(runner.device).eval()
         rows.append(runner.run.stage(painting.place, lambda m=model: _row(runner, name, m, reader)))  # type: ignore[misc]
         rows[-1] = {
             "defence": painting.name,
             "share": painting.share,
             "fidelity": painting.fidelity,
+            "reconstruction": painting.reconstruction,
             **rows[-1],
         }
         drawn[painting.name] = _shown(front, images, runner.device)
@@ -104,6 +121,7 @@ def paintings(scale: str, out: Path, **options: Any) -> Summary:
             "scale": scale,
             "attacks": ", ".join(runner.scale.attacks),
             "steps of a painter": STEPS[scale],
+            "steps of tuning all": TUNING[scale],
             "reader": runner.another_network,
         },
         details={
@@ -128,7 +146,7 @@ def _parts(runner: Runner, name: str) -> tuple[nn.Module, FrozenEncoder, nn.Modu
     encoder = runner.encoder(Cell(name, "identity"))
     head = pretrained_head(encoder)
     assert head is not None  # heirloom pretrain leaves one
-    front, _ = _trained(
+    front = _trained(
         runner, name, "student", encoder, head, DistilSettings(targets="head", width=_width(runner))
     )
     student = student_of(front)
@@ -142,7 +160,7 @@ def _width(runner: Runner) -> int:
 
 def _painter(
     runner: Runner, name: str, painting: Painting, student: Any, encoder: FrozenEncoder, head: nn.Module
-) -> nn.Module:
+) -> Preprocessor:
     side = runner.data(name).train.shape[1]
     body = student.settings
     chosen = DistilSettings(
@@ -153,7 +171,35 @@ def _painter(
         thumbnail=round(side * painting.share),
         fidelity=painting.fidelity,
     )
-    return _trained(runner, name, painting.place, encoder, head, chosen, student)[0]
+    place = replace(painting, reconstruction=None).place
+    return _trained(runner, name, place, encoder, head, chosen, student)
+
+
+def _tuned(
+    runner: Runner, name: str, painting: Painting, start: Preprocessor, encoder: FrozenEncoder
+) -> Preprocessor:
+    """``start`` under feature stability, its student no longer frozen."""
+    own, precision = runner.scale.defence, _precision(runner)
+    training = replace(own.training, learning_rate=TUNING_RATE, mixed_precision=precision)
+    settings = replace(own, method="feature-stability", weight=painting.reconstruction, training=training)
+    tuned, _ = train_preprocessor(
+        runner.data(name).train,
+        runner.scale.threat(Cell(name, "distil")),
+        replace(settings, steps=(TUNING[runner.scale.name],)),
+        encoder=encoder,
+        start=start,
+        checkpoint=runner.run.path("painters", painting.place, "checkpoint.safetensors"),
+        resume=True,
+        report=lambda done, total, losses: runner.progress(
+            f"{painting.place}: train", done, total, words(losses)
+        ),
+    )
+    assert isinstance(tuned, Preprocessor)
+    return tuned
+
+
+def _precision(runner: Runner) -> MixedPrecision:
+    return "no" if runner.scale.name == "smoke" else "bf16"
 
 
 def _trained(
@@ -164,14 +210,13 @@ def _trained(
     head: nn.Module,
     chosen: DistilSettings,
     student: nn.Module | None = None,
-) -> tuple[nn.Module, Any]:
+) -> Preprocessor:
     steps = STEPS[runner.scale.name]
     base: PreprocessorSettings = replace(runner.scale.defence, method="distil", distil=chosen, weight=None)
     if student is not None or base.steps is not None:
         base = replace(base, steps=(steps, steps))
-    precision: MixedPrecision = "no" if runner.scale.name == "smoke" else "bf16"
-    training = replace(base.training, learning_rate=2e-3, mixed_precision=precision)
-    return train_preprocessor(
+    training = replace(base.training, learning_rate=2e-3, mixed_precision=_precision(runner))
+    made, _ = train_preprocessor(
         runner.data(name).train,
         runner.scale.threat(Cell(name, "distil")),
         replace(base, training=training),
@@ -182,6 +227,8 @@ def _trained(
         resume=True,
         report=lambda done, total, losses: runner.progress(f"{place}: train", done, total, words(losses)),
     )
+    assert isinstance(made, Preprocessor)
+    return made
 
 
 def _figures(runner: Runner, name: str, model: nn.Module) -> dict[str, Any]:

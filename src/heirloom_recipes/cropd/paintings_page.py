@@ -9,9 +9,9 @@ from heirloom.report.page import Figure, Images, Part, Section, Table, Text, pag
 from heirloom.results.schema import Proportion, Summary
 
 HOW = (
-    "One robust student, frozen; every row trains a painter behind it anew. 'read': accuracy on the paintings of clean "
-    "images of a classifier that had no part in their making. 'unlikeness': squared error over the images' variance, "
-    "meaned over three scales: 0 is the image, 1 the mean colour."
+    "One robust student, frozen; every row trains a painter behind it anew, the last three tune student and painter "
+    "together. 'read': accuracy on the paintings of clean images of a classifier that had no part in their making. "
+    "'unlikeness': squared error over the images' variance, meaned over three scales; 0 is the image, 1 its mean."
 )
 
 
