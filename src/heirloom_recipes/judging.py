@@ -29,14 +29,15 @@ def judged(
 ) -> Evaluation:
     """Verdicts on the test images of ``data``, told as of ``name``.
 
-    Those of an unfinished evaluation lie in ``work`` under the digests of the model: where training again does not
+    Those of an unfinished evaluation lie in ``work`` under the model's digests: where training again does not
     give the same to the last bit, the evaluation begins anew instead of being refused.
 
     Args:
         options: of :func:`heirloom.evaluation.columns.verdicts`.
     """
     facts = module_facts(model)
-    folder = work / f"{facts['weights']}-{facts['structure']}-{threat.norm}-{threat.eps:g}"
+    setting = f"{threat.norm}-{threat.eps:g}-{len(data.test)}"
+    folder = work / f"{facts['weights']}-{facts['structure']}-{setting}"
     found = verdicts(
         model,
         data,

@@ -1,6 +1,7 @@
 """Recipes: the published figures as the paper prints them, the verdicts on orderings, the smoke scale."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ import torch
 from heirloom import InputError
 from heirloom.networks.backbones import BackboneSettings, build_backbone
 from heirloom.results.schema import Summary
+from heirloom.runs import silent
 from heirloom_recipes.catalogue import OutOfTimeError
 from heirloom_recipes.inheritance.heads import DECAYS, feature_margin, heads
 from heirloom_recipes.inheritance.orderings import check_orderings
 from heirloom_recipes.inheritance.paper import TABLE_1, TABLE_4, TABLE_5, TABLES
-from heirloom_recipes.inheritance.run import reproduce_table
+from heirloom_recipes.inheritance.run import Runner, reproduce_table
 from heirloom_recipes.inheritance.scales import scale_settings
 from heirloom_recipes.inheritance.seeds import table_over_seeds
 
@@ -109,6 +111,22 @@ def test_every_scale_is_described(name: str) -> None:
         "gpu": (30, 60),
         "paper": (200, 1200),
     }[name]
+
+
+def test_the_dearest_attack_meets_fewer_images_where_a_scale_says_so(tmp_path: Path) -> None:
+    scale = replace(scale_settings("smoke", 0, "cpu"), attacks=("pgd-1", "pma-2"), worst_case_images=20)
+    runner = Runner(scale, {}, tmp_path, seed=0, device="cpu", progress=silent, minutes=None)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    found = runner.judged(model, "row")
+    assert {name: len(right) for name, right in found.items()} == {
+        "clean": 60,
+        "pgd-1": 60,
+        "pma-2": 20,
+        "robust": 20,
+    }
+    chosen = runner.data("cifar10").test.limit(20)
+    assert found["pma-2"].sum() <= (model(chosen.images).argmax(1) == chosen.labels).sum()
 
 
 def test_smoke_tables_share_their_work_and_stop_in_time(tmp_path: Path) -> None:

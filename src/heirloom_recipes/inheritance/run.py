@@ -113,21 +113,30 @@ class Runner:
         return read_tensors(path)[0]
 
     def judged(self, model: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
-        """Boolean verdicts (N,) on CIFAR-10's test images: ``clean``, attacks, and the last again as ``robust``; told
-        as of ``name``."""
-        found = judged(
-            model,
-            self.data("cifar10"),
-            THREAT,
-            self.scale.attacks,
-            name=name,
-            work=self.work / "verdicts",
-            progress=self.progress,
-            seed=self.seed,
-            device=self.device,
-            attack_dtype=self.scale.attack_dtype,
-        ).correct
-        return {**found, "robust": list(found.values())[-1].clone()}
+        """Boolean verdicts (N,) on CIFAR-10's test images: ``clean``, attacks, and the last again as ``robust``, these
+        two on the scale's fewer images where it has a number of them; told as of ``name``."""
+        data, attacks, fewer = self.data("cifar10"), self.scale.attacks, self.scale.worst_case_images
+
+        def under(images: ImageSource, chosen: tuple[str, ...]) -> dict[str, torch.Tensor]:
+            return judged(
+                model,
+                images,
+                THREAT,
+                chosen,
+                name=name,
+                work=self.work / "verdicts",
+                progress=self.progress,
+                seed=self.seed,
+                device=self.device,
+                attack_dtype=self.scale.attack_dtype,
+            ).correct
+
+        if fewer is None or len(attacks) < 2:
+            found = under(data, attacks)
+        else:
+            found = under(data, attacks[:-1])
+            found[attacks[-1]] = under(replace(data, test=data.test.limit(fewer)), attacks)[attacks[-1]]
+        return {**found, "robust": found[attacks[-1]].clone()}
 
     def seconds(self, rows: Iterable[PaperRow] = (), keys: Iterable[EncoderKey] = ()) -> float:
         """Spent on these rows and encoders, the clean phases that they took over included, all commands
@@ -275,6 +284,7 @@ def _shown_settings(runner: Runner, table: str) -> dict[str, Any]:
         "scale": scale.name,
         "attacks": ", ".join(scale.attacks),
         **({"attack_dtype": scale.attack_dtype} if scale.attack_dtype else {}),
+        **({"images of the last attack": scale.worst_case_images} if scale.worst_case_images else {}),
         "pre-training data": ", ".join(f"{name} = {runner.sources[name]}" for name in runner.loaded),
         "limit": scale.limit,
         "limit_test": scale.limit_test,
