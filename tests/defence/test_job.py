@@ -14,7 +14,10 @@ import torch
 
 from heirloom import InputError, Summary, Threat
 from heirloom.attacks.cascade import FIRST_LOOK
+from heirloom.cli.defend import print_summary
 from heirloom.data.labelled import ImageSource, LabelledImages, Unlabelled
+from heirloom.defence.budget import steps_of
+from heirloom.defence.choose import CANDIDATES, shortened
 from heirloom.defence.job import DefendSettings, defend
 from heirloom.defence.saved import DefendedModel
 from heirloom.defence.train_preprocessor import DistilSettings, PreprocessorSettings, train_preprocessor
@@ -213,14 +216,21 @@ def test_distil_that_is_only_compared_has_its_student_beside_it(
 
 
 def test_auto_chooses_on_validation_images_and_says_what_it_saw(
-    small: ImageSource, foundation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: ImageSource,
+    classifier: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    encoder, settings = load_encoder(EncoderSettings(str(foundation))), _settings(compare=())
-    settings = replace(settings, defence=replace(settings.defence, method="auto"), audit_examples=0)
-    monkeypatch.setattr("heirloom.defence.choose.CANDIDATES", ("noise", "cropd"))
+    encoder, settings = load_encoder(EncoderSettings(str(classifier))), _settings(compare=())
+    chosen = replace(settings.defence, method="auto", distil=DistilSettings(width=4, targets="head"))
+    settings = replace(settings, defence=chosen, audit_examples=0, curve_images=0)
+    monkeypatch.setattr("heirloom.defence.choose.CANDIDATES", ("noise", "distil"))
     _, summary = defend(encoder, small, settings, tmp_path / "one")
     seen = summary.details["trials"]
-    assert [trial["defence"] for trial in seen] == ["noise", "cropd"]
+    assert [trial["defence"] for trial in seen] == ["noise", "distil"]
+    print_summary(summary, tmp_path / "one")
+    assert "Trials, on validation images alone" in capsys.readouterr().out
     best = max(seen, key=lambda trial: (trial[FIRST_LOOK]["value"], trial["clean"]["value"]))
     assert summary.rows[-1]["defence"] == best["defence"]
     assert "What the choice was made from" in (tmp_path / "one" / "report.html").read_text()
@@ -228,6 +238,19 @@ def test_auto_chooses_on_validation_images_and_says_what_it_saw(
     other = replace(small, test=small.train.select(torch.arange(40)))
     again = defend(encoder, other, settings, tmp_path / "two")[1].details["trials"]
     assert again == seen
+
+
+def test_a_trial_is_a_part_of_what_was_asked_for_however_it_was_asked_for() -> None:
+    assert {"adversarial-reconstruction", "stability", "distil"} <= set(
+        CANDIDATES
+    )  # each has won on some data
+    budget = PreprocessorSettings("auto", minutes=8.0, training=TrainingSettings(epochs=40))
+    short = shortened(budget, "cropd")
+    assert (short.minutes, short.training.epochs, short.steps) == (2.0, 10, None)
+    one, both = replace(budget, steps=(400,)), replace(budget, steps=(400, 40))
+    assert [shortened(one, method).steps for method in ("stability", "distil")] == [(100,), (85, 15)]
+    assert [shortened(both, method).steps for method in ("stability", "distil")] == [(100,), (100, 10)]
+    assert steps_of(both, "distil") == (400, 40)
 
 
 def test_a_folder_in_use_and_other_settings_are_refused(

@@ -288,8 +288,11 @@ def print_summary(summary: Summary, out: Path) -> None:
     from heirloom.cli.output import print_table
     from heirloom.report.tables import accuracy_table
 
-    columns, rows = accuracy_table(summary.rows)
     count = summary.rows[0]["clean"]["n"]
+    if trials := summary.details.get("trials"):
+        columns, tried = accuracy_table(trials)
+        print_table("Trials, on validation images alone, in %; the best one was trained", columns, tried)
+    columns, rows = accuracy_table(summary.rows)
     print_table(f"Accuracy in % [95 % interval], {summary.threat}, {count} test images", columns, rows)
     print("Each column is the worst case over its attack and all before it.")
     options.files_written(summary, out)

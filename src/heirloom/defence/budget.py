@@ -1,4 +1,4 @@
-"""A number of training steps from a number of minutes."""
+"""A number of training steps: from a number of minutes, or from what another method was given."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 
 from torch import nn
 
+from heirloom.defence.settings import PreprocessorSettings
 from heirloom.runtime import distributed
+from heirloom.runtime.choices import DefenceMethod
 from heirloom.runtime.files import read_json, write_json
 from heirloom.training.loop import TrainingSettings
 
@@ -54,3 +56,19 @@ def steps_in(
     if kept is not None and distributed.rank() == 0:
         write_json(kept, {"steps": steps, "minutes": minutes, "seconds_each": each})
     return steps
+
+
+def steps_of(
+    settings: PreprocessorSettings, method: DefenceMethod, part: float = 1.0
+) -> tuple[int, ...] | None:
+    """``part`` of the steps that were given, for ``method``: one number is shared by the phases of ``distil`` as epochs
+    are; of a number for each phase, those that train in one take the first. None: no steps were given.
+    """
+    if settings.steps is None:
+        return None
+    first, *rest = settings.steps
+    if method != "distil" or not settings.distil.paints:
+        return (max(1, round(part * first)),)
+    share = settings.distil.painter_share
+    student, painter = (first, rest[0]) if rest else ((1 - share) * first, share * first)
+    return max(1, round(part * student)), max(1, round(part * painter))

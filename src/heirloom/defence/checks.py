@@ -7,10 +7,9 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from heirloom.defence.controls import (
-    pretrained_head,
-)
-from heirloom.defence.settings import DefendSettings
+from heirloom.defence.choose import CANDIDATES
+from heirloom.defence.controls import own_head
+from heirloom.defence.settings import AUTO, DefendSettings
 from heirloom.defence.shares import Shares
 from heirloom.defence.train_preprocessor import fresh_preprocessor
 from heirloom.models.defended import Defended, check_whole
@@ -29,9 +28,12 @@ def check_before_work(
     first = few.images.to(settings.defence.training.device)
     whole = Defended(nn.Identity(), encoder, head or nn.Identity()).to(first.device)
     check_whole(whole, first, len(images.train.classes) if head is not None else None)
-    for method in settings.methods:
+    trained = CANDIDATES if settings.defence.method == AUTO else ()
+    methods = dict.fromkeys((*settings.methods, *trained))
+    for method in methods:
         fresh_preprocessor(images.pictures, replace(settings.defence, method=method), encoder)
-    needs_head = "distil" in settings.methods and settings.defence.distil.targets == "head"
-    own = head or pretrained_head(encoder)
-    require(not needs_head or own is not None, "targets", "features for a model without a classifier", "head")
+    needs_head = "distil" in methods and settings.defence.distil.targets == "head"
+    own = own_head(encoder, head, len(images.train.classes))
+    wanted = "features for a model without a classifier"
+    require(not needs_head or own is not None, "targets", wanted, "head")
     require(head is None or not settings.robust_head, "robust_head", "off for a head that is kept", True)

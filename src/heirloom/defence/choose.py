@@ -12,12 +12,15 @@ from torch import nn
 
 from heirloom.attacks.cascade import FIRST_LOOK
 from heirloom.attacks.named import named_attack
+from heirloom.defence.budget import steps_of
+from heirloom.defence.controls import own_head
 from heirloom.defence.settings import PreprocessorSettings
 from heirloom.defence.shares import Shares
 from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.models.defended import Defended
+from heirloom.models.encoder import FrozenEncoder
 from heirloom.results.schema import to_plain
 from heirloom.runs import Progress
 from heirloom.runtime import distributed
@@ -25,8 +28,14 @@ from heirloom.runtime.choices import DefenceMethod
 from heirloom.runtime.files import read_json, write_json
 from heirloom.threat import Threat
 
-CANDIDATES: tuple[DefenceMethod, ...] = ("adversarial-reconstruction", "distil", "cropd", "noise")
-SHARE = 1.0  # of the budget, over all trials together, on top of it: at 0.2 the trials chose badly (docs/lab-notes)
+CANDIDATES: tuple[DefenceMethod, ...] = (
+    "adversarial-reconstruction",
+    "stability",
+    "distil",
+    "cropd",
+    "noise",
+)
+PART = 0.25  # of the budget, for each trial, on top of it: at a twentieth the trials chose badly (docs/lab-notes)
 JUDGED = 256  # validation images that the trials are judged on
 
 
@@ -34,12 +43,17 @@ JUDGED = 256  # validation images that the trials are judged on
 class Trials:
     """What the choice is made from: the images, the frozen model, the threat, the head that follows, or is ``kept``."""
 
-    encoder: nn.Module
+    encoder: FrozenEncoder
     images: Shares
     threat: Threat
     head: HeadSettings
     batch_size: int | None = None
     kept: nn.Module | None = None
+
+    @property
+    def own(self) -> nn.Module | None:
+        """The frozen model's classifier of these classes, which ``distil`` may learn from."""
+        return own_head(self.encoder, self.kept, len(self.images.train.classes))
 
 
 def recommended(shape: tuple[int, int, int]) -> DefenceMethod:
@@ -55,10 +69,9 @@ def choose(
 ) -> tuple[PreprocessorSettings, list[dict[str, Any]]]:
     """``settings`` with the winner in place of ``auto``, and what each trial gave.
 
-    Each candidate is trained for an equal part of ``SHARE`` of the budget (minutes, or epochs, at least one), gets a
-    head, and is attacked (``cascade``'s first look) on at most ``JUDGED`` validation images; the highest accuracy
-    under attack wins, clean accuracy breaks ties. Test images are not looked at. A finished trial is read from
-    ``folder``.
+    Each candidate is trained for ``PART`` of the budget (minutes, steps or epochs, at least one), gets a head, and is
+    attacked (``cascade``'s first look) on at most ``JUDGED`` validation images; the highest accuracy under attack
+    wins, clean accuracy breaks ties. Test images are not looked at. A finished trial is read from ``folder``.
 
     A short trial favours methods that learn fast: what it saw is part of the result.
     """
@@ -74,15 +87,15 @@ def choose(
             distributed.wait()
         seen.append(read_json(place))
     best = max(seen, key=lambda trial: (trial[FIRST_LOOK]["value"], trial["clean"]["value"]))
-    return replace(settings, method=best["defence"]), seen
+    return replace(settings, method=best["defence"], steps=steps_of(settings, best["defence"])), seen
 
 
 def shortened(settings: PreprocessorSettings, method: DefenceMethod) -> PreprocessorSettings:
     """The settings of one trial."""
-    part = SHARE / len(CANDIDATES)
-    minutes = None if settings.minutes is None else part * settings.minutes
-    training = replace(settings.training, epochs=max(1, round(part * settings.training.epochs)))
-    return replace(settings, method=method, minutes=minutes, steps=None, training=training)
+    minutes = None if settings.minutes is None else PART * settings.minutes
+    training = replace(settings.training, epochs=max(1, round(PART * settings.training.epochs)))
+    steps = steps_of(settings, method, PART)
+    return replace(settings, method=method, minutes=minutes, steps=steps, training=training)
 
 
 def _trial(trials: Trials, settings: PreprocessorSettings, place: Path) -> dict[str, Any]:
@@ -92,7 +105,7 @@ def _trial(trials: Trials, settings: PreprocessorSettings, place: Path) -> dict[
         trials.threat,
         settings,
         encoder=trials.encoder,
-        head=trials.kept,
+        head=trials.own,
         checkpoint=place.with_name("checkpoint.safetensors"),
         resume=True,
     )

@@ -77,6 +77,15 @@ def pretrained_head(encoder: FrozenEncoder) -> nn.Linear | None:
     return load_head(encoder.settings.source)
 
 
+def own_head(encoder: FrozenEncoder, kept: nn.Module | None, classes: int) -> nn.Module | None:
+    """The frozen model's classifier of the ``classes`` of the data: the head that is ``kept``, or the one saved beside
+    the encoder; None where there is none, or where that one tells other classes apart.
+    """
+    found = kept or pretrained_head(encoder)
+    fits = not isinstance(found, nn.Linear) or found.out_features == classes
+    return found if fits else None
+
+
 def save_stand_in(preprocessor: nn.Module, folder: Path, encoder: FrozenEncoder) -> bool:
     """Save the student as what it honestly is: a robust encoder in the own feature space of ``encoder``, on which
     heads and text embeddings made for that work unchanged (``--model FOLDER``). The classifier that ``heirloom

@@ -10,8 +10,10 @@ from torch import nn
 
 from heirloom.attacks.engine.passes import Passes
 from heirloom.data.labelled import ImageSource, LabelledImages
+from heirloom.defence.budget import steps_of
 from heirloom.defence.checks import check_before_work
-from heirloom.defence.controls import pretrained_head
+from heirloom.defence.choose import CANDIDATES, shortened
+from heirloom.defence.controls import own_head
 from heirloom.defence.settings import AUTO, DefendSettings, PreprocessorSettings
 from heirloom.defence.shares import shares_of
 from heirloom.defence.train_preprocessor import train_preprocessor
@@ -51,10 +53,11 @@ def plan_of_defence(
         cost = cost_of(whole, few.images, classes=known, device=training.device)
     stages: list[Stage] = []
     for method in settings.methods:
-        chosen = replace(settings.defence, method=method)
-        stages += _training(
-            images.pictures, settings.threat, chosen, encoder, head or pretrained_head(encoder)
-        )
+        chosen = settings.defence
+        if method != chosen.method:
+            chosen = replace(chosen, method=method, steps=steps_of(chosen, method))
+        own = own_head(encoder, head, classes)
+        stages += _training(images.pictures, settings.threat, chosen, encoder, own)
         stages += _measuring(method, cost, data, settings, has_head=head is not None)
     stages += audit_stage(cost, min(settings.audit_examples, len(data.test)))
     return Plan(tuple(stages), cost.memory(settings.eval_batch_size))
@@ -68,13 +71,32 @@ def _training(
     head: nn.Module | None,
 ) -> list[Stage]:
     name = f"train {settings.method}"
-    if settings.method == AUTO or settings.objective is None:
+    if settings.method == AUTO:
+        return _trials(train, threat, settings, encoder, head)
+    if settings.objective is None:
         return []
     if settings.minutes is not None:
         return [Stage(name, 60 * settings.minutes)]
     batch = min(settings.training.batch_size, len(train))
     steps = sum(settings.steps or (settings.training.epochs * (len(train) // batch),))
     return [Stage(name, steps * batch * _seconds_an_image(train, threat, settings, encoder, head))]
+
+
+def _trials(
+    train: LabelledImages,
+    threat: Threat,
+    settings: PreprocessorSettings,
+    encoder: FrozenEncoder,
+    head: nn.Module | None,
+) -> list[Stage]:
+    """Of every candidate, and of the one that is trained in full then: the costliest, as it may be any."""
+    found, full = list[Stage](), list[Stage]()
+    for method in CANDIDATES:
+        (short,) = _training(train, threat, shortened(settings, method), encoder, head)
+        found.append(Stage(f"trial of {method}", short.seconds))
+        whole = replace(settings, method=method, steps=steps_of(settings, method))
+        full += _training(train, threat, whole, encoder, head)
+    return [*found, Stage("train what they choose", max(stage.seconds for stage in full))]
 
 
 def _seconds_an_image(

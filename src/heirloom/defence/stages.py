@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from heirloom.defence.budget import steps_of
 from heirloom.defence.controls import (
     controls_of,
     in_its_place,
-    pretrained_head,
+    own_head,
     save_stand_in,
 )
 from heirloom.defence.description import head_kind
@@ -108,9 +109,7 @@ class Stages:
 
     def _own_head(self) -> nn.Module | None:
         """The frozen model's classifier of these classes, None where it has none."""
-        found = self.kept or pretrained_head(self.encoder)
-        fits = not isinstance(found, nn.Linear) or found.out_features == len(self.images.train.classes)
-        return found if fits else None
+        return own_head(self.encoder, self.kept, len(self.images.train.classes))
 
     def audited(self, model: DefendedModel) -> dict[str, Any] | None:
         """The audit of the defence that is saved."""
@@ -135,7 +134,8 @@ class Stages:
     def _trained(self, method: DefenceMethod) -> tuple[DefendedModel, list[dict[str, float]]]:
         settings = self.settings.defence
         if method != settings.method:  # lambda belongs to the defence that is saved
-            settings = replace(settings, method=method, weight=None, radius=None, steps=None)
+            steps = steps_of(settings, method)  # but not the length of the training
+            settings = replace(settings, method=method, weight=None, radius=None, steps=steps)
         preprocessor, history = train_preprocessor(
             self.images.pictures,
             self.settings.threat,
