@@ -1,8 +1,13 @@
 """Warnings: each where it belongs, and none where a defence earns its keep."""
 
+import json
+
+import pytest
 import torch
 
 from heirloom.defence.remarks import packed, remarks, unpacked
+from heirloom.results.statistics import paired_difference
+from heirloom_recipes.record import ROOT
 
 
 def _right(clean: int, worst: int) -> dict[str, torch.Tensor]:
@@ -42,6 +47,20 @@ def test_the_strongest_control_decides() -> None:
     assert found["difference"].value == -0.25
     # a control is not compared with itself
     assert [r["against"] for r in remarks("noise", {"noise": _right(94, 37)}, NAMES)] == []
+
+
+@pytest.mark.parametrize("record", ["digits-demo", "digits-seed-1"])
+def test_what_the_page_says_of_cropd_and_noise_is_what_the_records_verdicts_say(record: str) -> None:
+    found = json.loads((ROOT / "results" / "defend" / f"{record}.json").read_text())["details"]["defences"]
+    right = {each["defence"]: unpacked(each["right"])["strong"] for each in found}
+    page = (ROOT / "docs" / "what-a-preprocessor-can-give.md").read_text()
+    for one, other in (("cropd", "noise"), ("adversarial-reconstruction", "cropd")):
+        ahead = paired_difference(right[one], right[other])
+        value, low, high = (100 * x for x in (ahead.value, ahead.low, ahead.high))
+        signed = (
+            f"{value:+.1f} [{low:+.1f}, {high:+.1f}]" if value else f"{value:.1f} [{low:+.1f}, {high:+.1f}]"
+        )
+        assert signed in page
 
 
 def test_verdicts_survive_json() -> None:

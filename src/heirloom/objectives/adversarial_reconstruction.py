@@ -31,7 +31,7 @@ OBJECTIVE = Objective(
     access="images",
     source="Madry et al., ICLR 2018, with a reconstruction error",
     cost="2 forward, 2 backward: half of CRoPD",
-    wins="small grey images (8x8 digits, 28x28): best of those that see images alone",
+    wins="small grey images (8x8 digits, 28x28): twice CRoPD for half its passes",
     fails="on colour images at 8/255: a picture near in pixels is not near for the model",
     radius=1.5,
 )

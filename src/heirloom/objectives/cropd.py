@@ -64,6 +64,6 @@ OBJECTIVE = Objective(
     source="Liu, Huang and Xing, arXiv 2504.10850",
     cost="4 forward, 3 backward",
     wins="28x28 images, above noise",
-    fails="on 8x8 digits no better than noise, on colour images nothing: its decoder never sees adversarial codes",
+    fails="8x8 digits: little or nothing beyond noise; colour images: its decoder never sees adversarial codes",
     weight=10.0,
 )
