@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from heirloom import InputError
+from heirloom.report.pages import draw
+from heirloom.results.schema import Summary
 from heirloom_recipes.cropd.bound import _distances, measure_bound
+from heirloom_recipes.cropd.bound_page import one_kappa, printed, right_side
+from heirloom_recipes.record import ROOT
 
 
 def test_distances_on_four_points() -> None:
@@ -19,11 +24,30 @@ def test_distances_on_four_points() -> None:
     assert found["premise"] == 0.75
 
 
-def test_the_rows_fit_together(foundation: Path, tmp_path: Path) -> None:
-    options = {"weights": (10.0,), "radii": (0.15,), "epochs": 1, "limit": 30}
-    (row,) = measure_bound(str(foundation), tmp_path, **options).rows  # type: ignore[arg-type]
-    assert row["adversarial_loss"] >= row["clean_loss"]
-    gap = row["adversarial_loss"] - row["clean_loss"]
-    assert row["contrastive"] * row["least_kappa"] == pytest.approx(gap)
-    assert 0 <= row["premise"] <= 1
-    assert (tmp_path / "summary.json").exists()
+def test_the_rows_fit_together_and_are_drawn(foundation: Path, tmp_path: Path) -> None:
+    options = {"weights": (0.0,), "radii": (0.05, 0.15), "epochs": 1, "limit": 30, "seeds": 2}
+    summary = measure_bound(str(foundation), tmp_path, **options)  # type: ignore[arg-type]
+    assert [(row["seed"], row["eps"]) for row in summary.rows] == [(0, 0.05), (0, 0.15), (1, 0.05), (1, 0.15)]
+    for row in summary.rows:
+        assert row["adversarial_loss"] >= row["clean_loss"]
+        gap = row["adversarial_loss"] - row["clean_loss"]
+        assert row["contrastive"] * row["least_kappa"] == pytest.approx(gap)
+        assert 0 <= row["premise"] <= 1
+    # lambda 0 knows no eps: one preprocessor a seed
+    assert summary.rows[0]["clean_loss"] == summary.rows[1]["clean_loss"] != summary.rows[2]["clean_loss"]
+    (table,) = printed(summary)
+    assert [row[:2] for row in table.rows] == [["0", "0.05"], ["0", "0.15"]]
+    assert all("[" in row[3] for row in table.rows)  # intervals over seeds
+    with pytest.raises(InputError, match=r"another settings\.epochs"):
+        measure_bound(str(foundation), tmp_path, **{**options, "epochs": 2}, resume=True)  # type: ignore[arg-type]
+
+
+def test_the_recorded_run_is_drawn_with_both_sides(tmp_path: Path) -> None:
+    summary = Summary.read(ROOT / "results/cropd/bound.json")
+    every = right_side(summary.rows, one_kappa(summary.rows))
+    assert all(
+        row["right"] >= row["adversarial_loss"] - 1e-9 for row in every if row["least_kappa"] is not None
+    )
+    shown = draw(summary, tmp_path).read_text()
+    assert "<figure>" in shown
+    assert "least kappa" in shown

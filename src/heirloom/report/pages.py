@@ -26,6 +26,7 @@ PAGES: dict[str, str] = {
     "illustration": "heirloom_recipes.illustrations:illustration_page",
     "inheritance-heads": "heirloom_recipes.inheritance.heads:heads_page",
     "cropd": "heirloom_recipes.cropd.page:cropd_page",
+    "cropd-bound": "heirloom_recipes.cropd.bound_page:bound_page",
     "cropd-paintings": "heirloom_recipes.cropd.paintings_page:paintings_page",
     "cropd-transfer": "heirloom_recipes.cropd.transfer:transfer_page",
     "sparse-coding": "heirloom_recipes.sparse_coding.page:sparse_coding_page",

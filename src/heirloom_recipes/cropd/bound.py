@@ -8,7 +8,6 @@ the attack of training, with 20 steps), the least kappa that makes the inequalit
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,61 +17,82 @@ from torch import Tensor, nn
 from heirloom.attacks.losses import cross_entropy
 from heirloom.attacks.pgd import pgd
 from heirloom.data.images import load_images
+from heirloom.data.labelled import ImageSource
 from heirloom.defence.settings import PreprocessorSettings
 from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.models.defended import Defended
-from heirloom.models.encoder import EncoderSettings, load_encoder
+from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.models.preprocessor import Preprocessor
 from heirloom.objectives.cropd import adversarial_contrastive
-from heirloom.results.provenance import Stopwatch
 from heirloom.results.schema import Summary
+from heirloom.runs import Progress, Run, silent
+from heirloom.runtime.errors import require
+from heirloom.runtime.identity import module_facts
 from heirloom.runtime.randomness import generator_of
 from heirloom.threat import Threat
 from heirloom.training.loop import TrainingSettings
 
 TEMPERATURE, STEPS = 0.5, 20
-Tell = Callable[[str], None]
+WEIGHTS, RADII = (0.0, 1.0, 10.0), (0.05, 0.1, 0.15)
 
 
 def measure_bound(
     foundation: str,
     out: Path,
     *,
-    weights: tuple[float, ...] = (0.0, 10.0),
-    radii: tuple[float, ...] = (0.05, 0.15),
+    weights: tuple[float, ...] = WEIGHTS,
+    radii: tuple[float, ...] = RADII,
     epochs: int = 150,
     limit: int | None = 200,
     seed: int = 0,
-    report: Tell = lambda words: None,
+    seeds: int = 1,
+    resume: bool = False,
+    progress: Progress = silent,
 ) -> Summary:
-    """A row for each lambda and eps, each with a preprocessor of its own, trained at that eps.
+    """A row for each seed, lambda and eps, each with a preprocessor of its own, trained at that eps; with lambda 0
+    training knows no eps, and one preprocessor serves all.
 
     Args:
-        foundation: a folder or hub id of the frozen model. limit: test images that are attacked.
+        foundation: a folder or hub id of the frozen model. limit: test images that are attacked, the same for
+            every seed. seeds: trainings of each kind, with the seeds from ``seed`` on.
     """
-    stopwatch, data = Stopwatch(), load_images("digits")
+    require(seeds >= 1, "seeds", "at least 1", seeds)
+    data = load_images("digits")
     encoder, test = load_encoder(EncoderSettings(foundation)), data.test.limit(limit, seed)
+    judged = ImageSource(data.name, data.train, test)
+    settings = {"weights": list(weights), "radii": list(radii), "epochs": epochs, "seeds": seeds}
+    facts = {"encoder": module_facts(encoder), "data": judged.facts(), "settings": settings, "seed": seed}
+    run, rows, grid = Run(out, facts, resume=resume), [], [(w, e) for w in weights for e in radii]
+    for each in range(seed, seed + seeds):
+        trained: dict[tuple[float, float | None], Defended] = {}
+
+        def row(weight: float, eps: float, each: int = each, trained: Any = trained) -> dict[str, Any]:
+            key = (weight, eps if weight else None)
+            if key not in trained:
+                trained[key] = _pipeline(encoder, judged, (weight, eps), epochs, each)
+            sides = both_sides(trained[key], test.images, test.labels, Threat("Linf", eps), each)
+            return {"seed": each, "weight": weight, "eps": eps, **sides}
+
+        for weight, eps in grid:
+            name = f"seed-{each}-lambda-{weight:g}-eps-{eps:g}"
+            rows.append(run.stage(name, lambda w=weight, e=eps: row(w, e)))  # type: ignore[misc]
+            progress("lambda and eps", len(rows), len(grid) * seeds, name)
+    return run.finish("cropd-bound", rows, seed=seed, data=judged.used(), settings=settings)
+
+
+def _pipeline(
+    encoder: FrozenEncoder, data: ImageSource, at: tuple[float, float], epochs: int, seed: int
+) -> Defended:
+    """The frozen model behind a CRoPD trained at ``at`` = (lambda, eps), with a head of its own."""
     training = TrainingSettings(epochs=epochs, batch_size=128, learning_rate=3e-3, warmup=0.1, seed=seed)
-    rows = []
-    for weight in weights:
-        for eps in radii:
-            threat = Threat("Linf", eps)
-            settings = PreprocessorSettings(method="cropd", weight=weight, training=training)
-            preprocessor, _ = train_preprocessor(data.train, threat, settings)
-            assert isinstance(preprocessor, Preprocessor)
-            whole = Defended(preprocessor, encoder, nn.Identity()).eval()
-            features = extract_features(whole, data.train)
-            whole.head = train_head(
-                features, data.train.labels, len(data.train.classes), HeadSettings(epochs=60)
-            )
-            rows.append(
-                {"weight": weight, "eps": eps, **both_sides(whole, test.images, test.labels, threat, seed)}
-            )
-            report(f"lambda {weight:g}, eps {eps:g}: least kappa {rows[-1]['least_kappa']}")
-    summary = stopwatch.summary("benchmark", rows, seed=seed, data=data.used())
-    summary.write(out / "summary.json")
-    return summary
+    settings = PreprocessorSettings(method="cropd", weight=at[0], training=training)
+    preprocessor, _ = train_preprocessor(data.train, Threat("Linf", at[1]), settings)
+    assert isinstance(preprocessor, Preprocessor)
+    whole = Defended(preprocessor, encoder, nn.Identity()).eval()
+    head, classes = HeadSettings(epochs=60, seed=seed), len(data.train.classes)
+    whole.head = train_head(extract_features(whole, data.train), data.train.labels, classes, head)
+    return whole
 
 
 def both_sides(whole: Defended, x: Tensor, y: Tensor, threat: Threat, seed: int) -> dict[str, Any]:
