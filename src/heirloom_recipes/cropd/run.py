@@ -22,6 +22,7 @@ from heirloom.defence.remarks import packed
 from heirloom.defence.settings import PreprocessorSettings
 from heirloom.defence.train_preprocessor import architecture_for, train_preprocessor
 from heirloom.evaluation.columns import words
+from heirloom.evaluation.pass_dtype import AUTO, passes_in
 from heirloom.evaluation.verdicts import Evaluation
 from heirloom.heads.adversarial import train_adversarial_head
 from heirloom.heads.linear import extract_features, train_head
@@ -33,7 +34,7 @@ from heirloom.pretraining.settings import PretrainSettings
 from heirloom.runs import Progress, Run, silent
 from heirloom.runtime.errors import require
 from heirloom.runtime.files import read_json, write_json
-from heirloom.runtime.identity import deciding
+from heirloom.runtime.identity import deciding, module_facts
 from heirloom.threat import Threat
 from heirloom_recipes.catalogue import until
 from heirloom_recipes.cropd.lora import low_rank_tuned
@@ -256,9 +257,10 @@ class Runner:
 
     def judged(self, model: nn.Module, cell: Cell, threat: Threat, name: str) -> Evaluation:
         """Verdicts on the test images of ``cell``; told as of ``name``."""
+        data, measured = self.data(cell.data), f"passes-{module_facts(model)['weights']}"
         return judged(
             model,
-            self.data(cell.data),
+            data,
             threat,
             self.scale.attacks,
             name=name,
@@ -266,6 +268,7 @@ class Runner:
             progress=self.progress,
             seed=self.seed,
             device=self.device,
+            attack_dtype=passes_in(AUTO, self.run, measured, model, data.test.pair, self.device, None),
         )
 
 
