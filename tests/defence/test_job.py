@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from heirloom.models.defended import OwnLogits
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.networks.backbones import BackboneSettings, build_backbone, save_backbone
 from heirloom.networks.classifier import load_head
+from heirloom.objectives.defences import DEFENCES
 from heirloom.report.pages import draw
 from heirloom.runtime.files import write_tensors
 from heirloom.training.loop import TrainingSettings
@@ -141,6 +143,13 @@ def test_distil_stands_beside_its_student_and_leaves_it_as_an_encoder(
     # trained for two epochs it earns nothing, and the result says so
     said = " ".join(found["warning"] for found in summary.details["remarks"])
     assert "does not beat the control 'student alone'" in said
+    for shown in ((tmp_path / name).read_text() for name in ("report.html", "README.md")):
+        told = " ".join(unescape(shown).split())
+        assert "the robustness is the student's" in told
+        assert "the paintings are textures" in told
+        objective = DEFENCES["distil"]
+        parts = (objective.access, objective.cost, objective.wins, objective.fails)
+        assert all(part in told for part in parts)
     page = (tmp_path / "report.html").read_text()
     assert all(found["warning"].split("'")[0] in page for found in summary.details["remarks"])
     stand_in = load_encoder(EncoderSettings(str(tmp_path / "stand-in")))

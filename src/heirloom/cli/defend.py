@@ -286,6 +286,7 @@ def _steps(text: str | None) -> tuple[int, ...] | None:
 def print_summary(summary: Summary, out: Path) -> None:
     """The one table of a defence, and where the rest lies."""
     from heirloom.cli.output import print_table
+    from heirloom.defence.traits import caveats
     from heirloom.report.tables import accuracy_table
 
     count = summary.rows[0]["clean"]["n"]
@@ -294,5 +295,7 @@ def print_summary(summary: Summary, out: Path) -> None:
         print_table("Trials, on validation images alone, in %; the best one was trained", columns, tried)
     columns, rows = accuracy_table(summary.rows)
     print_table(f"Accuracy in % [95 % interval], {summary.threat}, {count} test images", columns, rows)
+    for told in caveats(row["defence"] for row in summary.rows):
+        print(told)
     print("Each column is the worst case over its attack and all before it.")
     options.files_written(summary, out)

@@ -7,6 +7,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from heirloom.defence.traits import COLUMNS, caveats, traits
 from heirloom.models.encoder import EncoderSettings
 from heirloom.objectives.defences import DEFENCES
 from heirloom.report.tables import accuracy_table
@@ -47,9 +48,11 @@ def model_card(config: dict[str, Any], summary: dict[str, Any] | None) -> str:
         lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
         lines += ["", f"Threat: {_threat(summary)}. Command: `{summary['command']}`.", ""]
+    lines += _told(defence["method"], [] if summary is None else [row["defence"] for row in summary["rows"]])
     lines += [
         "## Limits",
         "",
+        *(line for told in caveats([defence["method"]]) for line in (told, "")),
         "The figures hold for the attacks, the radius and the data that they name, and for nothing else. The "
         "defence is empirical: no certificate stands behind it.",
         "",
@@ -73,6 +76,22 @@ def _what(config: dict[str, Any], source: str) -> str:
         f"A frozen foundation model (`{source}`) with a preprocessor in front of it (`{defence['method']}`; its "
         f"training read: {read}; no labels), and {head} behind it."
     )
+
+
+def _told(method: str, rows: list[str]) -> list[str]:
+    """What the method reads, costs and gives; below a table with other methods, their caveats."""
+    found = traits(method)
+    if found is None:
+        return []
+    told = [f"- {name}: {words}" for name, words in zip(COLUMNS[1:], found, strict=True)]
+    beside = [row for row in rows if row != method]
+    return [
+        f"## The method, `{method}`",
+        "",
+        *told,
+        "",
+        *(line for one in caveats(beside) for line in (one, "")),
+    ]
 
 
 def licence_of(settings: EncoderSettings) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from heirloom.defence.traits import COLUMNS, caveats, trait_rows
 from heirloom.defence.verdict import verdict
 from heirloom.evaluation.audit.page import audit_lead, audit_section, audit_warnings
 from heirloom.objectives.defences import DEFENCES
@@ -32,7 +33,7 @@ def defence_page(summary: Summary) -> str:
         raise InputError("details", "those of a defence", sorted(summary.details))
     trials = summary.details.get("trials")
     worst = [key for key, value in summary.rows[-1].items() if is_proportion(value)][-1]
-    accuracy: list[Part] = [_accuracy(summary), *([_trials(trials)] if trials else [])]
+    accuracy: list[Part] = [_accuracy(summary), *_told(summary), *([_trials(trials)] if trials else [])]
     if worst != "clean" and len(summary.rows) > 1:
         named = [{**row, "defence": _short(row["defence"])} for row in summary.rows if worst in row]
         accuracy.append(trade_off_figure(named, worst))
@@ -71,6 +72,14 @@ def _accuracy(summary: Summary) -> Table:
         "worst case over its attack and all before it, through the whole pipeline."
     )
     return Table(caption, columns, rows)
+
+
+def _told(summary: Summary) -> list[Part]:
+    """The caveats of what is in the table, and what each of its methods reads, costs and gives."""
+    methods = [row["defence"] for row in summary.rows]
+    rows = [[_short(name), *told] for name, *told in trait_rows(methods)]
+    table = Table("What each reads, costs and gives, as we measured it elsewhere.", COLUMNS, rows, prose=True)
+    return [*map(Text, caveats(methods)), table]
 
 
 def _against_the_radius(defences: list[dict[str, Any]], summary: Summary) -> list[Section]:

@@ -63,6 +63,7 @@ class Objective:
         access: what it reads: images alone, or the frozen model as well. None reads labels.
         source: the paper. cost: passes of a step, in those of the preprocessor.
         wins, fails: where, as measured (docs/what-a-preprocessor-can-give.md).
+        caveat: what must be said wherever its figures or pictures are shown; empty: nothing.
         weight: default of ``--weight``; radius: of the training attack, in eps; augments: whether
             ``--augment`` applies.
     """
@@ -78,6 +79,7 @@ class Objective:
     weight: float = 0.0
     radius: float = 1.0
     augments: bool = True
+    caveat: str = ""
 
     @property
     def needs_model(self) -> bool:

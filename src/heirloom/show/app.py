@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from heirloom.defence.traits import caveats
 from heirloom.report.tables import accuracy_table
 from heirloom.runtime.errors import InputError
 from heirloom.show.attacked import ATTACKS, TARGETS, Asked, Outcome, attack_sample, verdict
@@ -225,6 +226,7 @@ def _figures(gradio: Any, found: Opened) -> None:
             [
                 f"{found.summary.threat}, {found.summary.data}. Each column is the worst case over its attack and all "
                 f"before it. `{found.summary.command}`",
+                *caveats(row.get("defence", "") for row in found.summary.rows),
                 *remarks,
             ]
         )

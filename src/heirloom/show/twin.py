@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, Template, select_autoescape
 from torch import Tensor
 
 from heirloom.data.pictures import image_uri
+from heirloom.defence.traits import caveats
 from heirloom.report.tables import accuracy_table
 from heirloom.runtime.errors import require
 from heirloom.runtime.files import write_text
@@ -76,6 +77,7 @@ def _table(found: Opened) -> dict[str, Any] | None:
         return None
     columns, rows = accuracy_table(found.summary.rows)
     warned = [remark["warning"] for remark in found.summary.details.get("remarks", [])]
+    warned = [*caveats(row.get("defence", "") for row in found.summary.rows), *warned]
     about = f"{found.summary.threat}, {found.summary.data}"
     return {
         "columns": columns,
