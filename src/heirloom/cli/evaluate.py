@@ -77,6 +77,8 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure the robust accuracy of a saved defence or of any model, and audit the figure."""
+    from dataclasses import replace
+
     import torch
 
     from heirloom.cli.plan import announce
@@ -84,7 +86,8 @@ def evaluate(
     from heirloom.data.images import load_images
     from heirloom.evaluation.job import EvaluationSettings, check_before_work, evaluate_job
     from heirloom.evaluation.plan import plan_of_evaluation
-    from heirloom.evaluation.precision import dtype_named, in_dtype
+    from heirloom.evaluation.numbers_of_images import of_any_number
+    from heirloom.evaluation.precision import OWN, dtype_named, in_dtype, type_of
     from heirloom.evaluation.preflight import TIMED
     from heirloom.models.encoder import module_from_factory
     from heirloom.runs import check_new
@@ -143,8 +146,11 @@ def evaluate(
         image_column=image_column,
         label_column=label_column,
     ).test
-    judged = in_dtype(target.on(images.classes), dtype_named(dtype))
     few = images.select(torch.arange(min(TIMED, len(images)))).images
+    whole = target.on(images.classes)
+    if (converted := in_dtype(whole, dtype_named(dtype), few)) is whole and type_of(whole) != torch.float32:
+        settings = replace(settings, dtype=OWN)
+    judged = of_any_number(converted, few, device)
     check_before_work(judged, images.pair, settings, against)
     announce(place, lambda: plan_of_evaluation(judged, few, settings, len(images)))
     distributed.join()
@@ -202,6 +208,8 @@ def print_evaluation(summary: Summary, findings: list[Finding], out: Path) -> No
     count = summary.rows[0]["clean"]["n"]
     print_table(f"Accuracy in % [95 % interval], {summary.threat}, {count} test images", columns, rows)
     print("Each column is the worst case over its attack and all before it.")
+    if said := summary.details["evaluation"].get("model"):
+        print(said)
     print_adaptive(summary.details)
     for finding in failed(findings):
         print(f"\nAUDIT, {finding.check}: {finding.cause}\n  Remedy: {finding.remedy}")

@@ -22,6 +22,7 @@ from heirloom.evaluation.comparison import (
     spread_over_seeds,
     write_verdicts,
 )
+from heirloom.evaluation.numbers_of_images import InMultiples
 from heirloom.evaluation.pass_dtype import AUTO, passes_in
 from heirloom.evaluation.precision import dtype_named
 from heirloom.evaluation.verdicts import Evaluation, check_evaluable, evaluate
@@ -121,6 +122,8 @@ def evaluate_job(
     evaluations = [_evaluated(model, data, settings, seed, run, progress) for seed in seeds]
     evaluation = evaluations[0]
     details: dict[str, Any] = {"evaluation": evaluation_details(evaluation)}
+    if isinstance(model, InMultiples):
+        details["evaluation"]["model"] = model.said
     if asked.attack_dtype == AUTO:
         details["evaluation"]["attack_dtype"] = run.stage(STAGE, dict)
     if settings.seeds > 1:

@@ -57,6 +57,8 @@ def _accuracy(summary: Summary) -> list[Part]:
     accuracies = {name: value for name, value in summary.rows[0].items() if is_proportion(value)}
     if len(accuracies) > 1:
         parts.append(_bars(accuracies))
+    if said := summary.details["evaluation"].get("model"):
+        parts.append(Text(said))
     repaired = {name: n for name, n in summary.details["evaluation"]["repaired"].items() if n}
     if repaired:
         said = ", ".join(f"{name}: {n}" for name, n in repaired.items())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.subject import MORE_PASSES, RANDOM_ABOVE, Subject
-from heirloom.evaluation.audit.watch import CHOOSING, DECIDING
+from heirloom.evaluation.audit.watch import CHOOSING, DECIDING, ROUNDING
 from heirloom.evaluation.copies import change, logits
 
 REPEATS = 12
@@ -55,11 +55,8 @@ def randomness(subject: Subject) -> Finding:
 
 
 def _jumps(subject: Subject) -> float:
-    """The share of images whose logits jump when every pixel moves by a millionth.
-
-    At random points off any grid: clean pixels, black and white can lie exactly between two levels of a rounding.
-    """
-    x = 0.0137 + 0.9611 * subject.start
+    """The share of images whose logits jump when every pixel moves by a millionth, at random points off any grid."""
+    x = subject.off_grid
     beside = torch.where(x > 0.5, x - JUMP, x + JUMP)
     moved = change(logits(subject.fresh(), x), logits(subject.fresh(), beside), subject.spread)
     return float((moved > 1e-2).double().mean())
@@ -133,7 +130,8 @@ def discrete_output(subject: Subject) -> Finding:
     evidence = {"values": values, "of": shown.numel()}
     explained = subject.random or subject.trace.saturating or subject.offset
     few = values <= max(4, FEW * shown.numel())
-    step = None if explained or few else _grid(subject, shown)
+    rounds = bool(subject.trace.seen(ROUNDING)) and not subject.trace.seen(CHOOSING)
+    step = None if explained or (few and not rounds) else _grid(subject, shown)
     if step is not None:
         return _rounded(step, evidence)
     if explained or not few or not bool(shown.std() > 0):

@@ -11,7 +11,7 @@ from heirloom.attacks.losses import cross_entropy, margin
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.slopes import slopes
 from heirloom.evaluation.audit.subject import Subject, beats
-from heirloom.evaluation.audit.watch import CHOOSING, COMPARING, LEAVING, LEVELS, ROUNDING
+from heirloom.evaluation.audit.watch import CHOOSING, COMPARING, HOOKING, LEAVING, LEVELS, ROUNDING
 from heirloom.threat import norms
 
 TINY = 1e-4  # in pixel units: far below a grey level (0.0039), far above float32's rounding
@@ -88,9 +88,9 @@ def _unmoved(subject: Subject) -> tuple[Tensor, float]:
 def _constant(subject: Subject, size: float) -> Tensor:
     """Where changing a few pixels by ``size`` changes no logit at all.
 
-    Looked at from random points: clean pixels can lie exactly between two levels.
+    Looked at from random points off any grid: clean pixels, black and white can lie exactly between two levels.
     """
-    start = subject.start
+    start = subject.off_grid
     drawn = torch.rand(start.shape, generator=subject.generator("tiny"), device=start.device).flatten(1)
     some = drawn >= drawn.topk(min(MOVED, drawn.shape[1]), dim=1).values[:, -1:]
     towards = torch.where(start > 0.5, start - size, start + size)
@@ -156,6 +156,8 @@ def _flattened(subject: Subject) -> bool:
 def _quantisation(subject: Subject, seen: Slope) -> Finding:
     if subject.random:
         return Finding("quantisation", "skipped", cause="Hidden by randomness.")
+    if "discrete-output" in subject.hidden:  # between the output's jumps nothing shows whether pixels are rounded
+        return Finding("quantisation", "skipped", cause="Hidden by discrete-output.")
     blocked = seen.constant & seen.flat
     evidence = {
         "unchanged": _share(seen.constant),
@@ -287,11 +289,23 @@ def _gradient_cause(subject: Subject, seen: Slope) -> str:
     if _share(seen.zero) > 0.5 * _share(seen.flat):
         rounded = _share(seen.constant & seen.zero) > 0.5 or subject.trace.seen(ROUNDING)
         why = ", because values are rounded" if rounded and not custom else ""
-        return f"The gradient is exactly zero for {share:.0f} % of the images{why}.{custom}"
+        left = "" if why or custom else _left_out(subject)
+        return f"The gradient is exactly zero for {share:.0f} % of the images{why}.{custom or left}"
     return (
         f"The gradient vanishes: for {share:.0f} % of the images it explains less than a hundredth of "
-        f"what the loss does nearby.{custom}"
+        f"what the loss does nearby.{custom or _left_out(subject)}"
     )
+
+
+def _left_out(subject: Subject) -> str:
+    """Why a differentiable forward pass may give no gradient, as far as the pass shows it."""
+    if hooks := subject.trace.seen(HOOKING):
+        return f" A gradient hook is in the way ({hooks[0]})."
+    left = [name for name in subject.trace.seen(LEAVING) if name != "data"]
+    if not left:
+        return ""
+    switch = " that is switched to (`where`)" if subject.trace.seen(("where",)) else ""
+    return f" A part{switch} is left out of the gradient ({', '.join(left[:3])})."
 
 
 def _detached(subject: Subject) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 from heirloom.attacks.losses import margin
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.subject import Subject
-from heirloom.evaluation.audit.watch import LEAVING
+from heirloom.evaluation.audit.watch import HOOKING, LEAVING
 from heirloom.evaluation.copies import apart
 
 STEP = 1 / 10  # in eps: a short step, over which the loss of a sound model is all but linear
@@ -61,9 +61,8 @@ def _compared(subject: Subject, gradient: Tensor) -> list[Finding]:
 def _backward(subject: Subject, foreign: bool, evidence: dict[str, Any]) -> Finding:
     if not foreign:
         return Finding("backward", "pass", evidence=evidence)
-    seen = (
-        list(subject.trace.custom)[:1] or [name for name in subject.trace.seen(LEAVING) if name != "data"][:2]
-    )
+    left = [name for name in subject.trace.seen((*HOOKING, *LEAVING)) if name != "data"]
+    seen = list(subject.trace.custom)[:1] or left[:2]
     named = f" Seen: {', '.join(seen)}." if seen else ""
     how = "random" if evidence["gradient_differs_when_asked_again"] > MISLED_ABOVE else "another function's"
     return Finding(

@@ -202,6 +202,11 @@ class Subject:
         """A random point of the threat set around each image."""
         return self.threat.random_start(self.x, self.generator("start"))
 
+    @property
+    def off_grid(self) -> Tensor:
+        """Random points beside :attr:`start`, where no pixel lies exactly on a level that something is rounded at."""
+        return 0.0137 + 0.9611 * self.start
+
     def generator(self, *purpose: object) -> torch.Generator:
         return generator_of(self.seed, "audit", *purpose, device=self.x.device)
 

@@ -36,6 +36,7 @@ CHOOSING = ("argmax", "argmin", "topk", "sort", "one_hot", "kthvalue", "mode", "
 DECIDING = ("argmax", "argmin", "one_hot", "mode", "bincount")
 COMPARING = ("gt", "ge", "lt", "le")
 LEAVING = ("detach", "data", "no_grad", "numpy", "tolist", "item", "__array__", "NumPy")
+HOOKING = ("register_hook", "register_post_accumulate_grad_hook", "a backward hook of a module")
 SATURATING = ("sigmoid", "tanh", "softmax", "_softmax", "hardtanh", "clamp", "hardsigmoid", "erf")
 NO_PART = ("logging", "threading", "asyncio", "weakref", "torch")  # they read the clock for themselves
 AT_LIMIT = 1e-4  # so near its limit an activation's slope is a ten thousandth
@@ -84,15 +85,15 @@ class Trace:
 
 def watched(model: nn.Module, x: Tensor, *, grad: bool = True) -> Trace:
     """One forward pass of ``x`` under observation; what was seen until then where the model refuses it."""
-    trace, drawn = Trace(), global_generators()
+    trace, drawn, given = Trace(), global_generators(), x.detach().clone().requires_grad_(grad)
     with ExitStack() as stack:
         stack.enter_context(_calls(trace, model))
         stack.enter_context(torch.enable_grad() if grad else torch.no_grad())
         stack.enter_context(_Functions(trace))
         stack.enter_context(_Operations(trace))
         try:
-            model(x.detach().requires_grad_(grad))
-        except (RuntimeError, TypeError, NotImplementedError):
+            model(given)
+        except Exception:  # a user's own module may raise anything
             trace.functions["(refused to be watched)"] = 1
     for name, before, after in zip((OWN[1], OWN[2]), drawn, global_generators(), strict=True):
         if before != after:  # compiled functions are not seen when they are called
@@ -194,6 +195,8 @@ def _calls(trace: Trace, model: nn.Module) -> Iterator[None]:
         for module in model.modules()
         if not isinstance(module, scripted) and next(module.parameters(recurse=False), None) is not None
     ]
+    if any(getattr(m, "_backward_hooks", 0) or getattr(m, "_backward_pre_hooks", 0) for m in model.modules()):
+        _add(trace.functions, HOOKING[-1])
     hooks = [module.register_forward_pre_hook(count) for module in leaves]
     collecting = gc.isenabled()
     gc.disable()  # finalisers of others run when they like, and some read the clock
