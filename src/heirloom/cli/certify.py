@@ -48,10 +48,10 @@ def certify(
     from heirloom.cli.progress import stage_progress
     from heirloom.cli.targets import resolve_target
     from heirloom.data.images import load_images
+    from heirloom.evaluation.askable import askable
     from heirloom.evaluation.certify import CertifySettings
     from heirloom.evaluation.certify_job import WHAT, certify_job
     from heirloom.evaluation.plan import plan_of_certification
-    from heirloom.evaluation.numbers_of_images import of_any_number
     from heirloom.evaluation.precision import in_dtype
     from heirloom.evaluation.preflight import TIMED
     from heirloom.report.tables import accuracy_table
@@ -70,7 +70,7 @@ def certify(
         source, image_size=image_size or target.image_size, limit_test=limit, only_test=True, seed=seed
     ).test
     few = images.select(torch.arange(min(TIMED, len(images)))).images
-    model_at_hand = of_any_number(in_dtype(target.on(images.classes), torch.float32, few), few, device)
+    model_at_hand = askable(in_dtype(target.on(images.classes), torch.float32, few), few, device)
     announce(place, lambda: plan_of_certification(model_at_hand, few, settings, len(images)))
     with stage_progress() as progress:
         summary = certify_job(

@@ -84,9 +84,9 @@ def evaluate(
     from heirloom.cli.plan import announce
     from heirloom.cli.targets import resolve_target
     from heirloom.data.images import load_images
+    from heirloom.evaluation.askable import askable
     from heirloom.evaluation.job import EvaluationSettings, check_before_work, evaluate_job
     from heirloom.evaluation.plan import plan_of_evaluation
-    from heirloom.evaluation.numbers_of_images import of_any_number
     from heirloom.evaluation.precision import OWN, dtype_named, in_dtype, type_of
     from heirloom.evaluation.preflight import TIMED
     from heirloom.models.encoder import module_from_factory
@@ -150,7 +150,7 @@ def evaluate(
     whole = target.on(images.classes)
     if (converted := in_dtype(whole, dtype_named(dtype), few)) is whole and type_of(whole) != torch.float32:
         settings = replace(settings, dtype=OWN)
-    judged = of_any_number(converted, few, device)
+    judged = askable(converted, few, device)
     check_before_work(judged, images.pair, settings, against)
     announce(place, lambda: plan_of_evaluation(judged, few, settings, len(images)))
     distributed.join()

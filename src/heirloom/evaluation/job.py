@@ -12,6 +12,7 @@ from torch import nn
 from heirloom.attacks.named import attack_list
 from heirloom.data.pixels import Pair, digest_of_images, digest_of_pair, digested_once
 from heirloom.evaluation.adaptive.job import check_parts, further
+from heirloom.evaluation.askable import remarks_on
 from heirloom.evaluation.audit import Finding, audit, audit_details, fresh_copy
 from heirloom.evaluation.behaviour import model_facts
 from heirloom.evaluation.comparison import (
@@ -22,7 +23,6 @@ from heirloom.evaluation.comparison import (
     spread_over_seeds,
     write_verdicts,
 )
-from heirloom.evaluation.numbers_of_images import InMultiples
 from heirloom.evaluation.pass_dtype import AUTO, passes_in
 from heirloom.evaluation.precision import dtype_named
 from heirloom.evaluation.verdicts import Evaluation, check_evaluable, evaluate
@@ -122,8 +122,8 @@ def evaluate_job(
     evaluations = [_evaluated(model, data, settings, seed, run, progress) for seed in seeds]
     evaluation = evaluations[0]
     details: dict[str, Any] = {"evaluation": evaluation_details(evaluation)}
-    if isinstance(model, InMultiples):
-        details["evaluation"]["model"] = model.said
+    if said := remarks_on(model):
+        details["evaluation"]["model"] = said
     if asked.attack_dtype == AUTO:
         details["evaluation"]["attack_dtype"] = run.stage(STAGE, dict)
     if settings.seeds > 1:

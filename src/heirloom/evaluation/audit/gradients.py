@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from heirloom.attacks.losses import cross_entropy, margin
+from heirloom.evaluation.askable import Undifferentiated
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.slopes import slopes
 from heirloom.evaluation.audit.subject import Subject, beats
@@ -156,7 +157,9 @@ def _flattened(subject: Subject) -> bool:
 def _quantisation(subject: Subject, seen: Slope) -> Finding:
     if subject.random:
         return Finding("quantisation", "skipped", cause="Hidden by randomness.")
-    if "discrete-output" in subject.hidden:  # between the output's jumps nothing shows whether pixels are rounded
+    if (
+        "discrete-output" in subject.hidden
+    ):  # between the output's jumps nothing shows whether pixels are rounded
         return Finding("quantisation", "skipped", cause="Hidden by discrete-output.")
     blocked = seen.constant & seen.flat
     evidence = {
@@ -273,6 +276,8 @@ def _felt(subject: Subject, entries: Tensor, reach: float) -> Tensor:
 
 
 def _gradient_cause(subject: Subject, seen: Slope) -> str:
+    if isinstance(subject.model.model, Undifferentiated):
+        return f"No gradient reaches the image: asking for one raises {subject.model.model.error}."
     if _detached(subject):
         by = [name for name in subject.trace.seen(LEAVING) if name != "data"]
         named = f" Seen: {', '.join(by[:4])}." if by else ""
