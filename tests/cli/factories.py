@@ -56,5 +56,20 @@ def of_double_precision() -> nn.Module:
     return _Answers(lambda out: out).double()
 
 
+class _Casts(nn.Module):
+    """Float64 inside, whatever it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 10).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.flatten(1).double()).float()
+
+
+def that_casts_for_itself() -> nn.Module:
+    return _Casts()
+
+
 def no_module() -> Any:
     return "a text"

@@ -55,8 +55,10 @@ def test_what_a_module_does_wrong_is_one_sentence(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_module_of_another_type_is_taken(command: str, tmp_path: Path) -> None:
-    with pytest.raises(BegunError):
-        common.run(app, _words(command, "tests.cli.factories:of_double_precision", tmp_path / "out"))
+    names = ["of_double_precision"] + ["that_casts_for_itself"] * (command in ("evaluate", "certify"))
+    for name in names:
+        with pytest.raises(BegunError):
+            common.run(app, _words(command, f"tests.cli.factories:{name}", tmp_path / "out"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

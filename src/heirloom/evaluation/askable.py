@@ -102,14 +102,16 @@ def _numbers(model: nn.Module, images: Tensor, place: torch.device) -> tuple[int
 
 
 def _takes(model: nn.Module, images: Tensor, count: int, place: torch.device) -> bool:
-    """Whether as many rows of logits come back; one that has no memory for them does not refuse them."""
+    """Whether no error and no single row (``squeeze()``) comes back: what else may be wrong, another number does not
+    mend. One that has no memory for so many does not refuse them.
+    """
     x = images[torch.arange(count) % len(images)].to(place)
     try:
         with torch.no_grad(), fixed(place):
             out = model(x)
     except Exception as error:  # a user's own module may raise anything
         return out_of_memory(error)
-    return isinstance(out, Tensor) and out.ndim == 2 and len(out) == count
+    return not (isinstance(out, Tensor) and out.ndim == 1)
 
 
 def _backward_error(model: nn.Module, x: Tensor) -> str:

@@ -36,7 +36,7 @@ CHOOSING = ("argmax", "argmin", "topk", "sort", "one_hot", "kthvalue", "mode", "
 DECIDING = ("argmax", "argmin", "one_hot", "mode", "bincount")
 COMPARING = ("gt", "ge", "lt", "le")
 LEAVING = ("detach", "data", "no_grad", "numpy", "tolist", "item", "__array__", "NumPy")
-HOOKING = ("register_hook", "register_post_accumulate_grad_hook", "a backward hook of a module")
+HOOKING = ("register_hook", "BackwardHookFunction")  # torch's own, of a module
 SATURATING = ("sigmoid", "tanh", "softmax", "_softmax", "hardtanh", "clamp", "hardsigmoid", "erf")
 NO_PART = ("logging", "threading", "asyncio", "weakref", "torch")  # they read the clock for themselves
 AT_LIMIT = 1e-4  # so near its limit an activation's slope is a ten thousandth
@@ -180,7 +180,8 @@ def _calls(trace: Trace, model: nn.Module) -> Iterator[None]:
         if event == "call":
             trace.gradient_calls += frame.f_code in watched_code
             if frame.f_code is apply:
-                _add(trace.custom, getattr(frame.f_locals.get("cls"), "__name__", "function"))
+                name = getattr(frame.f_locals.get("cls"), "__name__", "function")
+                _add(trace.functions if name == HOOKING[-1] else trace.custom, name)
             if isinstance(frame.f_locals.get("self"), random.Random):
                 _add(trace.random, OWN[2])
         elif event == "c_call" and frame.f_globals.get("__name__", "").partition(".")[0] not in NO_PART:
@@ -195,8 +196,6 @@ def _calls(trace: Trace, model: nn.Module) -> Iterator[None]:
         for module in model.modules()
         if not isinstance(module, scripted) and next(module.parameters(recurse=False), None) is not None
     ]
-    if any(getattr(m, "_backward_hooks", 0) or getattr(m, "_backward_pre_hooks", 0) for m in model.modules()):
-        _add(trace.functions, HOOKING[-1])
     hooks = [module.register_forward_pre_hook(count) for module in leaves]
     collecting = gc.isenabled()
     gc.disable()  # finalisers of others run when they like, and some read the clock

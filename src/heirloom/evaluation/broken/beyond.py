@@ -1,4 +1,4 @@
-"""Planted defences whose state lies beyond what a copy separates, or that know the images, and finer roundings."""
+"""Planted defences whose state lies beyond what a copy separates, or that know the images; roundings and switches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from heirloom.data.images import load_images
@@ -120,6 +120,33 @@ class _VoteWithATrace(Around):
         return 10 * functional.one_hot(logits.argmax(1), logits.shape[1]) + 1e-6 * logits
 
 
+class _Thermometer(Around):
+    """One threshold lies at 0, where a digit's black pixels are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        thresholds = torch.arange(8, device=x.device) / 8
+        return self.network((x[..., None] > thresholds).to(x).mean(4))
+
+
+class _Fallback(Around):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            smooth = functional.avg_pool2d(x, 3, 1, 1)
+            odd = (x - smooth).abs().mean((1, 2, 3)) > 0.12
+            answer = self.network(0.7 * x + 0.3 * smooth)
+        return torch.where(odd[:, None], answer, self.network(x))
+
+
+class _ModuleHook(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.entrance = nn.Identity()
+        self.entrance.register_full_backward_hook(lambda module, given, wanted: (0 * given[0],))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(self.entrance(1 * x))
+
+
 def file_cache() -> Around:
     """Answers kept by the rounded image, in a file."""
     return _FileCache().eval()
@@ -165,3 +192,18 @@ def sixteen_bits() -> Around:
 def vote_with_a_trace() -> Around:
     """The decision, with a millionth of the logits added."""
     return _VoteWithATrace().eval()
+
+
+def thermometer_code() -> Around:
+    """Pixels replaced by how many of eight thresholds they exceed (Buckman et al. 2018)."""
+    return _Thermometer().eval()
+
+
+def fallback_when_odd() -> Around:
+    """A detector that gives images which look attacked the answer for a smoother copy, without a gradient."""
+    return _Fallback().eval()
+
+
+def module_hook() -> Around:
+    """A backward hook of a module that sets the gradient to zero."""
+    return _ModuleHook().eval()
