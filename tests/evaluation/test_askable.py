@@ -12,6 +12,7 @@ from heirloom import Threat
 from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.losses import margin
 from heirloom.data.images import load_images
+from heirloom.evaluation.adaptive.sources import with_bpda
 from heirloom.evaluation.askable import InMultiples, Undifferentiated, askable, remarks_on
 from heirloom.evaluation.job import EvaluationSettings, evaluate_job
 from heirloom.evaluation.precision import in_dtype, type_of
@@ -92,11 +93,30 @@ def test_an_evaluation_of_one_without_a_derivative_names_the_error(tmp_path: Pat
     threat = Threat("Linf", 0.2)
     settings = EvaluationSettings("refusing", "digits", threat, ("fgsm",), audit_examples=21)
     summary, findings = evaluate_job(model, (data.images[:31], data.labels[:31]), settings, tmp_path / "out")
+    assert summary.rows[0]["fgsm"]["value"] == summary.rows[0]["clean"]["value"]
     first = next(finding for finding in findings if finding.verdict == "fail")
     assert first.check == "gradients"
     assert "NotImplementedError: no derivative is known" in first.cause
     assert summary.details["evaluation"]["model"] == remarks_on(model)
     assert "multiples of 2" in (tmp_path / "out" / "report.html").read_text()
+
+
+class _Filtered(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.filter, self.inside = _Refusing(lambda _, x: _WithoutDerivative.apply(x)), linear()  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inside(self.filter(x)).squeeze()  # type: ignore[no-any-return]
+
+
+def test_a_part_is_named_as_in_the_users_own_model() -> None:
+    model = askable(_Filtered(), IMAGES)
+    around = with_bpda(model, "filter", None)
+    labels = torch.zeros(3, dtype=torch.int64)
+    found, expected = (input_gradient(m, IMAGES[:3], labels, margin)[0] for m in (around, linear()))
+    assert not input_gradient(model, IMAGES[:3], labels, margin)[0].any()
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_model_that_casts_for_itself_keeps_its_types() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.engine.low_precision import InDtype
 from heirloom.evaluation.apart import fresh_copy
 from heirloom.evaluation.copies import fixed
 from heirloom.runtime.errors import out_of_memory
@@ -84,6 +85,18 @@ def remarks_on(model: nn.Module) -> str:
     return " ".join(
         part.said for part in model.modules() if isinstance(part, (InMultiples, Undifferentiated))
     )
+
+
+def inside(model: nn.Module) -> nn.Module:
+    """The user's own module, in which parts have the names that the user knows."""
+    while isinstance(model, (InMultiples, Undifferentiated, InDtype)):
+        model = model.model
+    return model
+
+
+def differentiated(model: nn.Module) -> nn.Module:
+    """``model``, asked for gradients again: one of its parts has been given another backward pass."""
+    return model.model if isinstance(model, Undifferentiated) else model
 
 
 def _shown(model: nn.Module, place: torch.device) -> nn.Module:

@@ -14,6 +14,7 @@ from heirloom.data.pixels import Pair
 from heirloom.evaluation.adaptive.attack import STEPS, Draws, Setting, adaptive, drawn
 from heirloom.evaluation.adaptive.sources import judged, sources, with_bpda
 from heirloom.evaluation.adversarial_images import AdversarialImages
+from heirloom.evaluation.askable import inside
 from heirloom.evaluation.audit import Finding, failed
 from heirloom.evaluation.chunks import seeded
 from heirloom.evaluation.verdicts import Evaluation
@@ -109,7 +110,7 @@ def check_parts(model: nn.Module, texts: Sequence[str], x: Tensor) -> None:
     """Raise :class:`heirloom.InputError` where ``texts`` (of ``bpda``) name no part of ``model``, no factory, or a
     stand-in that gives another shape than its part (shown by a pass of the images ``x``).
     """
-    known = [name for name, _ in model.named_modules() if name]
+    known = [name for name, _ in inside(model).named_modules() if name]
     for text in texts:
         name, factory = _part(text)
         shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from heirloom.attacks.adaptive import BPDA, EOT
 from heirloom.evaluation.adaptive.rewriting import Rewritten
 from heirloom.evaluation.apart import fresh_copy, noticed, separate
+from heirloom.evaluation.askable import differentiated, inside
 from heirloom.models.defended import Defended
 from heirloom.runtime.errors import reject
 
@@ -91,13 +92,13 @@ def sources(
 def with_bpda(model: nn.Module, name: str, backward: Callable[[Tensor], Tensor] | None) -> nn.Module:
     """A copy of ``model`` whose part ``name`` has the gradient of ``backward`` (None: the identity)."""
     copied = fresh_copy(model)
-    if copied is None or not name or name not in dict(model.named_modules()):
-        known = ", ".join(part for part, _ in model.named_children())
+    if copied is None or not name or name not in dict(inside(model).named_modules()):
+        known = ", ".join(part for part, _ in inside(model).named_children())
         reject("bpda", f"the name of a part of a model that can be copied ({known})", name)
     owner, _, last = name.rpartition(".")
-    parent = copied.get_submodule(owner)
-    setattr(parent, last, BPDA(copied.get_submodule(name), backward))
-    return copied
+    own = inside(copied)
+    setattr(own.get_submodule(owner), last, BPDA(own.get_submodule(name), backward))
+    return differentiated(copied)
 
 
 def _without_the_preprocessor(model: nn.Module) -> list[Source]:
@@ -116,7 +117,7 @@ def _parts(model: nn.Module, x: Tensor) -> list[Source]:
     found = []
     with torch.no_grad():
         whole = model(x)
-        for name, part in list(model.named_modules())[1:]:
+        for name, part in list(inside(model).named_modules())[1:]:
             if name.count(".") > 1:
                 continue
             try:

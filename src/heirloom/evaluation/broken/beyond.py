@@ -137,11 +137,17 @@ class _Fallback(Around):
         return torch.where(odd[:, None], answer, self.network(x))
 
 
+def _no_gradient(
+    module: nn.Module, wanted: tuple[Tensor, ...], given: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    return (0 * given[0],)
+
+
 class _ModuleHook(Around):
     def __init__(self) -> None:
         super().__init__()
         self.entrance = nn.Identity()
-        self.entrance.register_full_backward_hook(lambda module, given, wanted: (0 * given[0],))
+        self.entrance.register_full_backward_hook(_no_gradient)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(self.entrance(1 * x))
