@@ -147,7 +147,7 @@ class _ModuleHook(Around):
     def __init__(self) -> None:
         super().__init__()
         self.entrance = nn.Identity()
-        self.entrance.register_full_backward_hook(_no_gradient)  # type: ignore[arg-type]
+        self.entrance.register_full_backward_hook(_no_gradient)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(self.entrance(1 * x))
