@@ -3,11 +3,15 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from heirloom.cli import main
+from heirloom.cli.theory import theory_app
 from heirloom.results.schema import Summary
+from heirloom_recipes.sparse_coding.experiments import Sizes, sizes_of, tiny
 from heirloom_recipes.sparse_coding.page import sparse_coding_page
 
 
@@ -51,12 +55,26 @@ def test_every_statement_has_its_table(tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "summary.json").read_text())["rows"]
     seen = {row["statement"] for row in rows}
     assert {"Equation (2)", "Lemma F.3", "Lemma F.4", "Lemma 5.1", "Theorem 5.2", "Definition 4.1"} < seen
-    assert {"Theorems A.1, A.2, Proposition 6.1", "Section C (Linf)", "Section B (symmetrised ReLU)"} < seen
+    assert {"Theorem A.1", "Theorem A.2", "Proposition 6.1", "Section C (Linf)"} < seen
     flips = {
-        (row["m"], row["eps_over_c_b"], row["attack"]): row["opened"]
+        (row["m"], row["eps_over_c_b"], row["attack"]): row["opened"]["value"]
         for row in rows
         if row["statement"] == "Lemma F.4"
     }
+    # every figure has its interval over the seeds; what a row is about has none
+    equation = [row for row in rows if row["statement"] == "Equation (2)"]
+    assert {row["measured_over_predicted"]["n"] for row in equation} == {2}
+    assert {row["eps_over_c_b"] for row in equation} == {0.1, 0.3, 1.0, 3.0, 10.0}
+    a1 = {(row["loss"], row["in"]): row["measured"] for row in rows if row["statement"] == "Theorem A.1"}
+    assert {loss for loss, _ in a1} == {"square", "absolute", "logistic"}
+    assert a1["absolute", "eps"]["value"] == pytest.approx(1, abs=0.01)  # first order, no gate moves
+    a2 = [row for row in rows if row["statement"] == "Theorem A.2" and row["loss"] == "absolute"]
+    above = [row["adversarial_above_pure"]["value"] for row in a2]
+    assert (a2[0]["pure_nodes"], above[0]) == (1.0, 0.0)
+    assert above[-1] > above[2] > 0  # the fewer nodes are pure, the further from the least adversarial loss
+    heads = {(row["theta"], row["nodes"], row["what"]): row["measured"] for row in rows if "theta" in row}
+    signs = "+-U(.5, 1.5)"  # grouped nodes hold one weight for a whole group: no head fits both signs
+    assert heads[signs, "4 grouped", "L_0"]["value"] > 10 * heads[signs, "pure", "L_0"]["value"]
     assert flips[1, 0.3, "gate-aware"] == 0  # inside the lemma's condition no attack opens a gate
     assert flips[1, 10.0, "gate-aware"] > 0.9 > 0.1 > flips[1, 10.0, "FGM"]
     page = (tmp_path / "report.html").read_text()
@@ -66,9 +84,57 @@ def test_every_statement_has_its_table(tmp_path: Path) -> None:
 def test_one_experiment_with_its_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = ("--d", "40", "--k", "3", "--nodes", "200", "--samples", "20", "--repeats", "2")
     assert run("figure-4", *small, "--m", "2,1", "--gate", "printed", "--out", str(tmp_path)) == 0
-    rows = json.loads((tmp_path / "summary.json").read_text())["rows"]
-    assert [(row["variant"], row["m"]) for row in rows] == [("chosen", 1), ("chosen", 2)]
+    found = json.loads((tmp_path / "summary.json").read_text())
+    assert [(row["variant"], row["m"]) for row in found["rows"]] == [("chosen", 1), ("chosen", 2)]
+    assert (found["settings"]["gate"], found["settings"]["ms"]) == ("printed", "(1, 2)")
     assert "Contrastive losses" in capsys.readouterr().out
+
+
+# a value for every option of size that is neither the full one nor tiny's
+ASKED = {
+    "d": "50",
+    "k": "2",
+    "zeta": "0.1",
+    "nodes": "500",
+    "samples": "30",
+    "repeats": "4",
+    "m": "5",
+    "eps": "0.2",
+}
+ASKED |= {"gate": "printed", "noise": "zeta^2", "kind": "exact", "tau": "2", "b_scale": "0.2", "theta": "2"}
+ASKED |= {"frozen_gates": "", "variant_repeats": "3", "readings": "gate-aware", "seeds": "7", "steps": "17"}
+ASKED |= {
+    "cases": "absolute",
+    "points": "9",
+    "restarts": "4",
+    "builds": "3",
+    "pretrain_eps": "0.07",
+    "inputs": "11",
+}
+ASKED |= {"shares": "0.3"}
+
+
+@pytest.mark.parametrize("name", ["figure-4", "purify", "inherit", "lemma", "theorem"])
+def test_what_is_asked_for_wins_over_tiny_and_is_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A referee's ``inherit --tiny --pretrain-eps '' --shares ''`` ran everything."""
+    ran: list[Sizes] = []
+    monkeypatch.setattr(
+        "heirloom.cli.theory_sparse_coding.run", lambda names, sizes, *rest: ran.append(sizes)
+    )
+    (group,) = (part for part in theory_app.registered_groups if part.name == "sparse-coding")
+    assert group.typer_instance is not None
+    command: Any = typer.main.get_command(group.typer_instance)
+    shared = {"out", "seed", "resume", "tiny", "config", "as_json", "quiet", "verbose", "help"}
+    options = {
+        param.name: param.opts[0] for param in command.commands[name].params if param.name not in shared
+    }
+    small = sizes_of([name], tiny())
+    for option, word in options.items():
+        assert run(name, "--tiny", word, *filter(None, [ASKED[option]])) == 0
+        found = sizes_of([name], ran[-1])
+        changed = [(key, value) for key, value in found.items() if value != small[key]]
+        assert len(changed) == 1, (option, changed)
+        assert ASKED[option] in changed[0][1]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +187,9 @@ def test_another_run_is_refused_by_name_and_the_same_one_goes_on(
         (("purify", "--cases", "nothing"), "cases must be part of a case's name"),
         (("purify", "--seeds", "0"), "seeds must be at least 1"),
         (("--out", "x", "lemma"), "give --out after"),
+        (("--seed", "3", "theorem"), "give --seed after"),
+        (("figure-4", "--readings", "eps;wider"), "readings must be parts of the names"),
+        (("inherit", "--tiny", "--pretrain-eps", "", "--shares", ""), "shares must be at least one"),
     ],
 )
 def test_wrong_options_are_told_in_one_sentence(

@@ -15,7 +15,16 @@ from heirloom import InputError
 from heirloom.theory.sparse_coding.built import BuiltNetwork, built_network
 from heirloom.theory.sparse_coding.built_losses import SparseNetwork, gram
 from heirloom.theory.sparse_coding.model import SparseCoding, random_dictionary
-from heirloom_recipes.sparse_coding.figure_4 import LOSSES, PAPER, TAU, Figure4Setting, figure_4, intercept
+from heirloom_recipes.sparse_coding.figure_4 import (
+    LOSSES,
+    PAPER,
+    TAU,
+    Figure4Setting,
+    figure_4,
+    gate_width,
+    intercept,
+)
+from heirloom_recipes.sparse_coding.readings import OVER, RATIOS, variants
 
 SMALL = Figure4Setting(d=60, k=4, nodes=300, samples=70, repeats=2)
 
@@ -128,6 +137,29 @@ def test_truly_pure_nodes_lose_far_less_than_m_equal_1_on_average() -> None:
 def test_same_seed_same_rows_other_seed_other_rows() -> None:
     assert figure_4(SMALL, 3).values == figure_4(SMALL, 3).values
     assert figure_4(SMALL, 3).values != figure_4(SMALL, 4).values
+
+
+def test_theta_is_b_the_other_way_round() -> None:
+    """U = theta U_1 with A = tau W^+ gives the same g at b / theta: moving b moves theta too."""
+    moved, divided = (figure_4(replace(SMALL, **change)) for change in ({"theta": 1.25}, {"b_scale": 0.08}))
+    for m, columns in moved.values.items():
+        assert columns["increment"] == pytest.approx(divided.values[m]["increment"], rel=1e-3)
+
+
+def test_readings_move_one_recovered_number_and_reach_below_the_gate() -> None:
+    found = variants(SMALL, 2)
+    assert {reading.eps / SMALL.eps for name, reading in found if name.startswith("eps")} == {0.98, 1.02}
+    b = [reading.b_scale for name, reading in found if name.startswith("b ")]
+    assert b == pytest.approx([0.097, 0.103])
+    over = [reading for name, reading in found if name == OVER]
+    ratios = [round(one.eps / gate_width(one, one.ms[0]), 6) for one in over]
+    assert ratios == [*RATIOS, *RATIOS]
+    assert [name for name, _ in variants(SMALL, 2, "2 %")] == ["eps - 2 %", "eps + 2 %"]
+    # the gate that F.4 speaks of, from the network itself
+    network = built_network(SMALL.d, SMALL.nodes, 5, torch.Generator().manual_seed(0), "exact").dense()
+    assert gate_width(SMALL, 5) == pytest.approx(
+        intercept(SMALL, 5) / float(network.norm(dim=0)[0]), rel=1e-5
+    )
 
 
 def test_paper_tables_are_as_printed() -> None:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from heirloom_recipes.sparse_coding.intervals import interval_of
+
 Row = dict[str, Any]
 TableData = tuple[str, list[str], list[list[str]]]  # title, columns, cells
 
 
 def plain(value: Any) -> str:
     if isinstance(value, dict):
-        return interval(value) if "low" in value else f"{value['value']:.3g} ± {value['sd']:.1g}"
+        return _short(value) if "low" in value else f"{value['value']:.3g} ± {value['sd']:.1g}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _short(cell: Row) -> str:
+    """Three digits, whatever the size; what cannot vary has no interval."""
+    if cell["low"] is None or cell["low"] == cell["high"]:
+        return f"{cell['value']:.3g}"
+    return f"{cell['value']:.3g} [{cell['low']:.3g}, {cell['high']:.3g}]"
 
 
 def spread(cell: Row, times: float = 1, digits: int | None = None) -> str:
@@ -40,6 +49,14 @@ def interval(cell: Row) -> str:
     if cell["low"] is None:
         return f"{cell['value']:.3f}"
     return f"{cell['value']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"
+
+
+def of_mean(cell: Row, times: float = 1, digits: int = 3) -> str:
+    """A mean with the 95 % Student interval that its spread over repeats gives; one repeat has none."""
+    found, value = interval_of(cell), cell["value"] * times
+    if found["low"] is None:
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} [{found['low'] * times:.{digits}f}, {found['high'] * times:.{digits}f}]"
 
 
 def verdict(change: Row, *, up: bool) -> str:

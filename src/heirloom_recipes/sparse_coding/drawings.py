@@ -243,10 +243,13 @@ def theorem_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[P
     figure, axes = new_axes()
     for number, (m, attack) in enumerate(dict.fromkeys((row["m"], row["attack"]) for row in flips)):
         chosen = [row for row in flips if (row["m"], row["attack"]) == (m, attack)]
-        x = [row["eps_over_c_b"] for row in chosen]
-        axes.plot(
-            x, [row["opened"] for row in chosen], "o-", color=COLOURS[number], label=f"m = {m}, {attack}"
-        )
+        x, label = [row["eps_over_c_b"] for row in chosen], f"m = {m}, {attack}"
+        opened = [
+            row["opened"] if isinstance(row["opened"], dict) else {"value": row["opened"]} for row in chosen
+        ]
+        half = [0.0 if cell.get("low") is None else cell["high"] - cell["value"] for cell in opened]
+        y = [cell["value"] for cell in opened]
+        axes.errorbar(x, y, half, fmt="o-", ms=4, capsize=2, color=COLOURS[number], label=label)
     axes.axvline(1, color="black", lw=1, ls=":")
     axes.set(xscale="log", xlabel="eps / c_b", ylabel="share of inactive nodes that the attack opens")
     axes.legend(fontsize=8)

@@ -16,10 +16,11 @@ from heirloom.theory.sparse_coding.downstream import SIZE, Effort
 from heirloom.theory.sparse_coding.model import SparseCoding
 from heirloom.theory.sparse_coding.settings import SparseTraining
 from heirloom_recipes.sparse_coding.cases import CASES, Case
-from heirloom_recipes.sparse_coding.figure_4 import Figure4Setting, figure_4, variants
-from heirloom_recipes.sparse_coding.inherit import PRETRAIN_EPS, SHARES, inherit
+from heirloom_recipes.sparse_coding.figure_4 import Figure4Setting, figure_4
+from heirloom_recipes.sparse_coding.inherit import PRETRAIN_EPS, SHARES, check_asked, inherit
 from heirloom_recipes.sparse_coding.lemma import lemma
 from heirloom_recipes.sparse_coding.purify import purify
+from heirloom_recipes.sparse_coding.readings import check_readings, variants
 from heirloom_recipes.sparse_coding.theorem import theorem
 from heirloom_recipes.sparse_coding.theorem_setting import TheoremSetting
 
@@ -29,15 +30,15 @@ LABS = ("figure-4", "purify", "inherit", "lemma", "theorem")
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much to run. ``seeds`` counts training runs per eps; ``variant_repeats`` 0 leaves the text's other
-    readings of Figure 4 out; ``cases`` picks those of ``purify`` by
-    their names or parts of them, with ; between them; ``steps`` None
-    keeps each case's own number; ``task``: examples to fit a downstream head on, and to test it;
-    ``effort``: that of the gate-aware attack.
+    """How much to run. ``seeds`` counts training runs per eps; ``variant_repeats`` 0 leaves Figure 4's other
+    readings out, ``readings`` picks among them and ``cases`` among those of ``purify``, by names or parts of
+    them, with ; between them; ``steps`` None keeps each case's own number; ``task``: examples to fit a downstream
+    head on, and to test it; ``effort``: that of the gate-aware attack.
     """
 
     figure: Figure4Setting = field(default_factory=Figure4Setting)
     variant_repeats: int = 5
+    readings: str = ""
     seeds: int = 3
     inherit_seeds: int = 5
     builds: int = 10
@@ -55,6 +56,7 @@ class Sizes:
         require(self.steps is None or self.steps >= 1, "steps", "at least 1", self.steps)
         for name, least in (("builds", 1), ("inputs", 1), ("variant_repeats", 0)):
             require(getattr(self, name) >= least, name, f"at least {least}", getattr(self, name))
+        check_readings(self.readings)
         radii, shares = self.pretrain_eps, self.shares
         require(all(0 <= e < float("inf") for e in radii), "pretrain_eps", "at least 0 each", radii)
         require(all(0 <= share <= 1 for share in shares), "shares", "from 0 to 1 each", shares)
@@ -73,8 +75,18 @@ def tiny() -> Sizes:
     small = Figure4Setting(d=100, k=3, nodes=1000, samples=60, repeats=2)
     few: dict[str, Any] = {"seeds": 2, "inherit_seeds": 2, "builds": 2, "inputs": 50, "steps": 30}
     data = SparseCoding(d=60, k=3, zeta=0.005)
+    figure, down = replace(small, ms=(1, 10), repeats=1), SparseCoding(d=20, k=3, zeta=0.005)
     checks = TheoremSetting(
-        data, nodes=240, ms=(1, 4), inputs=40, pairs=2000, figure=replace(small, ms=(1, 10))
+        data,
+        nodes=240,
+        ms=(1, 2, 4),
+        inputs=40,
+        pairs=2000,
+        figure=figure,
+        down=down,
+        down_nodes=100,
+        fitted=400,
+        seeds=2,
     )
     return Sizes(small, 1, theorem=checks, cases="lazy", task=(1000, 200), effort=Effort(20, 0), **few)
 
@@ -94,18 +106,38 @@ def run_labs(
     """
     for name in names:
         require(name in LABS, "experiment", f"one of {', '.join(LABS)}", name)
+    if "inherit" in names:
+        check_asked(sizes.pretrain_eps, sizes.shares)
     facts = {"experiments": list(names), "sizes": asdict(sizes), "seed": seed}
     run = Run(out, facts, resume=resume)
     found = {name: run.stage(name, partial(_lab, name, sizes, seed, progress, run)) for name in names}
-    settings = {"experiments": ", ".join(names)}
-    settings |= {name: str(value) for name, value in asdict(sizes.figure).items() if "figure-4" in names}
     return run.finish(
         "sparse-coding",
         [row for part in found.values() for row in part["rows"]],
         seed=seed,
-        settings=settings,
+        settings={"experiments": ", ".join(names)} | sizes_of(names, sizes),
         details={name: part["details"] for name, part in found.items()},
     )
+
+
+# which sizes decide an experiment
+USED: dict[str, tuple[str, ...]] = {
+    "figure-4": ("figure", "variant_repeats", "readings"),
+    "purify": ("seeds", "steps", "cases", "task", "effort"),
+    "inherit": ("inherit_seeds", "builds", "pretrain_eps", "shares", "steps", "task", "effort"),
+    "lemma": ("figure", "inputs"),
+    "theorem": ("theorem",),
+}
+
+
+def sizes_of(names: Sequence[str], sizes: Sizes) -> dict[str, str]:
+    """What decided the experiments ``names``, as the summary's settings show it: a part's own sizes by their names."""
+    every, found = asdict(sizes), dict[str, Any]()
+    for field_name in dict.fromkeys(size for name in names for size in USED[name]):
+        value = every[field_name]
+        prefix = "theorem." if field_name == "theorem" else ""
+        found |= {prefix + n: v for n, v in value.items()} if isinstance(value, dict) else {field_name: value}
+    return {name: str(value) for name, value in found.items()}
 
 
 def _lab(name: str, sizes: Sizes, seed: int, progress: Progress, run: Run) -> dict[str, Any]:
@@ -124,7 +156,7 @@ def _figure_4(sizes: Sizes, seed: int, progress: Progress, run: Run) -> Found:
     found = figure_4(setting, seed, variant=main, progress=lambda n, of: progress("figure-4", n, of, ""))
     rows = found.rows()
     if sizes.variant_repeats and main == "fitted":
-        for name, other in variants(setting, sizes.variant_repeats):
+        for name, other in variants(setting, sizes.variant_repeats, sizes.readings):
             say = f"figure-4, {name}"
             rows += figure_4(
                 other,
@@ -189,8 +221,7 @@ def _lemma(sizes: Sizes, seed: int, progress: Progress, run: Run) -> Found:
 
 
 def _theorem(sizes: Sizes, seed: int, progress: Progress, run: Run) -> Found:
-    progress("theorem", 0, 1, "")
-    rows = theorem(sizes.theorem, seed)
+    rows = theorem(sizes.theorem, seed, lambda done, of, name: progress("theorem", done, of, name))
     progress("theorem", 1, 1, "")
     return rows, {}
 

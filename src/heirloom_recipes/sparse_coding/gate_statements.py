@@ -1,4 +1,7 @@
-"""Statements about gates: equation (2), Lemmas F.3 and F.4, Definition 4.1, Section B's ReLU."""
+"""Statements about gates: equation (2), Lemmas F.3 and F.4, Definition 4.1, Section B's ReLU.
+
+Each call is one seed.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,13 @@ def lemma_f4(setting: TheoremSetting, generator: torch.Generator) -> list[Row]:
             aware = z + highest_score(scores, z, eps, steps=20)[1]
             for attack, moved in (("FGM", fgm), ("gate-aware", aware)):
                 rows.append(
-                    {"m": m, "eps_over_c_b": ratio, "attack": attack, **asdict(gate_flips(U, b, x, moved))}
+                    {
+                        "m": m,
+                        "eps_over_c_b": ratio,
+                        "attack": attack,
+                        **asdict(gate_flips(U, b, x, moved)),
+                        "inputs": len(x),
+                    }
                 )
     return rows
 

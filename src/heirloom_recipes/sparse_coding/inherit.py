@@ -119,14 +119,18 @@ def inherit(
 
     With more than two ``epsilons`` the largest is also trained after a third of the steps clean.
     """
-    require(
-        bool(epsilons) or bool(shares), "shares", "at least one where nothing is pre-trained", list(shares)
-    )
+    check_asked(epsilons, shares)
     require(all(0 <= share <= 1 for share in shares), "shares", "in [0, 1]", list(shares))
     judged = (attacks(effort or Effort()), size)
     trained = _pretrained(setting, epsilons, seeds, judged, progress) if epsilons else []
     building = range(seeds[0], seeds[0] + builds)
     return Inherit(trained, [_built(setting, share, building, judged) for share in shares])
+
+
+def check_asked(epsilons: Sequence[float], shares: Sequence[float]) -> None:
+    """Refuse to measure nothing."""
+    words = "at least one where nothing is pre-trained"
+    require(bool(epsilons) or bool(shares), "shares", words, list(shares))
 
 
 def _pretrained(

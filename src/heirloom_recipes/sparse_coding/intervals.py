@@ -8,19 +8,25 @@ import numpy as np
 from torch import Tensor
 
 
+def interval_of(cell: dict[str, Any]) -> dict[str, Any]:
+    """The same of a mean {"value", "sd", "n"}, sd being that of the n repeats."""
+    from scipy.stats import t
+
+    n, value = cell["n"], cell["value"]
+    if n == 1:
+        return {"value": value, "low": None, "high": None, "n": 1}
+    half = float(t.ppf(0.975, n - 1) * cell["sd"] / n**0.5)
+    return {"value": value, "low": value - half, "high": value + half, "n": n}
+
+
 def interval(values: Tensor | list[float]) -> dict[str, Any]:
     """Mean of n repeats with its 95 % Student interval: {"value", "low", "high", "n"}.
 
     One repeat has no interval: ``low`` and ``high`` are None.
     """
-    from scipy.stats import t
-
     array = np.asarray(values, dtype=np.float64)
-    n, value = len(array), float(array.mean())
-    if n == 1:
-        return {"value": value, "low": None, "high": None, "n": 1}
-    half = float(t.ppf(0.975, n - 1) * array.std(ddof=1) / n**0.5)
-    return {"value": value, "low": value - half, "high": value + half, "n": n}
+    sd = float(array.std(ddof=1)) if len(array) > 1 else 0.0
+    return interval_of({"value": float(array.mean()), "sd": sd, "n": len(array)})
 
 
 def spearman(x: Tensor | list[float], y: Tensor | list[float], *, seed: int = 0) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heirloom_recipes.sparse_coding.cells import Row, TableData, beside, plain, spread
+from heirloom_recipes.sparse_coding.cells import Row, TableData, beside, of_mean, plain, spread
 from heirloom_recipes.sparse_coding.inherit_tables import inherit_tables
 from heirloom_recipes.sparse_coding.purify_tables import purify_tables
+from heirloom_recipes.sparse_coding.readings import MOVED, OVER, SEEN
 
 
 def tables(rows: Sequence[Row]) -> dict[str, list[TableData]]:
@@ -48,8 +49,9 @@ def figure_4_tables(rows: Sequence[Row]) -> list[TableData]:
             for row in main
         ],
     )
-    seen = [row for row in rows if "dissimilar_gate_aware" in row]
-    others = [row for row in rows if row["variant"] not in ("fitted", "chosen") and row not in seen]
+    seen = [row for row in rows if row["variant"].startswith(SEEN)]
+    apart = {"fitted", "chosen", OVER, *MOVED}
+    others = [row for row in rows if row["variant"] not in apart and row not in seen]
     columns = ["variant", "m", "dissimilar clean", "dissimilar adversarial", "increment", "gamma_1"]
     cells = [
         [
@@ -66,7 +68,43 @@ def figure_4_tables(rows: Sequence[Row]) -> list[TableData]:
     found = [losses, gammas]
     if others:
         found.append(("Other readings of the text (losses x 100)", columns, cells))
-    return [*found, _seen_table(seen)] if seen else found
+    if any(row["variant"] in MOVED for row in rows):
+        found.append(_evidence([row for row in rows if row["variant"] in {"fitted", *MOVED}]))
+    if seen:
+        found.append(_seen_table(seen))
+    over = [row for row in rows if row["variant"] == OVER]
+    return [*found, _over_table(over)] if over else found
+
+
+def _evidence(rows: Sequence[Row]) -> TableData:
+    """One line a reading: every level's increment, in % of the paper's and in standard errors of the difference."""
+    ms = list(dict.fromkeys(row["m"] for row in rows))
+    cells = []
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        chosen = {row["m"]: row for row in rows if row["variant"] == variant}
+        told = [_off(chosen[m]) for m in ms]
+        errors = [abs(row["increment_errors"]) for row in chosen.values() if "increment_errors" in row]
+        worst = f"{max(errors):.1f}" if errors else "-"
+        cells.append([variant, *told, worst])
+    title = "The recovered eps and b moved: the increment x 100, off the paper's by % (standard errors)"
+    return title, ["reading", *(f"m = {m}" for m in ms), "worst, standard errors"], cells
+
+
+def _off(row: Row) -> str:
+    text = f"{100 * row['increment']['value']:.2f}"
+    if "increment_errors" not in row:
+        return text
+    return f"{text}, {100 * (row['increment_ratio'] - 1):+.1f} % ({row['increment_errors']:+.1f})"
+
+
+def _over_table(rows: Sequence[Row]) -> TableData:
+    names = ("increment", "dissimilar_gate_aware", "dissimilar_bound", "dissimilar_linear")
+    cells = [
+        [str(row["m"]), f"{row['eps_over_c_b']:.2g}", *(of_mean(row[name], 100, 2) for name in names)]
+        for row in rows
+    ]
+    title = "What an attack adds to the dissimilar pairs' loss x 100 over eps / c_b [95 % over repeats]"
+    return title, ["m", "eps / c_b", "FGM", "gate-aware", "no attack exceeds", "all gates open"], cells
 
 
 def _seen_table(rows: Sequence[Row]) -> TableData:
@@ -84,13 +122,15 @@ def _seen_table(rows: Sequence[Row]) -> TableData:
         [
             "exactly m" if "exactly" in row["variant"] else "random",
             str(row["m"]),
-            spread(row["increment"], 100, 2),
-            *(spread(row[name], 100, 1) for name in names),
-            spread(row["similar_gate_aware"], 100, 3),
+            of_mean(row["increment"], 100, 2),
+            *(of_mean(row[name], 100, 1) for name in names),
+            of_mean(row["similar_gate_aware"], 100, 3),
         ]
         for row in rows
     ]
-    title = "What an attack that sees closed gates adds to the dissimilar pairs' loss x 100, mean ± SD over repeats"
+    title = (
+        "What an attack that sees closed gates adds to the dissimilar pairs' loss x 100 [95 % over repeats]"
+    )
     return title, columns, cells
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from heirloom.runtime.errors import require
 from heirloom.theory.sparse_coding.built import Kind, built_network
 from heirloom.theory.sparse_coding.model import SparseCoding
 from heirloom_recipes.sparse_coding.figure_4 import Figure4Setting
@@ -17,8 +18,9 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class TheoremSetting:
-    """Sizes: d features, k active, H nodes; ``c_b`` = b_h / |U_h|; ``inputs`` draws of x. Lemma 5.1 and Theorem
-    5.2 have ``pairs`` and Figure 4's setting ``figure`` of their own."""
+    """Sizes: d features, k active, H nodes; ``c_b`` = b_h / |U_h|; ``inputs`` draws of x; ``seeds``: repeats with
+    everything drawn anew. Lemma 5.1 and Theorem 5.2 have ``pairs`` and Figure 4's setting ``figure`` of their own,
+    Proposition 6.1 ``down``, ``down_nodes`` and ``fitted``, the examples that a head is fitted on."""
 
     data: SparseCoding = field(default_factory=lambda: SparseCoding(d=400, k=4, zeta=0.005))
     nodes: int = 2000
@@ -27,7 +29,14 @@ class TheoremSetting:
     c_b: float = 0.03
     inputs: int = 300
     pairs: int = 40_000
-    figure: Figure4Setting = field(default_factory=lambda: Figure4Setting(repeats=3))
+    figure: Figure4Setting = field(default_factory=lambda: Figure4Setting(repeats=1))
+    down: SparseCoding = field(default_factory=lambda: SparseCoding(d=96, k=4, zeta=0.005))
+    down_nodes: int = 480
+    fitted: int = 3000
+    seeds: int = 5
+
+    def __post_init__(self) -> None:
+        require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
 
 
 def network_of(

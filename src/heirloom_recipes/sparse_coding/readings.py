@@ -1,0 +1,56 @@
+"""Figure 4 read otherwise: the text's other readings, the recovered eps and b moved, the attack that sees gates, and
+the increment over eps / c_b."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from heirloom.runtime.errors import require
+from heirloom_recipes.sparse_coding.figure_4 import Figure4Setting, gate_width
+
+SEEN, OVER = "gate-aware attack", "over eps / c_b"
+SEEN_EXACT = f"{SEEN}, exactly m per node"
+SEEN_POINTS, OVER_POINTS = 60, 20  # pairs of a repeat that the gate-aware attack sees
+RATIOS = (0.3, 1.0, 3.0, 10.0)  # eps over c_b
+# each changes one thing
+VARIANTS: dict[str, dict[str, Any]] = {
+    "printed gate": {"gate": "printed"},
+    "printed noise": {"noise": "zeta^2"},
+    "frozen gates": {"frozen_gates": True},
+    "exactly m per node": {"kind": "exact"},
+}
+# what was recovered by trial, moved: by how much the increments tell it
+MOVED: dict[str, tuple[str, float]] = {
+    "eps - 2 %": ("eps", 0.98),
+    "eps + 2 %": ("eps", 1.02),
+    "b - 3 %": ("b_scale", 0.97),
+    "b + 3 %": ("b_scale", 1.03),
+}
+
+
+def variants(setting: Figure4Setting, repeats: int, chosen: str = "") -> list[tuple[str, Figure4Setting]]:
+    """All readings of ``setting`` with ``repeats`` each, or those whose names hold a part in ``chosen`` (; between)."""
+    fewer = replace(setting, repeats=repeats)
+    found = [(name, replace(fewer, **change)) for name, change in VARIANTS.items()]
+    found += [
+        (name, replace(fewer, **{field: factor * getattr(fewer, field)}))
+        for name, (field, factor) in MOVED.items()
+    ]
+    seen = replace(fewer, gate_aware_points=SEEN_POINTS)
+    found += [(SEEN, seen), (SEEN_EXACT, replace(seen, kind="exact"))]
+    found += [
+        (OVER, replace(fewer, ms=(m,), eps=ratio * gate_width(fewer, m), gate_aware_points=OVER_POINTS))
+        for m in dict.fromkeys((fewer.ms[0], fewer.ms[-1]))
+        for ratio in RATIOS
+    ]
+    parts = [part.strip() for part in chosen.split(";")]
+    return [(name, reading) for name, reading in found if any(part in name for part in parts)]
+
+
+def check_readings(chosen: str) -> None:
+    """Refuse a part that no reading's name holds."""
+    names = (*VARIANTS, *MOVED, SEEN, SEEN_EXACT, OVER)
+    for part in chosen.split(";"):
+        known = any(part.strip() in name for name in names)
+        require(known, "readings", f"parts of the names {', '.join(names)}", part)
