@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import typer
 
 from heirloom.cli import app
+from heirloom.defence.remarks import unpacked
+from heirloom.results.statistics import paired_difference
 from heirloom_recipes.results_page import ROOT, results_page
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -34,7 +37,9 @@ def test_figures_with_intervals_are_those_of_a_record() -> None:
     texts = ""
     for path in (ROOT / "results").rglob("*.json"):
         texts += path.read_text()
-        _intervals(json.loads(path.read_text()), found)
+        record = json.loads(path.read_text())
+        _intervals(record, found)
+        found += _paired(record.get("details", {}).get("defences", []))
     known = np.array(found)
     known = np.concatenate([known, 100 * known, -known[:, [0, 2, 1]], -100 * known[:, [0, 2, 1]]])
     wrong, seen = [], 0
@@ -53,7 +58,14 @@ def test_figures_with_intervals_are_those_of_a_record() -> None:
     assert wrong == []
 
 
-INTERVAL = r"(?<![\d.])([+-]?\d+(?:\.\d+)?)(?: points| %)? \[(-?\d+(?:\.\d+)?), (-?\d+(?:\.\d+)?)\]"
+INTERVAL = r"(?<![\d.])([+-]?\d+(?:\.\d+)?)(?: points| %)? \[([+-]?\d+(?:\.\d+)?), ([+-]?\d+(?:\.\d+)?)\]"
+
+
+def _paired(defences: list[dict[str, Any]]) -> list[list[float]]:
+    """Paired differences of a record's defences on the same images, worst case: its verdicts say them."""
+    worst = [list(unpacked(each["right"]).values())[-1] for each in defences if "right" in each]
+    pairs = [paired_difference(a, b) for a, b in permutations(worst, 2) if a.shape == b.shape]
+    return [[each.value, each.low, each.high] for each in pairs]
 
 
 def _intervals(value: Any, found: list[list[float]]) -> None:
