@@ -1,17 +1,23 @@
 """The experiments on sparse coding data, small: their rows, their verdicts."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from heirloom.theory.sparse_coding.downstream import Effort
 from heirloom.theory.sparse_coding.model import SparseCoding
 from heirloom.theory.sparse_coding.settings import SparseTraining
+from heirloom_recipes.sparse_coding import gate_drawings
 from heirloom_recipes.sparse_coding.cases import CASES, Case
 from heirloom_recipes.sparse_coding.cells import verdict
 from heirloom_recipes.sparse_coding.figure_4 import Figure4Setting
+from heirloom_recipes.sparse_coding.gate_drawings import gap_curve, purified_over_the_gate
 from heirloom_recipes.sparse_coding.inherit import inherit
 from heirloom_recipes.sparse_coding.intervals import interval, spearman
 from heirloom_recipes.sparse_coding.lemma import lemma
+from heirloom_recipes.sparse_coding.picture import PLACE, ROOT, picture
 from heirloom_recipes.sparse_coding.purify import arranged, purify
 
 DATA = SparseCoding(d=12, k=2, zeta=0.05)
@@ -110,3 +116,25 @@ def test_cases_cover_what_the_paper_asks() -> None:
     assert {case.setting.norm for case in CASES} == {"L2", "Linf"}
     assert {case.setting.attacked for case in CASES} == {"all", "similar", "dissimilar"}
     assert len({case.name for case in CASES}) == len(CASES)
+
+
+def test_curves_over_the_gate_carry_the_line_and_their_own_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = {"value": 0.2, "sd": 0.0, "n": 3}
+    narrow = {"case": "square, gate", "train_eps": 0.3, "gap_0.03": cell, "gap_0.3_gate_aware": cell}
+    wide, relu = {**narrow, "case": "logistic, gate"}, {**narrow, "case": "square, relu"}
+    x = [gap_curve(narrow, suffix, 0.03)[0] for suffix in ("", "_gate_aware")]
+    assert x == [pytest.approx([1]), pytest.approx([10])]
+    drawn: list[Any] = []
+    monkeypatch.setattr(gate_drawings, "data_uri", lambda figure: drawn.append(figure) or "data:")
+    assert purified_over_the_gate([relu]) == []  # no gate, no line
+    purified_over_the_gate([narrow, wide, relu])
+    first, second = drawn[0].axes[:2]
+    assert [axes.get_title() for axes in drawn[0].axes[:3]] == ["square, gate", "logistic, gate", ""]
+    for axes, c_b in ((first, 0.03), (second, 0.1)):
+        assert any(list(line.get_xdata()) == [1, 1] for line in axes.lines)
+        assert any(list(line.get_xdata()) == pytest.approx([0.3 / c_b]) for line in axes.lines)
+
+
+def test_the_picture_of_the_docs_is_drawn_from_the_records(tmp_path: Path) -> None:
+    assert picture(tmp_path / "drawn.png").read_bytes()[:4] == b"\x89PNG"
+    assert f"pictures/{PLACE.name}" in (ROOT / "docs" / "sparse-coding.md").read_text()

@@ -10,6 +10,16 @@ from matplotlib.figure import Figure as Canvas
 from heirloom.report import Figure, Text
 from heirloom.report.figures import COLOURS, data_uri, new_axes
 from heirloom.report.page import Part
+from heirloom.theory.sparse_coding.settings import SparseTraining
+from heirloom_recipes.sparse_coding.gate_drawings import (
+    LINE,
+    OPEN_MAP,
+    gaps_over_the_gate,
+    increments_over_the_gate,
+    over_the_gate,
+    purified_over_the_gate,
+    share_of_the_open_map,
+)
 
 MAIN = "square, gate"
 
@@ -40,13 +50,19 @@ def figure_4_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[
     )
     right.set(xlabel="features per node m")
     right.legend(fontsize=8)
+    if "eps_over_c_b" in main[0]:
+        left.set_xticks(ms, [f"{row['m']}\n{row['eps_over_c_b']:.2g}" for row in main])
+        left.set_xlabel("features per node m; under it eps / c_b")
     slopes = ", ".join(f"{name} {value:.2f}" for name, value in details["slopes"].items())
     caption = "Left: losses of similar and dissimilar pairs, clean and attacked; crosses: the paper. Right: "
     caption += f"gamma_1 and gamma_2 against m, slopes in the logarithms: {slopes}."
-    return [
+    parts: list[Part] = [
         Figure(caption, data_uri(figure)),
         Text(" ".join(figure_4_sentences(main, rows, details["slopes"]))),
     ]
+    if "eps_over_c_b" in main[0]:
+        parts.append(increments_over_the_gate(main, rows))
+    return parts
 
 
 def figure_4_sentences(
@@ -110,7 +126,7 @@ def purify_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[Pa
     ]
     if len(cases) > 1:
         parts.append(_all_curves(cases))
-    return parts
+    return [*parts, *purified_over_the_gate(rows)]
 
 
 def _all_curves(cases: dict[str, Any]) -> Part:
@@ -133,17 +149,12 @@ def _all_curves(cases: dict[str, Any]) -> Part:
 
 
 def inherit_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[Part]:
+    c_b = details.get("c_b", SparseTraining().c_b)  # the first record has none, and was trained with this
     figure, (left, right) = new_axes(2, figsize=(9.5, 3.8))
     trained = [row for row in rows if row.get("networks") == "trained" and "pretrain" in row]
     first = next(row for row in rows if "pretrain" in row)
-    gaps = [name for name in first if name.startswith("gap_") and name.count("_") == 1]
-    eps = [float(name[4:]) for name in gaps]
-    c_b = details.get("c_b")
-    for number, row in enumerate(trained):
-        style = "o-" if number < len(COLOURS) else "s--"
-        left.plot(eps, [row[name]["value"] for name in gaps], style, ms=3, label=row["pretrain"])
-    left.set(xlabel="attack eps", ylabel="L_eps - L_0")
-    left.legend(fontsize=7, title="pre-training", title_fontsize=8)
+    last = [name for name in first if name.startswith("gap_") and name.count("_") == 1][-1][4:]
+    gaps_over_the_gate(left, trained or [row for row in rows if "pretrain" in row], c_b)
     for number, kind in enumerate(("trained", "built")):
         points = details["points"][kind]
         for gap, fill in (("gap", "none"), ("gap_pgd", COLOURS[number])):
@@ -157,48 +168,16 @@ def inherit_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[P
                 mfc=fill,
                 label=f"{kind}, {'PGD-20' if fill != 'none' else 'FGM'}",
             )
-    right.set(xlabel="share of purified nodes", ylabel=f"L_eps - L_0, eps {eps[-1]:g}")
+    right.set(xlabel="share of purified nodes", ylabel=f"L_eps - L_0, eps {float(last) / c_b:.2g} c_b")
     right.legend(fontsize=8)
-    caption = "Left: the gap of clean-trained heads against eps (FGM). Right: every network as a point."
-    parts: list[Part] = [Figure(caption, data_uri(figure)), Text(inherit_sentence(rows))]
-    return parts if c_b is None else [*parts, _over_the_gate(rows, c_b)]
-
-
-def _over_the_gate(rows: list[dict[str, Any]], c_b: float) -> Part:
-    """The gap under FGM and under the gate-aware attack over eps / c_b, in units of the gap of the same head with
-    every gate open; Lemma F.4 speaks of what lies far left of the line at 1."""
-    figure, axes = new_axes(2, figsize=(9.5, 3.8))
-    for place, kind in zip(axes, ("trained", "built"), strict=True):
-        chosen = [row for row in rows if row.get("networks") == kind and "pretrain" in row]
-        ends = [row for row in (chosen[:1] + chosen[-1:]) if row["pretrain"][:5] != "clean"]
-        for number, row in enumerate(ends):
-            labels = [name.split("_")[1] for name in row if name.endswith("_gate_aware")]
-            for suffix, style in (("_gate_aware", "o-"), ("_bound", "^:"), ("", "x--")):
-                points = [eps for eps in labels if f"gap_{eps}{suffix}" in row]
-                share = [
-                    row[f"gap_{eps}{suffix}"]["value"] / row[f"gap_{eps}_linear"]["value"] for eps in points
-                ]
-                name = {"_gate_aware": "gate-aware", "_bound": "no attack exceeds", "": "FGM"}[suffix]
-                place.plot(
-                    [float(eps) / c_b for eps in points],
-                    share,
-                    style,
-                    ms=4,
-                    color=COLOURS[number],
-                    label=f"{row['pretrain']}, {name}",
-                )
-        place.axvline(1, color="black", lw=1, ls=":")
-        place.axhline(1, color="0.6", lw=1)
-        place.set(
-            xscale="log", yscale="log", xlabel="eps / c_b", ylabel="gap over that of the open map", title=kind
-        )
-        if chosen:
-            place.legend(fontsize=6)
     caption = (
-        "The gap over eps / c_b, as a share of the gap of the same head with every gate open. Dotted: "
-        "eps = c_b, where an attack of that radius can open any gate; Lemma F.4 needs eps far below it."
+        "Left: the gap of clean-trained heads over eps / c_b, crosses under FGM, discs under the attack that "
     )
-    return Figure(caption, data_uri(figure))
+    caption += f"sees gates. {LINE} Right: every network as a point."
+    parts: list[Part] = [Figure(caption, data_uri(figure)), Text(inherit_sentence(rows))]
+    if any(name.endswith("_gate_aware") for name in first):
+        parts.append(Figure(OPEN_MAP, data_uri(share_of_the_open_map(rows, c_b))))
+    return parts
 
 
 def inherit_sentence(rows: list[dict[str, Any]]) -> str:
@@ -250,8 +229,9 @@ def theorem_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[P
         half = [0.0 if cell.get("low") is None else cell["high"] - cell["value"] for cell in opened]
         y = [cell["value"] for cell in opened]
         axes.errorbar(x, y, half, fmt="o-", ms=4, capsize=2, color=COLOURS[number], label=label)
-    axes.axvline(1, color="black", lw=1, ls=":")
-    axes.set(xscale="log", xlabel="eps / c_b", ylabel="share of inactive nodes that the attack opens")
+    over_the_gate(axes)
+    axes.set_ylabel("share of inactive nodes that the attack opens")
     axes.legend(fontsize=8)
-    caption = "Lemma F.4: gates of nodes without an active feature that open under attack. Dotted: eps = c_b."
+    caption = "Lemma F.4: gates of nodes without an active feature that open under attack [95 %]. "
+    caption += LINE
     return [Figure(caption, data_uri(figure))]

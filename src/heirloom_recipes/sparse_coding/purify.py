@@ -26,6 +26,7 @@ from heirloom_recipes.sparse_coding.cells import verdict
 from heirloom_recipes.sparse_coding.intervals import interval
 from heirloom_recipes.sparse_coding.own_task import losses
 
+RADII = (0.01, 0.03, 0.1, 0.3)  # below, at and above the gate where c_b is .03
 MEASURES = ("top_1", "hoyer", "count", "pure", "alignment")
 
 
@@ -92,7 +93,7 @@ def purify(
     trained = train(case.setting, case.epsilons, seeds, progress)
     figures = losses(trained, effort or Effort()) | {name: trained.purity()[name] for name in MEASURES}
     scale = 50**-0.5 if case.setting.norm == "Linf" else 1.0  # the same L2 length at d = 50
-    radii = {"0.1": 0.1 * scale, "0.3": 0.3 * scale}
+    radii = {f"{eps:g}": eps * scale for eps in RADII}
     attacks = Attacks(radii, {"0.3": radii["0.3"]}, radii, effort or Effort())
     task = downstream_of(trained, attacks, size)
     figures |= {"downstream_clean": task.clean, **task.gaps}
