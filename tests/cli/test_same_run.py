@@ -12,7 +12,8 @@ from heirloom.data.labelled import ImageSource
 from heirloom.defence.demo import pretrain_foundation, run_demo
 
 LINEAR = "tests.evaluation.subjects:linear"
-DEFEND = ["--data", "digits", "--limit", "60", "--limit-test", "12", "--method", "identity", "--compare", ""]
+DEFEND = ["--data", "digits", "--limit", "60", "--limit-test", "12", "--compare", ""]
+DEFEND += ["--method", "stability", "--epochs", "1"]
 DEFEND += ["--eps", "0.1", "--attacks", "fgsm", "--head-epochs", "1", "--audit-examples", "0"]
 EVALUATE = ["--data", "digits", "--limit", "12", "--eps", "0.1", "--attacks", "fgsm", "--no-audit"]
 PRETRAIN = [

@@ -39,6 +39,69 @@ def _with(*words: str) -> Arguments:
     return lambda folder, foundation: [w.replace("FOLDER", str(folder)) for w in words]
 
 
+# (what was typed, the option that nothing in the run reads)
+IDLE = [
+    *((f"--method jpeg --compare noise --{option}", option) for option in (
+        "weight 1", "sigma 0.1", "attack-steps 2", "temperature 1", "vae x", "student resnet18", "student-width 8",
+        "delay 0.1", "student-activation relu", "targets features", "as preprocessor", "thumbnail 2", "fidelity 1",
+        "prototypes 3",
+    )),
+    *((f"--method median --compare identity --{option}", option) for option in (
+        "radius 1", "architecture mlp", "minutes 1", "steps 2", "batch-size 8", "learning-rate 1e-3",
+        "mixed-precision bf16", "checkpoint-seconds 3", "unlabelled digits", "augment",
+    )),
+    *((f"--method distil --{option}", option) for option in (
+        "weight 1", "temperature 1", "architecture mlp", "augment", "compare noise --sigma 1",
+    )),
+    *((f"--method distil --as encoder --{option}", option) for option in ("thumbnail 2", "fidelity 1")),
+    ("--method distil --student resnet18 --student-width 8", "student-width"),
+    ("--method cropd --minutes 1 --steps 2", "minutes"),
+    ("--method cropd --steps 2", "epochs"),  # the line below gives --epochs
+    ("--method cropd --minutes 1", "epochs"),
+    ("--method vanilla --radius 1", "radius"),
+    ("--method noise --attack-steps 2", "attack-steps"),
+]  # fmt: skip
+COUNTS = [
+    ("cropd", "2,3", "one number"),
+    ("distil", "2", "two numbers"),
+    ("distil --as encoder", "2,3", "one number"),
+]
+
+
+def _tried(words: str, foundation: Path, out: Path, *more: str) -> int:
+    line = ["defend", "--model", str(foundation), "--data", "digits", "--limit", "40", "--limit-test", "10"]
+    return common.run(app, [*line, "--out", str(out), *more, "--method", *words.split()[1:]])
+
+
+@pytest.mark.parametrize(("words", "option"), IDLE, ids=[words for words, _ in IDLE])
+def test_an_option_that_nothing_in_the_run_reads_is_refused(
+    words: str, option: str, foundation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = option.split()[-2 if "--" in option else 0].lstrip("-")
+    epochs = ["--epochs", "1"] if named == "epochs" else []
+    assert _tried(words, foundation, tmp_path / "out", *epochs) == 2
+    assert f"--{named} must be left out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("method", "steps", "said"), COUNTS)
+def test_steps_are_as_many_numbers_as_there_are_phases(
+    method: str, steps: str, said: str, foundation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _tried(f"--method {method} --steps {steps}", foundation, tmp_path / "out") == 2
+    assert f"--steps must be {said}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", ["jpeg --compare=", "cropd --compare vanilla", "identity", "noise --compare noise"]
+)
+def test_strict_is_refused_where_nothing_could_be_judged(
+    words: str, foundation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _tried(f"--method {words} --strict", foundation, tmp_path / "out") == 2
+    assert "--strict must be left out where nothing is compared" in capsys.readouterr().err
+
+
 CASES: list[tuple[str, Arguments, str]] = [
     ("unknown command", _with("defnd"), "No such command 'defnd'"),
     ("unknown option", _defend("--lambda", "3"), "No such option"),

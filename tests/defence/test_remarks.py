@@ -5,7 +5,9 @@ import json
 import pytest
 import torch
 
-from heirloom.defence.remarks import packed, remarks, unpacked
+from heirloom.defence.choose import compared_with
+from heirloom.defence.remarks import packed, remarks, unjudged, unpacked
+from heirloom.defence.settings import METHODS
 from heirloom.results.statistics import paired_difference
 from heirloom_recipes.record import ROOT
 
@@ -47,6 +49,19 @@ def test_the_strongest_control_decides() -> None:
     assert found["difference"].value == -0.25
     # a control is not compared with itself
     assert [r["against"] for r in remarks("noise", {"noise": _right(94, 37)}, NAMES)] == []
+
+
+def test_what_a_defence_is_compared_with_by_itself_lets_it_be_judged() -> None:
+    for method in METHODS:
+        rows = [method, *compared_with(method), *(["student alone"] if method == "distil" else [])]
+        if method == "identity":
+            assert "no defence to judge" in unjudged(method, rows)[0]
+        else:
+            assert unjudged(method, rows) == []
+            (alone,) = unjudged(method, rows[:1])[:1]
+            assert "'identity' is not among the compared" in alone
+    assert compared_with("auto") == ("identity", "noise")
+    assert "No control was measured" in unjudged("cropd", ["identity", "cropd"])[0]
 
 
 @pytest.mark.parametrize("record", ["digits-demo", "digits-seed-1"])

@@ -40,6 +40,27 @@ def _batch(**changes: Any) -> Batch:
     return Batch(**{**made, **changes})
 
 
+@pytest.mark.parametrize("name", [name for name, found in DEFENCES.items() if found.loss is not None])
+def test_an_objective_reads_the_settings_that_it_says_it_reads(name: str) -> None:
+    """``heirloom defend`` refuses the others: a setting of the batch that is looked at is one that has an effect."""
+    read = set[str]()
+    flat = {"embed": lambda images: images.flatten(1)}
+    flat["forward"] = lambda x, other=None: (x / 2, x.flatten(1), (x if other is None else other).flatten(1))
+    plain = _batch(**flat)
+    means = {"weight": {"weight"}, "temperature": {"temperature"}, "noisy": {"radius"}, "gaussian": {"sigma"}}
+    means["attack"] = {"radius", "attack_steps"}
+
+    class Watched:
+        def __getattr__(self, field: str) -> Any:
+            read.update(means.get(field, set()))
+            return getattr(plain, field)
+
+    loss = DEFENCES[name].loss
+    assert loss is not None
+    loss(Watched())  # type: ignore[arg-type]
+    assert read == set(DEFENCES[name].reads)
+
+
 def test_adversarial_reconstruction_is_the_worst_error_against_the_clean_image() -> None:
     # D shrinks, so the worst input is the darker one: (0.3 / 2 - 0.4)^2
     losses = adversarial_reconstruction(_batch())

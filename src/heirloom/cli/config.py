@@ -88,10 +88,11 @@ def _told_by_figures(
     summary: Mapping[str, Any], words: list[str], found: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Where a default has changed since and the line is silent, the figures say what it was: ``defend``'s method is its
-    last row, its attacks are the columns."""
+    last row, its attacks are the columns; it was compared with nothing in front."""
     if found["command"] != "defend":
         return {}
     known = {"method": summary["rows"][-1]["defence"], "attacks": summary["settings"].get("attacks")}
+    known |= {"compare": "identity"}
     given = {word.partition("=")[0] for word in words}
     return {
         name: value.replace(" ", "") for name, value in known.items() if value and f"--{name}" not in given

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def defend(
+    context: typer.Context,
     model: options.Model,
     data: options.Data,
     out: Annotated[Path, typer.Option(help="Folder for the defended model and its figures.")],
@@ -27,7 +28,13 @@ def defend(
             help="What is trained and saved; recommended: what wins on such images; auto: trials decide."
         ),
     ] = "recommended",
-    compare: Annotated[str, typer.Option(help="Methods beside it, by commas; none: ''.")] = "identity",
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            help="Methods beside it, by commas; none: ''. [default: identity, and beside a preprocessor that is "
+            "trained noise, the control that it must beat, for a quarter to all of its passes]"
+        ),
+    ] = None,
     weight: Annotated[
         float | None,
         typer.Option(help="lambda of CRoPD (default 10), gamma of ARAE (0.1), second term of the others."),
@@ -128,7 +135,11 @@ def defend(
     curve: Annotated[bool, typer.Option(help="Accuracy against eps, on 256 test images.")] = True,
     audit_examples: Annotated[int, typer.Option(help="Test images for the audit; 0: no audit.")] = 64,
     strict: Annotated[
-        bool, typer.Option(help="Exit with status 1 where the defence costs more than it gives.")
+        bool,
+        typer.Option(
+            help="Exit with status 1 where the defence costs more than it gives, does not beat its controls, or was "
+            "compared with none; refused where nothing is compared."
+        ),
     ] = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -139,12 +150,13 @@ def defend(
     """Put a robust preprocessor in front of a frozen model, train a head behind it, measure, save."""
     from dataclasses import replace
 
+    from heirloom.cli.effects import check_effects
     from heirloom.cli.plan import announce
     from heirloom.cli.progress import stage_progress
     from heirloom.data.augmentation import Augmentation
     from heirloom.data.images import load_images
     from heirloom.data.unlabelled import load_unlabelled
-    from heirloom.defence.choose import recommended
+    from heirloom.defence.choose import compared_with, recommended
     from heirloom.defence.job import defend as defend_job
     from heirloom.defence.plan import plan_of_defence
     from heirloom.defence.settings import DefendSettings, DistilSettings, PreprocessorSettings
@@ -204,7 +216,7 @@ def defend(
             augmentation=Augmentation() if augment else None,
             training=training,
         ),
-        compare=options.names_in(compare),  # type: ignore[arg-type]
+        compare=options.names_in(compare or ""),  # type: ignore[arg-type]
         head=HeadSettings(epochs=head_epochs, seed=seed),
         robust_head=robust_head,
         attacks=options.attacks_in(attacks),
@@ -236,6 +248,11 @@ def defend(
         settings = replace(
             settings, defence=replace(settings.defence, method=recommended(images.train.shape))
         )
+    if compare is None:
+        settings = replace(settings, compare=compared_with(settings.defence.method))
+    check_effects(context, settings, head)
+    wanted = "left out where nothing is compared that could judge the defence"
+    require(not strict or _can_be_judged(settings), "strict", wanted, strict)
     kept = ready_head(
         head, encoder, images.train, classes=classes, template=template, text_embeddings=text_embeddings
     )
@@ -247,8 +264,19 @@ def defend(
         print_summary(summary, out)
         for found in summary.details["remarks"]:
             typer.echo(f"warning: {found['warning']}", err=True)
-    if strict and summary.details["remarks"]:
+        for told in summary.details["unjudged"]:
+            typer.echo(f"warning: {told}", err=True)
+    if strict and (summary.details["remarks"] or summary.details["unjudged"]):
         raise typer.Exit(1)
+
+
+def _can_be_judged(settings: DefendSettings) -> bool:
+    """Whether there will be anything to hold the defence against: what ``--strict`` promises to do."""
+    from heirloom.defence.remarks import CONTROLS
+
+    method, rows = settings.defence.method, set(settings.compare)
+    own = method == "distil" and settings.defence.distil.paints  # its student alone
+    return method != "identity" and (own or bool(({"identity", *CONTROLS} & rows) - {method}))
 
 
 def targets_for(asked: choices.AnyTargets, head: choices.HeadKind) -> choices.Targets:

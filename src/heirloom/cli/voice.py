@@ -50,6 +50,10 @@ def told(summary: Summary, folder: Path, *files: Path) -> None:
     now = voice()
     now.summary, now.folder = summary, folder
     shown = summary.model_dump(mode="json", exclude={"details"})
-    shown |= {key: summary.details[key] for key in ("trials", "remarks", "audit") if key in summary.details}
+    shown |= {
+        key: summary.details[key]
+        for key in ("trials", "remarks", "unjudged", "audit")
+        if key in summary.details
+    }
     paths = [folder / "summary.json", folder / "report.html", *files]
     now.document = {**shown, "files": [str(path) for path in paths if path.exists()]}

@@ -14,7 +14,8 @@ from heirloom.attacks.cascade import FIRST_LOOK
 from heirloom.attacks.named import named_attack
 from heirloom.defence.budget import steps_of
 from heirloom.defence.controls import own_head
-from heirloom.defence.settings import PreprocessorSettings
+from heirloom.defence.remarks import needs_control
+from heirloom.defence.settings import AUTO, PreprocessorSettings
 from heirloom.defence.shares import Shares
 from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.evaluation.verdicts import evaluate
@@ -62,6 +63,14 @@ def recommended(shape: tuple[int, int, int]) -> DefenceMethod:
     but ``distil`` gave anything.
     """
     return "distil" if shape[0] == 3 else "adversarial-reconstruction"
+
+
+def compared_with(method: str) -> tuple[DefenceMethod, ...]:
+    """What a defence is measured beside unless told: nothing in front, and, where a preprocessor is trained, the
+    control that it must beat: ``noise``, whose training costs at most as many passes, mostly a quarter or half.
+    ``distil`` brings its own, its student alone.
+    """
+    return ("identity", "noise") if method == AUTO or needs_control(method) else ("identity",)
 
 
 def choose(

@@ -18,7 +18,7 @@ from heirloom.defence.controls import (
     save_stand_in,
 )
 from heirloom.defence.description import run_facts, shown_settings
-from heirloom.defence.remarks import remarks, unpacked
+from heirloom.defence.remarks import remarks, unjudged, unpacked
 from heirloom.defence.saved import LOCAL_ENCODER, DefendedModel
 from heirloom.defence.settings import AUTO, DefendSettings
 from heirloom.defence.shares import shares_of
@@ -99,6 +99,7 @@ def _defend(
         kept = {name: run.stage(f"attack-dtype-{name}", dict) for name in settings.methods}
         details["attack_dtype"] = kept
     details["remarks"] = remarks(method, verdicts, settings.attacks)
+    details["unjudged"] = unjudged(method, verdicts) if method != "identity" else []
     if settings.audit_examples:
         details["audit"] = run.stage("audit", lambda: job.audited(model))
     if distributed.rank() == 0:

@@ -47,6 +47,7 @@ def defence_page(summary: Summary) -> str:
     if "audit" in summary.details:
         sections.append(audit_section(summary.details["audit"]))
     warnings = [f"Warning: {found['warning']}" for found in summary.details.get("remarks", [])]
+    warnings += [f"Warning: {told}" for told in summary.details.get("unjudged", [])]
     warnings += audit_warnings(summary.details["audit"]) if "audit" in summary.details else []
     return page(_title(summary), _lead(summary), sections, summary, warnings=warnings)
 

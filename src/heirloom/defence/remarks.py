@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from heirloom.objectives.defences import DEFENCES
 from heirloom.results.schema import Difference
 from heirloom.results.statistics import paired_difference
 
@@ -52,6 +53,29 @@ def remarks(
                 f"{_points(ahead)}, so the control explains the figure as well."
             )
             found.append({"warning": sentence, "against": strongest, "difference": ahead})
+    return found
+
+
+def needs_control(method: str) -> bool:
+    """Whether figures of ``method`` must stand beside a control: those of trained preprocessors. ``distil`` brings its
+    own; nothing is trained in a filter or a ``vae``; a control needs none.
+    """
+    return method in DEFENCES and method not in (*CONTROLS, "distil")
+
+
+def unjudged(method: str, rows: Collection[str]) -> list[str]:
+    """What could not be judged of ``method`` for want of ``rows`` to compare it with, a sentence each."""
+    found = []
+    if method == "identity":
+        return ["Nothing stands in front of the model: there is no defence to judge."]
+    if "identity" not in rows:
+        found.append(
+            "Whether it gives more than it costs was not measured: 'identity' is not among the compared."
+        )
+    if needs_control(method) and not set(CONTROLS) & (set(rows) - {method}):
+        found.append(
+            "No control was measured beside it ('noise', say), so what it gives may need no such training."
+        )
     return found
 
 

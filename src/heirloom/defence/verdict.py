@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from heirloom.defence.remarks import strongest_control, unpacked
+from heirloom.defence.remarks import needs_control, strongest_control, unpacked
 from heirloom.report.tables import LABELS, is_proportion
 from heirloom.results.schema import Summary
 from heirloom.results.statistics import paired_difference
@@ -35,7 +35,8 @@ def verdict(summary: Summary, names: Mapping[str, str]) -> str:
         own, bare = right[name], right["identity"]
         gain, cost = compared(own[worst], bare[worst]), compared(own["clean"], bare["clean"])
         said.append(f"Beside the bare model: under attack {gain}; unattacked {cost}.")
-    return " ".join(said) + (" No control was measured beside it." if control is None else "")
+    lacks = control is None and needs_control(name)
+    return " ".join(said) + (" No control was measured beside it." if lacks else "")
 
 
 def _against_control(right: Right, name: str, control: str, worst: str, names: Mapping[str, str]) -> str:

@@ -34,4 +34,5 @@ OBJECTIVE = Objective(
     wins="small grey images (8x8 digits, 28x28): twice CRoPD for half its passes",
     fails="on colour images at 8/255: a picture near in pixels is not near for the model",
     radius=1.5,
+    reads=("weight", "radius", "attack_steps"),
 )

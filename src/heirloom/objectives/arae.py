@@ -42,4 +42,5 @@ OBJECTIVE = Objective(
     fails="on colour images at 8/255",
     weight=0.1,
     augments=False,
+    reads=("weight", "radius", "attack_steps"),
 )

@@ -66,4 +66,5 @@ OBJECTIVE = Objective(
     wins="28x28 images, above noise",
     fails="8x8 digits: little or nothing beyond noise; colour images: its decoder never sees adversarial codes",
     weight=10.0,
+    reads=("weight", "radius", "attack_steps", "temperature"),
 )

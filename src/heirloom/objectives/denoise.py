@@ -27,4 +27,5 @@ OBJECTIVE = Objective(
     cost="1 forward, 1 backward",
     wins="the only one here with a proof: the smoothed model's L2 radius (heirloom certify)",
     fails="without noise at test time it promises nothing; in Linf on large images the radius is small",
+    reads=("sigma",),
 )

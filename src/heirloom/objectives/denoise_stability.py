@@ -32,4 +32,5 @@ OBJECTIVE = Objective(
     wins="as denoise, closer to what the frozen model needs",
     fails="as denoise",
     weight=1.0,
+    reads=("weight", "sigma"),
 )

@@ -92,4 +92,5 @@ OBJECTIVE = Objective(
     weight=1.0,
     augments=False,
     radius=1.25,
+    reads=("radius", "attack_steps"),
 )

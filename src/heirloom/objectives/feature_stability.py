@@ -42,4 +42,5 @@ OBJECTIVE = Objective(
     fails="on colour images at 8/255: 0 % after the same minutes in which distil gives 18 %",
     weight=1.0,
     radius=1.5,
+    reads=("weight", "radius", "attack_steps"),
 )

@@ -28,4 +28,5 @@ OBJECTIVE = Objective(
     wins="cheap, and level with CRoPD on the 8x8 digits in one of two seeds: the control to beat",
     fails="on colour images at 8/255: nothing",
     radius=1.5,
+    reads=("radius",),
 )

@@ -15,6 +15,7 @@ from torch import Tensor
 Access = Literal["images", "images and model"]
 Each = Callable[[Tensor, Tensor], Tensor]  # (output, reference) -> one value an example, (N,)
 Losses = dict[str, Tensor]
+Setting = Literal["weight", "radius", "attack_steps", "temperature", "sigma"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Objective:
         access: what it reads: images alone, or the frozen model as well. None reads labels.
         source: the paper. cost: passes of a step, in those of the preprocessor.
         wins, fails: where, as measured (docs/what-a-preprocessor-can-give.md).
+        reads: which settings have an effect on it: the weight, the radius (of the attack or of the noise), ...
         caveat: what must be said wherever its figures or pictures are shown; empty: nothing.
         weight: default of ``--weight``; radius: of the training attack, in eps; augments: whether
             ``--augment`` applies.
@@ -80,6 +82,7 @@ class Objective:
     radius: float = 1.0
     augments: bool = True
     caveat: str = ""
+    reads: tuple[Setting, ...] = ()
 
     @property
     def needs_model(self) -> bool:

@@ -33,4 +33,5 @@ OBJECTIVE = Objective(
     fails="on colour images at 8/255",
     weight=4.0,
     radius=1.5,
+    reads=("weight", "radius", "attack_steps"),
 )
