@@ -12,6 +12,8 @@ from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.networks.backbones import BackboneSettings, build_backbone, save_backbone
 from heirloom.training.loop import TrainingSettings
 from heirloom_recipes.cropd.lora import RANK, low_rank_tuned
+from heirloom_recipes.cropd.paper import ADVERSARIAL, TABLES, TUNED, Cell
+from heirloom_recipes.cropd.run import Runner
 
 TRAINING = TrainingSettings(epochs=1, batch_size=32, learning_rate=3e-3, checkpoint_seconds=0.0)
 
@@ -25,6 +27,37 @@ def encoder(request: pytest.FixtureRequest, tmp_path: Path) -> FrozenEncoder:
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     ViTModel(ViTConfig(image_size=8, patch_size=4, **sizes)).save_pretrained(folder)
     return load_encoder(EncoderSettings(str(folder), normalisation="half"))
+
+
+def test_all_of_a_given_model_is_fine_tuned_where_it_must_meet_attacks(
+    digits: ImageSource, foundation: Path, tmp_path: Path
+) -> None:
+    runner = Runner("smoke", tmp_path / "out", sources={"foundation": str(foundation)})
+    runner.loaded["digits"] = ImageSource("digits", digits.train.limit(192), digits.test.limit(8))
+    frozen = runner.encoder(Cell("digits", "identity"))
+    for name in (TUNED, ADVERSARIAL):
+        cell = Cell("digits", "identity", foundation=name)
+        assert runner.covers(cell)
+        assert runner.spent(cell) == {"foundation": None, "fine-tuning": None}
+        tuned = runner.encoder(cell)
+        assert not any(p.requires_grad for p in tuned.parameters())
+        before, after = dict(frozen.backbone.named_parameters()), dict(tuned.backbone.named_parameters())
+        assert [n for n in before if torch.equal(before[n], after[n])] == []
+        assert torch.equal(runner.encoder(cell)(digits.test.images[:4]), tuned(digits.test.images[:4]))
+        assert (runner.spent(cell)["fine-tuning"] or 0) > 0
+    clean, attacked = (runner.encoder(Cell("digits", "identity", foundation=n)) for n in (TUNED, ADVERSARIAL))
+    assert not torch.equal(clean(digits.test.images[:4]), attacked(digits.test.images[:4]))
+
+
+def test_a_given_foundation_leaves_no_row_out_for_its_sake(tmp_path: Path) -> None:
+    runner = Runner("paper", tmp_path)
+    left = [
+        c
+        for n in ("table-8", "table-10")
+        for c in TABLES[n]
+        if not runner.covers(c) and c.data != "imagenette"
+    ]
+    assert left == []
 
 
 @pytest.mark.parametrize("threat", [None, Threat("Linf", 0.1)], ids=["clean", "under attack"])

@@ -1,8 +1,10 @@
-"""Fine-tuning the foundation by low-rank adapters, the rival of CRoPD's Tables 1 and 2 that touches the model.
+"""Fine-tuning a given foundation with labels, the rivals of CRoPD's tables that touch the model: by low-rank adapters
+(Tables 1 and 2), or all of its weights, cleanly or under attack (Tables 1, 8 and 11).
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, by peft (extra ``[lora]``). The paper does
 not tell rank, layers or training; here: rank 8 on every linear layer and convolution, cross-entropy with a fresh linear
-head, on clean images or (ours) on those of the attack that trains preprocessors.
+head, on clean images or (ours) on those of the attack that trains preprocessors. All weights: the same loss, head and
+attack (Madry et al., ICLR 2018); running statistics of batch normalisation stay the frozen model's.
 """
 
 from __future__ import annotations
@@ -50,27 +52,49 @@ def low_rank_tuned(
     """
     tuned = copy.deepcopy(encoder)
     tuner = _with_adapters(tuned)
+    facts = {"frozen": module_facts(encoder), **_met(threat), "rank": RANK}
+    _learn(tuned, encoder, data, settings, threat, checkpoint=checkpoint, facts=facts, report=report)
+    tuned.backbone = tuner.cpu().merge_and_unload().eval().requires_grad_(False)
+    return tuned.cpu()
+
+
+def fine_tuned(
+    encoder: FrozenEncoder,
+    data: LabelledImages,
+    settings: TrainingSettings,
+    *,
+    threat: Threat | None = None,
+    checkpoint: Path | None = None,
+    report: Callable[[int, int, dict[str, float]], None] | None = None,
+) -> FrozenEncoder:
+    """A copy of ``encoder`` all of whose weights have learned from labels; arguments as of :func:`low_rank_tuned`."""
+    tuned = copy.deepcopy(encoder)
+    tuned.backbone.requires_grad_(True)
+    facts = {"frozen": module_facts(encoder), **_met(threat), "tuned": "all weights"}
+    _learn(tuned, encoder, data, settings, threat, checkpoint=checkpoint, facts=facts, report=report)
+    tuned.backbone.eval().requires_grad_(False)
+    return tuned.cpu()
+
+
+def _met(threat: Threat | None) -> dict[str, Any]:
+    return {"threat": asdict(threat) if threat is not None else None}
+
+
+def _learn(
+    tuned: FrozenEncoder,
+    frozen: FrozenEncoder,
+    data: LabelledImages,
+    settings: TrainingSettings,
+    threat: Threat | None,
+    **options: Any,
+) -> None:
+    """Train what may be trained of ``tuned`` in place, behind it a fresh head on features as those of ``frozen``."""
     classes = len(data.classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        few = extract_features(encoder, data.select(torch.arange(min(64, len(data)))), device=settings.device)
+        few = extract_features(frozen, data.select(torch.arange(min(64, len(data)))), device=settings.device)
         model = nn.Sequential(tuned, _Standardised(few), nn.Linear(few.shape[1], classes))
-    train(
-        model,
-        data,
-        _step(threat, settings),
-        settings,
-        checkpoint=checkpoint,
-        resume=True,
-        facts={
-            "frozen": module_facts(encoder),
-            "threat": asdict(threat) if threat is not None else None,
-            "rank": RANK,
-        },
-        report=report,
-    )
-    tuned.backbone = tuner.cpu().merge_and_unload().eval().requires_grad_(False)
-    return tuned.cpu()
+    train(model, data, _step(threat, settings), settings, resume=True, **options)
 
 
 class _Standardised(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from heirloom.defence.traits import caveats
 from heirloom.report.figures import COLOURS, data_uri, new_axes
 from heirloom.report.page import Figure, Images, Part, Section, Table, Text, page
 from heirloom.results.schema import Proportion, Summary
@@ -38,7 +39,8 @@ def printed(summary: Summary) -> list[Table]:
     if "paper" not in rows[0]:
         columns = [name for name in rows[0] if name != "defence"]
         cells = [[row["defence"], *(_plain(row[name]) for name in columns)] for row in rows]
-        return [Table(f"{summary.settings['table']}, ours", ["", *columns], cells), *_published(summary)]
+        caption = f"{summary.settings['table']}, ours{_caveat(summary)}"
+        return [Table(caption, ["", *columns], cells), *_published(summary)]
     names = ["clean", *summary.settings["attacks"].split(", ")]
     columns = [column for name in names for column in (name, "paper")]
     cells = []
@@ -48,7 +50,17 @@ def printed(summary: Summary) -> list[Table]:
             line += [str(Proportion.model_validate(row[name])), _paper(row["paper"], name, names)]
         cells.append(line)
     caption = f"Accuracy in % [95 % interval over images], ours and the paper's; eps by data: {summary.settings['eps']}"
-    return [Table(caption, ["images, in front", *columns], cells)]
+    return [Table(caption + _caveat(summary), ["images, in front", *columns], cells)]
+
+
+def _methods(summary: Summary) -> list[str]:
+    """The methods in the rows' names."""
+    return [part for row in summary.rows for part in row["defence"].split(", ")]
+
+
+def _caveat(summary: Summary) -> str:
+    """For the caption: what must not be left unsaid on a terminal either."""
+    return "".join(f". {told.rstrip('.')}" for told in caveats(_methods(summary)))
 
 
 def trade_off(summary: Summary) -> Figure:
@@ -72,8 +84,8 @@ def trade_off(summary: Summary) -> Figure:
 
 
 def _marks(axes: Any, rows: list[dict[str, Any]], worst: str) -> None:
-    for place, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
-        own = [row for row in rows if row["method"] == method]
+    for place, method in enumerate(dict.fromkeys(map(_kind, rows))):
+        own = [row for row in rows if _kind(row) == method]
         x, y = ([100 * row[name]["value"] for row in own] for name in (worst, "clean"))
         colour, mark = COLOURS[place % len(COLOURS)], MARKS[place // len(COLOURS)]
         axes.plot(x, y, color=colour, linewidth=0.8)
@@ -84,13 +96,21 @@ def _marks(axes: Any, rows: list[dict[str, Any]], worst: str) -> None:
                 axes.annotate(f"{row['weight']:g}", (across, up), fontsize=7)
 
 
+def _kind(row: dict[str, Any]) -> str:
+    """What one mark's colour and shape stand for."""
+    return str(row["method"] if row["foundation"] == "frozen" else f"{row['method']}, {row['foundation']}")
+
+
 def _published(summary: Summary) -> list[Table]:
     paper = summary.details.get("paper")
     if paper is None:
         return []
     columns = ["hours on an A100", "CRoPD", "head", "fine-tuning", "fine-tuning under attack"]
+    hours = [[name, *hours] for name, hours in paper["hours"].items()]
+    counts = [[name, f"{count:.1e}"] for name, count in paper["parameters"].items()]
     return [
-        Table("The paper's Table 11", columns, [[name, *hours] for name, hours in paper["hours"].items()])
+        Table("The paper's Table 11", columns, hours),
+        Table("The paper's Table 12, images of 32 pixels", ["", "parameters"], counts),
     ]
 
 

@@ -7,11 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from heirloom.attacks.pgd import pgd
 from heirloom.report.figures import image_uri
 from heirloom.results.schema import Summary
-from heirloom.runtime.files import read_json
 from heirloom.runtime.randomness import generator_of
+from heirloom_recipes.cropd.beside import beside, controls
 from heirloom_recipes.cropd.paper import COLUMNS, HOURS, PARAMETERS, TABLES, Cell
 from heirloom_recipes.cropd.run import Runner, first_images
 from heirloom_recipes.shards import leave_if_sharded, share_of
@@ -26,29 +29,38 @@ def table(name: str, scale: str, out: Path, **options: Any) -> Summary:
     cells = [cell for cell in TABLES[name] if runner.covers(cell)]
     for cell in share_of(cells):
         runner.row(cell)
+        beside(runner, cell)
     leave_if_sharded()
-    return _finished(runner, name, cells, [_figures(cell, runner.row(cell)) for cell in cells])
+    rows = []
+    for cell in cells:
+        rows.append(_figures(cell, runner.row(cell)))
+        rows += [_figures(cell, kept, control) for control, kept in beside(runner, cell).items()]
+    return _finished(runner, name, cells, rows)
 
 
 def costs(scale: str, out: Path, **options: Any) -> Summary:
-    """Tables 11 and 12: seconds of training and numbers of parameters, of every method on one data set."""
+    """Tables 11 and 12: processor seconds of training, and parameters, of every method on one data set."""
     runner = Runner(scale, out, **options)
-    cells = [cell for cell in TABLES["table-2"] if runner.covers(cell)][:16]
+    cells = [cell for cell in TABLES["table-2"] if runner.covers(cell)]
     cells = [cell for cell in cells if cell.data == cells[0].data]
     rows = []
     for cell in cells:
-        kept = runner.row(cell)
-        trained = runner.run.folder / "foundations" / f"{cell.data}-{cell.foundation}" / "finished.json"
-        rows.append(
-            {
-                "defence": cell.name,
-                "training seconds": kept["seconds"],
-                "foundation seconds": read_json(trained)["seconds"] if trained.exists() else None,
-                "parameters": kept["parameters"],
-                "share of the foundation": kept["parameters"] / kept["foundation"],
-            }
-        )
+        rows.append({"defence": cell.name, **_costs(runner.row(cell), runner.spent(cell))})
+        for name, kept in beside(runner, cell).items():
+            rows.append({"defence": f"{cell.name}, {name}", **_costs(kept, runner.spent(cell))})
     return _finished(runner, "costs", cells, rows, {"paper": {"hours": HOURS, "parameters": PARAMETERS}})
+
+
+def _costs(kept: dict[str, Any], foundation: dict[str, float | None]) -> dict[str, Any]:
+    """Of one row; the foundation's pre-training is shared by every row that has the same foundation."""
+    return {
+        "preprocessor, processor s": kept["seconds"],
+        "head, processor s": kept.get("head seconds"),
+        "fine-tuning, processor s": foundation["fine-tuning"],
+        "foundation, processor s": foundation["foundation"],
+        "parameters": kept["parameters"],
+        "share of the foundation": kept["parameters"] / kept["foundation"],
+    }
 
 
 def figure_2(scale: str, out: Path, **options: Any) -> Summary:
@@ -59,8 +71,7 @@ def figure_2(scale: str, out: Path, **options: Any) -> Summary:
     cells, rows, drawn = [Cell(data, method) for method in FIGURE_2], [], {}
     for cell in cells:
         model, _ = runner.whole(cell)
-        generator = generator_of(runner.seed, "figure 2")
-        x_adv = pgd(model, x, y, runner.scale.threat(cell), steps=STEPS, generator=generator)
+        x_adv, right = _attacked(runner, model, cell, (x, y))
         made = {
             "image": x,
             "attacked": x_adv,
@@ -74,19 +85,38 @@ def figure_2(scale: str, out: Path, **options: Any) -> Summary:
             name: float((made[name] - x).square().mean().detach())
             for name in ("of the image", "of the attacked")
         }
-        rows.append({"defence": cell.name, **{f"error {name}": error for name, error in errors.items()}})
+        rows.append(
+            {"defence": cell.name, **{f"error {name}": error for name, error in errors.items()}, **right}
+        )
+        found = controls(runner, cell, model.preprocessor) if cell.method == "distil" else {}
+        for name, control in found.items():
+            said, blank = _attacked(runner, control, cell, (x, y))[1], dict.fromkeys(rows[-1])
+            rows.append({**blank, "defence": f"{cell.name}, {name}", **said})
     return _finished(runner, "figure-2", cells, rows, {"examples": drawn})
 
 
-def _figures(cell: Cell, kept: dict[str, Any]) -> dict[str, Any]:
+def _attacked(
+    runner: Runner, model: nn.Module, cell: Cell, pair: tuple[Tensor, Tensor]
+) -> tuple[Tensor, dict[str, int]]:
+    """What PGD-20 on the whole makes of the images, and how many are right without and with it."""
+    x, y = pair
+    generator = generator_of(runner.seed, "figure 2")
+    x_adv = pgd(model, x, y, runner.scale.threat(cell), steps=STEPS, generator=generator)
+    with torch.no_grad():
+        right = [int((model(images).argmax(1) == y).sum()) for images in (x, x_adv)]
+    return x_adv, {f"right of {len(y)}": right[0], f"right of {len(y)} attacked": right[1]}
+
+
+def _figures(cell: Cell, kept: dict[str, Any], control: str = "") -> dict[str, Any]:
     return {
         **{name: value for name, value in asdict(cell).items() if name != "paper"},
-        "defence": cell.name,
+        **({"method": control} if control else {}),
+        "defence": f"{cell.name}, {control}" if control else cell.name,
         **kept["figures"],
         "seconds": kept["seconds"],
         "paper": {
             name: None if value is None else value / 100
-            for name, value in zip(COLUMNS, cell.paper, strict=False)
+            for name, value in zip(COLUMNS, () if control else cell.paper, strict=False)
         },
     }
 
@@ -113,6 +143,7 @@ def _finished(
             "scale": s.name,
             "attacks": ", ".join(s.attacks),
             "foundation": s.foundation or s.network,
+            **({"foundation by RoCL": s.network} if any(c.foundation == "rocl" for c in cells) else {}),
             "images": ", ".join(f"{k} = {v}" for k, v in s.sources.items() if k in s.datasets),
             "eps": ", ".join(dict.fromkeys(f"{c.data}: {s.threat(c).eps:.4g}" for c in cells)),
             "defence": str(s.defence),

@@ -37,9 +37,10 @@ from heirloom.runtime.files import read_json, write_json
 from heirloom.runtime.identity import deciding, module_facts
 from heirloom.threat import Threat
 from heirloom_recipes.catalogue import until
-from heirloom_recipes.cropd.lora import low_rank_tuned
-from heirloom_recipes.cropd.paper import Cell
+from heirloom_recipes.cropd.lora import fine_tuned, low_rank_tuned
+from heirloom_recipes.cropd.paper import ADVERSARIAL, TUNED, Cell
 from heirloom_recipes.cropd.scales import SOURCES, scale_settings
+from heirloom_recipes.cropd.spent import counted, spent
 from heirloom_recipes.judging import judged
 
 SUBSETS = {"cifar2": "cifar10"}  # its first two classes
@@ -87,10 +88,8 @@ class Runner:
         """Whether this scale has all that the row needs."""
         names = {SUBSETS.get(name, name) for name in (cell.trained_on or cell.data, cell.data)}
         tuned = cell.foundation.startswith("lora")
-        trained_here = self.scale.foundation is None or cell.foundation == "frozen" or tuned
         return (
             names <= set(self.scale.datasets)
-            and trained_here
             and (cell.method != "vae" or self.scale.vae is not None)
             and (not tuned or find_spec("peft") is not None)
         )
@@ -110,17 +109,25 @@ class Runner:
         return self.loaded[name]
 
     def encoder(self, cell: Cell) -> FrozenEncoder:
-        """The frozen model of a row: the scale's, or one trained on the row's images, fine-tuned where the row says."""
-        if cell.foundation.startswith("lora"):
+        """The frozen model of a row: the scale's, or one trained on the row's images, fine-tuned where the row says.
+
+        RoCL's is always trained here: no given model was pre-trained so.
+        """
+        if self.is_tuned(cell):
             return self.tuned(cell)
-        if self.scale.foundation is not None:
+        if self.scale.foundation is not None and cell.foundation != "rocl":
             return load_encoder(EncoderSettings(self.scale.foundation))
         s = self.scale
         chosen = replace(s.contrastive if cell.foundation == "rocl" else s.supervised, network=s.network)
         if cell.foundation == "frozen":
             chosen = replace(chosen, adversarial_epochs=0)
-        folder = self._pretrained(f"{cell.data}-{cell.foundation}", cell, chosen)
+        folder = self._pretrained(self.made_as(cell), cell, chosen)
         return load_encoder(EncoderSettings(str(folder)))
+
+    def made_as(self, cell: Cell) -> str:
+        """The name of a row's foundation in the folder; one that met an attack is of the radius that the row names."""
+        radius = f"-eps-{cell.eps:g}" if cell.eps and cell.foundation not in ("frozen", "lora", TUNED) else ""
+        return f"{cell.data}-{cell.foundation}{radius}".replace(" ", "-")
 
     @property
     def another_network(self) -> str:
@@ -145,31 +152,56 @@ class Runner:
         folder = self.run.folder / "foundations" / name
         if not (folder / "finished.json").exists():
             started = time.perf_counter()
-            pretrain(
-                self.data(cell.data).train,
-                self.scale.threat(cell),
-                chosen,
-                folder,
-                resume=True,
-                report=lambda phase, done, total, losses: self.progress(
-                    f"{name}: {phase} phase", done, total, words(losses)
-                ),
-            )
+            with counted(self.run.path("spent", f"{name}.json"), folder):
+                pretrain(
+                    self.data(cell.data).train,
+                    self.scale.threat(cell),
+                    chosen,
+                    folder,
+                    resume=True,
+                    report=lambda phase, done, total, losses: self.progress(
+                        f"{name}: {phase} phase", done, total, words(losses)
+                    ),
+                )
             write_json(folder / "finished.json", {"seconds": round(time.perf_counter() - started, 2)})
         return folder / "encoder"
 
+    def is_tuned(self, cell: Cell) -> bool:
+        """Whether the row's foundation is the frozen one, fine-tuned: a given model that meets attacks is, too."""
+        given = self.scale.foundation is not None
+        return cell.foundation.startswith(("lora", TUNED)) or (given and cell.foundation == ADVERSARIAL)
+
     def tuned(self, cell: Cell) -> FrozenEncoder:
-        """The frozen model of a row's images, fine-tuned by low-rank adapters."""
-        own = self.scale.defence.training
-        name = f"{cell.data}-{cell.foundation}".replace(" ", "-")
-        return low_rank_tuned(
+        """The frozen model of a row's images, fine-tuned with labels: by low-rank adapters, or all of its weights."""
+        own, name = self.scale.defence.training, self.made_as(cell)
+        tune, rate = (low_rank_tuned, 1e-3) if cell.foundation.startswith("lora") else (fine_tuned, 1e-4)
+        is_attacked = "under attack" in cell.foundation or cell.foundation == ADVERSARIAL
+        frozen, checkpoint = (
             self.encoder(replace(cell, foundation="frozen")),
-            self.data(cell.data).train,
-            replace(own, epochs=max(1, own.epochs // 3), learning_rate=1e-3),
-            threat=self.scale.threat(cell) if "under attack" in cell.foundation else None,
-            checkpoint=self.run.path("tuned", f"{name}.safetensors"),
-            report=lambda done, total, losses: self.progress(f"{name}: train", done, total, words(losses)),
+            self.run.path("tuned", f"{name}.safetensors"),
         )
+        with counted(self.run.path("spent", f"{name}.json"), checkpoint):
+            return tune(
+                frozen,
+                self.data(cell.data).train,
+                replace(own, epochs=max(1, own.epochs // 3), learning_rate=rate),
+                threat=self.scale.threat(cell) if is_attacked else None,
+                checkpoint=checkpoint,
+                report=lambda done, total, losses: self.progress(
+                    f"{name}: train", done, total, words(losses)
+                ),
+            )
+
+    def spent(self, cell: Cell) -> dict[str, float | None]:
+        """Processor seconds of a row's foundation, its pre-training and its fine-tuning; None: not made here, or by a
+        version that did not count."""
+        tuned = self.is_tuned(cell)
+        trained = replace(cell, foundation="frozen") if tuned else cell
+        kept = {"foundation": trained, "fine-tuning": cell if tuned else None}
+        return {
+            name: None if of is None else spent(self.run.path("spent", f"{self.made_as(of)}.json"))
+            for name, of in kept.items()
+        }
 
     def preprocessor(self, cell: Cell) -> tuple[nn.Module, float]:
         """What stands in front in a row, and the processor seconds that its training took."""
@@ -185,22 +217,19 @@ class Runner:
             / "preprocessors"
             / "-".join((*parts, *((cell.data, cell.foundation) if reads_model else ())))
         )
-        started = time.process_time()
-        made, _ = train_preprocessor(
-            data,
-            self.scale.threat(cell),
-            settings,
-            encoder=encoder,
-            checkpoint=folder / "checkpoint.safetensors",
-            resume=True,
-            report=lambda done, total, losses: self.progress(
-                f"{cell.name}: train", done, total, words(losses)
-            ),
-        )
-        spent = folder / "seconds.json"
-        if not spent.exists():
-            write_json(spent, {"seconds": round(time.process_time() - started, 2)})
-        return made, float(read_json(spent)["seconds"])
+        with counted(folder / "seconds.json"):
+            made, _ = train_preprocessor(
+                data,
+                self.scale.threat(cell),
+                settings,
+                encoder=encoder,
+                checkpoint=folder / "checkpoint.safetensors",
+                resume=True,
+                report=lambda done, total, losses: self.progress(
+                    f"{cell.name}: train", done, total, words(losses)
+                ),
+            )
+        return made, float(read_json(folder / "seconds.json")["seconds"])
 
     def settings(self, cell: Cell, data: LabelledImages) -> PreprocessorSettings:
         """Of the row's preprocessor."""
@@ -212,9 +241,13 @@ class Runner:
         return settings if self.scale.vae is None else replace(settings, vae=self.scale.vae)
 
     def whole(self, cell: Cell) -> tuple[Defended, float]:
-        """The row's model with its head, and the seconds that the preprocessor took."""
+        """The row's model with its head, and the processor seconds that the preprocessor took."""
         front, seconds = self.preprocessor(cell)
-        model, data = self.with_head(front, self.encoder(cell), cell), self.data(cell.data).train
+        return self.headed(front, self.encoder(cell), cell), seconds
+
+    def headed(self, front: nn.Module, encoder: FrozenEncoder, cell: Cell) -> Defended:
+        """``front`` before ``encoder``, and the head of ``cell`` trained behind both."""
+        model, data = self.with_head(front, encoder, cell), self.data(cell.data).train
         if cell.head == "robust":
             place, clean = self.run.path("heads", f"{cell.name}.safetensors"), self.scale.head
             robust = replace(clean, epochs=self.scale.robust_epochs or clean.epochs)
@@ -229,9 +262,9 @@ class Runner:
                     f"{cell.name}: robust head", done, total, words(losses)
                 ),
             )
-        return model.eval(), seconds
+        return model.eval()
 
-    def with_head(self, front: nn.Module, encoder: FrozenEncoder, cell: Cell) -> Defended:
+    def with_head(self, front: nn.Module, encoder: nn.Module, cell: Cell) -> Defended:
         """``front`` before ``encoder``, and a linear head trained cleanly behind both on the images of ``cell``."""
         model = Defended(front, encoder, nn.Identity()).to(self.device)
         data = self.data(cell.data).train
@@ -243,17 +276,25 @@ class Runner:
         """The row's figures, verdicts (as strings of 0 and 1) and costs."""
 
         def make() -> dict[str, Any]:
-            model, seconds = self.whole(cell)
+            front, seconds = self.preprocessor(cell)
+            encoder, kept = self.encoder(cell), self.run.path("spent", f"head-{self.place(cell)}.json")
+            with counted(kept):
+                model = self.headed(front, encoder, cell)
             found = self.judged(model, cell, self.scale.threat(cell), cell.name)
             return {
                 "figures": found.row(),
                 "right": packed(found.correct),
                 "seconds": seconds,
+                "head seconds": spent(kept),
                 "parameters": parameter_count(model.preprocessor),
                 "foundation": parameter_count(model.encoder),
             }
 
-        return dict(self.run.stage(cell.name.replace(" ", "-").replace("%", "percent"), make))
+        return dict(self.run.stage(self.place(cell), make))
+
+    def place(self, cell: Cell) -> str:
+        """The name of the row's stage."""
+        return cell.name.replace(" ", "-").replace("%", "percent")
 
     def judged(self, model: nn.Module, cell: Cell, threat: Threat, name: str) -> Evaluation:
         """Verdicts on the test images of ``cell``; told as of ``name``."""

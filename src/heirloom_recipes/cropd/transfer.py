@@ -13,10 +13,14 @@ from typing import Any
 
 from torch import nn
 
+from heirloom.defence.controls import own_head, student_of
+from heirloom.defence.traits import caveats
 from heirloom.evaluation.columns import figures_of
+from heirloom.models.defended import Defended
 from heirloom.report.page import Section, Table, Text, page
 from heirloom.results.schema import Proportion, Summary
 from heirloom.threat import Threat
+from heirloom_recipes.cropd.beside import ORIGINAL, STUDENT
 from heirloom_recipes.cropd.paper import Cell
 from heirloom_recipes.cropd.run import Runner
 
@@ -65,14 +69,16 @@ def transfer(scale: str, out: Path, **options: Any) -> Summary:
     for method in METHODS:
         cell = Cell(name, method)
         front = cache(lambda cell=cell: runner.preprocessor(cell)[0])  # if any place is missing
-        places = {
-            place.name: runner.run.stage(
-                f"transfer-{name}-{method}-{place.name}".replace(" ", "-"),
-                partial(_judged, runner, cell, place, front),
-            )
-            for place in PLACES
-        }
-        rows.append({"defence": method, "places": places})
+        for of in (method, *((STUDENT, ORIGINAL) if method == "distil" else ())):
+            places = {
+                place.name: runner.run.stage(
+                    f"transfer-{name}-{of}-{place.name}".replace(" ", "-"),
+                    partial(_judged, runner, cell, place, front, of),
+                )
+                for place in PLACES
+            }
+            if places["as trained"] is not None:
+                rows.append({"defence": of, "places": places})
     return runner.run.finish(
         "cropd-transfer",
         rows,
@@ -92,12 +98,30 @@ def transfer(scale: str, out: Path, **options: Any) -> Summary:
     )
 
 
-def _judged(runner: Runner, cell: Cell, place: Elsewhere, front: Callable[[], nn.Module]) -> dict[str, Any]:
+def _judged(
+    runner: Runner, cell: Cell, place: Elsewhere, front: Callable[[], nn.Module], of: str
+) -> dict[str, Any] | None:
+    """Figures of the row ``of`` in one place; None where there is no such model."""
     shape, own = runner.data(cell.data).train.shape, runner.scale.threat(cell)
-    encoder = runner.another(cell.data)[0] if place.model == "another" else runner.encoder(cell)
-    model = runner.with_head(front(), encoder, cell)
-    found = runner.judged(model, cell, place.threat(own, shape), f"{cell.name}, {place.name}")
-    return figures_of(found)
+    model = _whole(runner, cell, place, front, of)
+    if model is None:
+        return None
+    name = cell.name if of == cell.method else f"{cell.name}, {of}"
+    return figures_of(runner.judged(model, cell, place.threat(own, shape), f"{name}, {place.name}"))
+
+
+def _whole(
+    runner: Runner, cell: Cell, place: Elsewhere, front: Callable[[], nn.Module], of: str
+) -> nn.Module | None:
+    elsewhere = place.model == "another"
+    if of == STUDENT:  # it has no frozen model behind it, and so none to change
+        student = student_of(front())
+        return None if elsewhere or student is None else runner.with_head(nn.Identity(), student, cell)
+    encoder, head = runner.another(cell.data) if elsewhere else (runner.encoder(cell), None)
+    if of != ORIGINAL:
+        return runner.with_head(front(), encoder, cell)
+    own = own_head(encoder, head, len(runner.data(cell.data).train.classes))
+    return None if own is None else Defended(front(), encoder, own).to(runner.device).eval()
 
 
 def transfer_page(summary: Summary) -> str:
@@ -116,15 +140,16 @@ def printed(summary: Summary) -> list[Table]:
     rows = [
         [
             row["defence"],
-            *(_share(row["places"][name]["clean"]) for name in ("as trained", "another model")),
-            *(_share(row["places"][name]["robust"]) for name in names),
+            *(_share(row["places"][name], "clean") for name in ("as trained", "another model")),
+            *(_share(row["places"][name], "robust") for name in names),
         ]
         for row in summary.rows
     ]
     columns = ["in front", "clean", "clean, another model", *names]
     return [
         Table(
-            "Accuracy in % [95 % interval over images]; from the third column on in the worst case",
+            "Accuracy in % [95 % interval over images]; from the third column on in the worst case. "
+            + " ".join(caveats(row["defence"] for row in summary.rows)),
             columns,
             rows,
         )
@@ -132,10 +157,11 @@ def printed(summary: Summary) -> list[Table]:
 
 
 def _lead(summary: Summary) -> str:
-    best = max(summary.rows, key=lambda row: row["places"]["as trained"]["robust"]["value"])
-    there, elsewhere = (_share(best["places"][name]["robust"]) for name in ("as trained", "another model"))
+    preprocessors = [row for row in summary.rows if row["defence"] in METHODS]
+    best = max(preprocessors, key=lambda row: row["places"]["as trained"]["robust"]["value"])
+    there, elsewhere = (_share(best["places"][name], "robust") for name in ("as trained", "another model"))
     return f"'{best['defence']}', the best where it was trained ({there} %), gives {elsewhere} % before another model."
 
 
-def _share(value: dict[str, Any]) -> str:
-    return str(Proportion.model_validate(value))
+def _share(figures: dict[str, Any] | None, of: str) -> str:
+    return "-" if figures is None else str(Proportion.model_validate(figures[of]))
