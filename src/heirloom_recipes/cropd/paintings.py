@@ -34,12 +34,7 @@ from heirloom_recipes.cropd.paper import Cell
 from heirloom_recipes.cropd.run import Runner, first_images
 
 STEPS = {"smoke": 2, "small": 150, "gpu": 3000, "paper": 20_000}  # of each painter
-TUNING = {
-    "smoke": 2,
-    "small": 150,
-    "gpu": 6000,
-    "paper": 40_000,
-}  # steps of a whole preprocessor, tuned further
+TUNING = {"smoke": 2, "small": 150, "gpu": 6000, "paper": 40_000}  # of student and painter, tuned together
 TUNING_RATE = 5e-4  # its learning rate: it starts from what is trained
 SHOWN = 8
 
