@@ -44,12 +44,12 @@ def _about(setting: TheoremSetting, theta: Tensor, generator: torch.Generator) -
     rows: list[Row] = [
         _row("pure", "slope in eps", log_slope([(r, f.increment) for r, f in pure.items()]), 1.0),
         _row("pure", "slope in k", log_slope(in_k), 0.5),
-        _row("pure", "L_0", pure[RATIO].clean, SIGMA**2),
+        _row("pure", "L_0", pure[RATIO].clean, round(SIGMA**2, 9)),
     ]
     for nodes, (kind, count) in others.items():
         found = _head_losses(setting, kind, count, theta, generator)[RATIO]
         rows.append(_row(nodes, "gap over the pure one's", found.increment / pure[RATIO].increment, ">> 1"))
-        rows.append(_row(nodes, "L_0", found.clean, SIGMA**2))
+        rows.append(_row(nodes, "L_0", found.clean, round(SIGMA**2, 9)))
     return rows
 
 

@@ -22,7 +22,15 @@ from heirloom_recipes.sparse_coding.theorem_setting import Row, TheoremSetting, 
 
 LOSSES: tuple[Loss, ...] = ("square", "absolute", "logistic")
 RATIO, RATIOS = 0.1, (0.03, 0.1, 0.3)  # eps over c_b
-PURE = (1.0, 0.98, 0.95, 0.9, 0.75, 0.5, 0.0)
+PURE = (
+    1.0,
+    0.98,
+    0.95,
+    0.9,
+    0.75,
+    0.5,
+    0.25,
+)  # with H >= 4 d every feature has a pure node, as U 1 = 1 needs
 SIGMA = 0.1
 
 
