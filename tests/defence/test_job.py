@@ -291,6 +291,8 @@ def test_killed_at_random_moments_and_resumed_the_numbers_are_the_same(
             "0.15",
             "--method",
             "cropd",
+            "--compare",
+            "identity",
             "--epochs",
             "30",
             "--batch-size",

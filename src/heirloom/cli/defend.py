@@ -264,9 +264,9 @@ def defend(
         print_summary(summary, out)
         for found in summary.details["remarks"]:
             typer.echo(f"warning: {found['warning']}", err=True)
-        for told in summary.details["unjudged"]:
+        for told in summary.details.get("unjudged", []):
             typer.echo(f"warning: {told}", err=True)
-    if strict and (summary.details["remarks"] or summary.details["unjudged"]):
+    if strict and (summary.details["remarks"] or summary.details.get("unjudged", [])):
         raise typer.Exit(1)
 
 

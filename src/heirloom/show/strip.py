@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from heirloom.defence.traits import caveats
 from heirloom.report.figures import COLOURS, new_axes
 from heirloom.report.tables import LABELS, is_proportion
 from heirloom.runtime.errors import require
@@ -108,5 +109,7 @@ def _bars(place: Any, opened: Opened) -> None:
     place.set_xticks(range(len(columns)), [LABELS.get(name, name) for name in columns])
     place.set(ylim=(0, 105), ylabel="right, % (95 % intervals)")
     n = rows[0]["clean"]["n"]
-    place.set_title(f"{n} test images, {opened.summary.threat}, white-box, worst case", fontsize=9)
+    told = [caveat.partition(";")[0] for caveat in caveats(row["defence"] for row in rows)]
+    title = f"{n} test images, {opened.summary.threat}, white-box, worst case"
+    place.set_title("\n".join([title, *told]), fontsize=9)
     place.legend(frameon=False, fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.97))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from heirloom.defence.traits import caveats
 from heirloom.report.page import Section, Table, Text, page
 from heirloom.report.tables import shown
 from heirloom.results.schema import Summary
@@ -51,7 +52,8 @@ def printed(summary: Summary) -> list[Table]:
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     cells = [[shown(row[key]) for key in COLUMNS] for row in rows]
-    return Table(CAPTION, list(COLUMNS.values()), cells)
+    told = " ".join([CAPTION, *caveats(row["defence"] for row in rows)])
+    return Table(told, list(COLUMNS.values()), cells)
 
 
 def _cost(rows: list[dict[str, Any]]) -> Table:
