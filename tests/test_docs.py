@@ -15,6 +15,7 @@ from heirloom.cli import app
 from heirloom.defence.remarks import unpacked
 from heirloom.results.statistics import paired_difference
 from heirloom_recipes.results_page import ROOT, results_page
+from heirloom_recipes.sparse_coding.intervals import interval_of
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
@@ -73,6 +74,9 @@ def _intervals(value: Any, found: list[list[float]]) -> None:
         triple = [value.get(key) for key in ("value", "low", "high")]
         if all(isinstance(number, int | float) for number in triple):
             found.append(triple)  # type: ignore[arg-type]
+        elif set(value) == {"value", "sd", "n"} and value["n"] > 1:  # a mean over repeats has Student's
+            ends = interval_of(value)
+            found.append([ends["value"], ends["low"], ends["high"]])
         for inner in value.values():
             _intervals(inner, found)
     elif isinstance(value, list):
