@@ -1,6 +1,5 @@
 """The experiments on sparse coding data, small: their rows, their verdicts."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from heirloom_recipes.sparse_coding.gate_drawings import gap_curve, purified_ove
 from heirloom_recipes.sparse_coding.inherit import inherit
 from heirloom_recipes.sparse_coding.intervals import interval, spearman
 from heirloom_recipes.sparse_coding.lemma import lemma
-from heirloom_recipes.sparse_coding.picture import PLACE, ROOT, picture
 from heirloom_recipes.sparse_coding.purify import arranged, purify
 
 DATA = SparseCoding(d=12, k=2, zeta=0.05)
@@ -133,8 +131,3 @@ def test_curves_over_the_gate_carry_the_line_and_their_own_gate(monkeypatch: pyt
     for axes, c_b in ((first, 0.03), (second, 0.1)):
         assert any(list(line.get_xdata()) == [1, 1] for line in axes.lines)
         assert any(list(line.get_xdata()) == pytest.approx([0.3 / c_b]) for line in axes.lines)
-
-
-def test_the_picture_of_the_docs_is_drawn_from_the_records(tmp_path: Path) -> None:
-    assert picture(tmp_path / "drawn.png").read_bytes()[:4] == b"\x89PNG"
-    assert f"pictures/{PLACE.name}" in (ROOT / "docs" / "sparse-coding.md").read_text()

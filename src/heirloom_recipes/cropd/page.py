@@ -64,7 +64,16 @@ def _caveat(summary: Summary) -> str:
 
 
 def trade_off(summary: Summary) -> Figure:
-    """Clean accuracy against the worst case, a panel for each eps; the area of a mark is what its training cost."""
+    """Clean accuracy against the worst case, as a part of the page."""
+    return Figure(
+        "Clean accuracy against the worst case; a mark's area grows with the processor seconds of its training (the "
+        "smallest: none). A line joins one method's weights, which are written beside its marks.",
+        data_uri(trade_off_drawing(summary)),
+    )
+
+
+def trade_off_drawing(summary: Summary) -> Any:
+    """The drawing: a panel for each eps; the area of a mark is what its training cost."""
     worst = summary.settings["attacks"].split(", ")[-1]
     radii = sorted({row["eps"] for row in summary.rows})
     figure, panels = new_axes(len(radii), figsize=(4.2 * len(radii), 4.6))
@@ -75,12 +84,11 @@ def trade_off(summary: Summary) -> Figure:
         axes.set_xlabel(f"worst case under {worst} (%)")
     first = panels[0]
     first.set_ylabel("clean (%)")
-    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
-    return Figure(
-        "Clean accuracy against the worst case; a mark's area grows with the processor seconds of its training (the "
-        "smallest: none). A line joins one method's weights, which are written beside its marks.",
-        data_uri(figure),
-    )
+    shown = figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
+    handles: Any = shown.legend_handles
+    for handle in handles:
+        handle.set_sizes([25])  # a mark's size tells of a row, not of a method
+    return figure
 
 
 def _marks(axes: Any, rows: list[dict[str, Any]], worst: str) -> None:

@@ -60,6 +60,12 @@ def _share(value: dict[str, Any]) -> str:
 
 
 def _curve(summary: Summary) -> Figure:
+    drawn = data_uri(cost_of_likeness_drawing(summary))
+    return Figure("What a step towards a recognisable picture costs; 95 % intervals over images.", drawn)
+
+
+def cost_of_likeness_drawing(summary: Summary) -> Any:
+    """The drawing: what stands under attack over what another classifier reads of the paintings."""
     worst = summary.settings["attacks"].split(", ")[-1]
     figure, axes = new_axes()
     for place, row in enumerate(summary.rows):
@@ -76,6 +82,4 @@ def _curve(summary: Summary) -> Figure:
     axes.set_xlabel("paintings that another classifier reads (%)")
     axes.set_ylabel(f"stands under {worst} (%)")
     figure.legend(loc="outside lower center", ncols=2, fontsize=7)
-    return Figure(
-        "What a step towards a recognisable picture costs; 95 % intervals over images.", data_uri(figure)
-    )
+    return figure

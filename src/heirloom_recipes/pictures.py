@@ -1,0 +1,43 @@
+"""The pictures of the documentation, each from recorded runs: ``python -m heirloom_recipes.pictures``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from heirloom.results.schema import Summary
+from heirloom_recipes.cropd.page import trade_off_drawing
+from heirloom_recipes.sparse_coding.gate_drawings import share_of_the_open_map
+
+ROOT = Path(__file__).parents[2]
+PLACE = ROOT / "docs" / "pictures"
+
+
+def _record(name: str) -> Summary:
+    return Summary.read(ROOT / "results" / f"{name}.json")
+
+
+def _gap_over_the_gate() -> Any:
+    """The gap of clean-trained heads over eps / c_b."""
+    found = [_record(f"sparse-coding/gate-aware-inherit-{name}") for name in ("trained", "built")]
+    rows = [row for summary in found for row in summary.rows]
+    return share_of_the_open_map(rows, found[0].details["inherit"]["c_b"])
+
+
+DRAWN: dict[str, Callable[[], Any]] = {
+    "gap-over-the-gate.png": _gap_over_the_gate,
+    "trade-off-digits.png": lambda: trade_off_drawing(_record("cropd/trade-off-digits")),
+}
+
+
+def pictures(folder: Path = PLACE) -> list[Path]:
+    """Draw them all into ``folder`` (PNG)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, draw in DRAWN.items():
+        draw().savefig(folder / name, dpi=72, metadata={"Software": None})
+    return [folder / name for name in DRAWN]
+
+
+if __name__ == "__main__":
+    print(*pictures(), sep="\n")
