@@ -61,7 +61,7 @@ def test_defend_predict_report(foundation: Path, tmp_path: Path, capsys: pytest.
     assert common.run(app, words) == 0
     printed = capsys.readouterr().out
     assert "identity" in printed
-    assert "adversarial-reconstruction" in printed.replace("\n", "")  # recommended for grey images
+    assert "stability" in printed.replace("\n", "")  # recommended for grey images
     summary = Summary.read(out / "summary.json")
     assert summary.threat == Threat("Linf", 0.1)
     Image.new("L", (20, 20), 90).save(tmp_path / "a.png")

@@ -59,10 +59,10 @@ class Trials:
 
 def recommended(shape: tuple[int, int, int]) -> DefenceMethod:
     """The method that stood best against the worst case on images of ``shape`` (C, H, W), as recorded in
-    docs/what-a-preprocessor-can-give.md: on grey images to restore them is enough; on colour images at 8/255 nothing
-    but ``distil`` gave anything.
+    docs/what-a-preprocessor-can-give.md: on grey images to restore them, and not to move under attack; on colour images
+    at 8/255 nothing but ``distil`` gave anything.
     """
-    return "distil" if shape[0] == 3 else "adversarial-reconstruction"
+    return "distil" if shape[0] == 3 else "stability"
 
 
 def compared_with(method: str) -> tuple[DefenceMethod, ...]:
