@@ -8,6 +8,7 @@ from typing import Any
 
 from heirloom.results.schema import Summary
 from heirloom_recipes.cropd.page import trade_off_drawing
+from heirloom_recipes.cropd.paintings_page import cost_of_likeness_drawing
 from heirloom_recipes.sparse_coding.gate_drawings import share_of_the_open_map
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,7 @@ def _gap_over_the_gate() -> Any:
 DRAWN: dict[str, Callable[[], Any]] = {
     "gap-over-the-gate.png": _gap_over_the_gate,
     "trade-off-digits.png": lambda: trade_off_drawing(_record("cropd/trade-off-digits")),
+    "cost-of-likeness.png": lambda: cost_of_likeness_drawing(_record("cropd/paintings-cifar10")),
 }
 
 

@@ -75,7 +75,7 @@ def cost_of_likeness_drawing(summary: Summary) -> Any:
             100 * y["value"],
             xerr=[[100 * (x["value"] - x["low"])], [100 * (x["high"] - x["value"])]],
             yerr=[[100 * (y["value"] - y["low"])], [100 * (y["high"] - y["value"])]],
-            fmt="o",
+            fmt="os"[place // len(COLOURS)],
             color=COLOURS[place % len(COLOURS)],
             label=row["defence"],
         )
