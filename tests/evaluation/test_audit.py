@@ -334,11 +334,38 @@ class _DrawnBackward(nn.Module):
         return self.net(_Drawn.apply(x))  # type: ignore[no-any-return]
 
 
+class _Stepped(nn.Module):
+    """Features in steps: clipped on the way, as most activations in levels are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = broken.clean_net()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = self.net.encoder(x)  # type: ignore[operator]
+        return self.net.head(torch.floor(features.clamp(0, 2) * 8) / 8)  # type: ignore[operator, no-any-return]
+
+
+class _HalfPrecisionHead(nn.Module):
+    """Features times 3000, weights by 3000, in float16: the logits are right, their gradients underflow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = broken.clean_net()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = (3000 * self.net.encoder(x)).half()  # type: ignore[operator]
+        weight = (self.net.head.weight / 3000).half()  # type: ignore[union-attr, operator]
+        return (features @ weight.T).float()
+
+
 @pytest.mark.parametrize(
     ("model", "check", "says"),
     [
         (_Search, "inner-optimisation", "without gradients"),
         (_DrawnBackward, "backward", "its gradient is random"),
+        (_Stepped, "quantisation", "(`floor`)"),
+        (_HalfPrecisionHead, "saturation", "underflows"),
     ],
 )
 def test_causes_that_need_more_than_one_look(model: type, check: str, says: str, data: Data) -> None:

@@ -20,6 +20,8 @@ FINE = 1e-6  # within a level of 16 bits; asked where something is rounded, sinc
 MOVED = 8  # pixels changed by TINY at once: of 256 grey levels few are crossed
 FLAT_BELOW = 1e-2  # the gradient explains less than this share of what the loss does
 BLOCKED_ABOVE = 0.05  # entries with exactly no gradient, in a random sample of pixels
+UNDERFLOW = 1e-30  # a probability, times weights and slopes below 1e-8, is zero in float32
+CLIPPING = ("clamp", "hardtanh")
 FELT = 0.1  # of the slope that as many entries with a gradient would give
 DUAL = {"Linf": "L1", "L2": "L2", "L1": "Linf"}
 
@@ -106,6 +108,8 @@ def _saturation(subject: Subject, seen: Slope) -> Finding:
     activation = subject.trace.saturating if felt else None
     if activation in ("softmax", "_softmax") and "probabilities" in subject.hidden:
         activation = None  # the output itself
+    if activation in CLIPPING and subject.trace.seen(ROUNDING):
+        activation = None  # what is rounded is mostly clipped, too, and rounding stops every gradient
     evidence = {
         "share": _share(lost),
         "median_margin": float(gap.median().nan_to_num()),
@@ -122,6 +126,12 @@ def _saturation(subject: Subject, seen: Slope) -> Finding:
             f"The logits lie so far from zero (about {float(subject.logits.abs().amax(1).median()):.1g}, with a spread "
             f"of {float(subject.spread.median()):.2g}) that float32 rounds their differences: neither a margin nor "
             "a softmax sees small changes."
+        )
+    elif beats(int((lost & ~_certain(subject)).sum()), len(lost)) and "probabilities" not in subject.hidden:
+        cause = (
+            f"The gradient of cross-entropy underflows: it is exactly zero for {100 * _share(lost):.0f} % of the "
+            "images, though the softmax is far from 0 and 1 there; a part of the backward pass has too few bits "
+            "(float16, say)."
         )
     elif beats(int(lost.sum()), len(lost)) and "probabilities" not in subject.hidden:
         cause = (
@@ -140,10 +150,16 @@ def _saturation(subject: Subject, seen: Slope) -> Finding:
         "saturation",
         "fail",
         cause,
-        "Divide by a constant (what is saturated, or the logits), take an offset away, or use a loss that does not "
-        "depend on the logits' scale (margin, DLR); figures from attacks on cross-entropy alone are void.",
+        "Divide by a constant (what is saturated, or the logits), take an offset away, compute in float32, or use a "
+        "loss that does not depend on the logits' scale (margin, DLR); figures from attacks on cross-entropy alone "
+        "are void.",
         evidence,
     )
+
+
+def _certain(subject: Subject) -> Tensor:
+    """Where the softmax leaves the second class so little that its gradient, too, may be zero in float32."""
+    return subject.logits.float().softmax(1).topk(2, dim=1).values[:, 1] < UNDERFLOW
 
 
 def _flattened(subject: Subject) -> bool:
