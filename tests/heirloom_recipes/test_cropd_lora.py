@@ -11,7 +11,7 @@ from heirloom.data.labelled import ImageSource
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.networks.backbones import BackboneSettings, build_backbone, save_backbone
 from heirloom.training.loop import TrainingSettings
-from heirloom_recipes.cropd.lora import RANK, low_rank_tuned
+from heirloom_recipes.cropd.lora import RANK, fine_tuned
 from heirloom_recipes.cropd.paper import ADVERSARIAL, TABLES, TUNED, Cell
 from heirloom_recipes.cropd.run import Runner
 
@@ -66,7 +66,7 @@ def test_an_update_of_low_rank_is_learned_and_merged(
 ) -> None:
     data, before = digits.train.limit(96), {k: v.clone() for k, v in encoder.state_dict().items()}
     place = tmp_path / "tuned.safetensors"
-    tuned = low_rank_tuned(encoder, data, TRAINING, threat=threat, checkpoint=place)
+    tuned = fine_tuned(encoder, data, TRAINING, low_rank=True, threat=threat, checkpoint=place)
     assert all(
         torch.equal(before[name], value) for name, value in encoder.state_dict().items()
     )  # a copy learned
@@ -81,8 +81,8 @@ def test_an_update_of_low_rank_is_learned_and_merged(
         assert before[name].ndim in (2, 4)  # a matrix or a filter: no bias, no norm, no running statistic
         if before[name].ndim == 2:
             assert torch.linalg.matrix_rank(change, rtol=1e-4) <= RANK
-    again = low_rank_tuned(
-        encoder, data, TRAINING, threat=threat, checkpoint=place
+    again = fine_tuned(
+        encoder, data, TRAINING, low_rank=True, threat=threat, checkpoint=place
     )  # all of it is read again
     x = data.images[:4]
     assert torch.equal(again(x), tuned(x))

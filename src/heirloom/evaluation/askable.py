@@ -74,9 +74,10 @@ def askable(model: nn.Module, images: Tensor, device: str | torch.device = "cpu"
         the model itself as well where nothing that was tried helps: then the images are wrong for it.
     """
     place = torch.device(device)
-    step, most = _numbers(_shown(model, place), images, place)
-    taken = InMultiples(model, step, most) if step else model
-    error = _backward_error(_shown(taken, place), images[:2].to(place))
+    shown = (fresh_copy(model) or model).to(place).eval()
+    step, most = _numbers(shown, images, place)
+    taken, shown = (InMultiples(each, step, most) if step else each for each in (model, shown))
+    error = _backward_error(shown, images[:2].to(place))
     return Undifferentiated(taken, error) if error else taken
 
 
@@ -97,10 +98,6 @@ def inside(model: nn.Module) -> nn.Module:
 def differentiated(model: nn.Module) -> nn.Module:
     """``model``, asked for gradients again: one of its parts has been given another backward pass."""
     return model.model if isinstance(model, Undifferentiated) else model
-
-
-def _shown(model: nn.Module, place: torch.device) -> nn.Module:
-    return (fresh_copy(model) or model).to(place).eval()
 
 
 def _numbers(model: nn.Module, images: Tensor, place: torch.device) -> tuple[int, int | None]:

@@ -32,46 +32,35 @@ from heirloom.training.loop import Losses, Step, TrainingSettings, train, unwrap
 RANK = 8
 
 
-def low_rank_tuned(
-    encoder: FrozenEncoder,
-    data: LabelledImages,
-    settings: TrainingSettings,
-    *,
-    threat: Threat | None = None,
-    checkpoint: Path | None = None,
-    report: Callable[[int, int, dict[str, float]], None] | None = None,
-) -> FrozenEncoder:
-    """A copy of ``encoder`` whose layers have learned an update of rank 8 from labels, merged into plain weights.
-
-    Args:
-        threat: train on attacked images (one step of 1.25 eps from a random start); None: on clean ones.
-        checkpoint: goes on from there where it exists.
-
-    Raises:
-        InputError: peft is absent, or the model has no layer that an adapter fits.
-    """
-    tuned = copy.deepcopy(encoder)
-    tuner = _with_adapters(tuned)
-    facts = {"frozen": module_facts(encoder), **_met(threat), "rank": RANK}
-    _learn(tuned, encoder, data, settings, threat, checkpoint=checkpoint, facts=facts, report=report)
-    tuned.backbone = tuner.cpu().merge_and_unload().eval().requires_grad_(False)
-    return tuned.cpu()
-
-
 def fine_tuned(
     encoder: FrozenEncoder,
     data: LabelledImages,
     settings: TrainingSettings,
     *,
+    low_rank: bool = False,
     threat: Threat | None = None,
     checkpoint: Path | None = None,
     report: Callable[[int, int, dict[str, float]], None] | None = None,
 ) -> FrozenEncoder:
-    """A copy of ``encoder`` all of whose weights have learned from labels; arguments as of :func:`low_rank_tuned`."""
+    """A copy of ``encoder`` that has learned from labels.
+
+    Args:
+        low_rank: each layer learns an update of rank 8, merged into plain weights; else all weights learn.
+        threat: train on attacked images (one step of 1.25 eps from a random start); None: on clean ones.
+        checkpoint: goes on from there where it exists.
+
+    Raises:
+        InputError: with ``low_rank``, peft is absent, or the model has no layer that an adapter fits.
+    """
     tuned = copy.deepcopy(encoder)
-    tuned.backbone.requires_grad_(True)
-    facts = {"frozen": module_facts(encoder), **_met(threat), "tuned": "all weights"}
+    tuner = _with_adapters(tuned) if low_rank else None
+    if tuner is None:
+        tuned.backbone.requires_grad_(True)
+    how = {"tuned": "all weights"} if tuner is None else {"rank": RANK}
+    facts = {"frozen": module_facts(encoder), **_met(threat), **how}
     _learn(tuned, encoder, data, settings, threat, checkpoint=checkpoint, facts=facts, report=report)
+    if tuner is not None:
+        tuned.backbone = tuner.cpu().merge_and_unload()
     tuned.backbone.eval().requires_grad_(False)
     return tuned.cpu()
 

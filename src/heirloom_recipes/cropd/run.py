@@ -37,7 +37,7 @@ from heirloom.runtime.files import read_json, write_json
 from heirloom.runtime.identity import deciding, module_facts
 from heirloom.threat import Threat
 from heirloom_recipes.catalogue import until
-from heirloom_recipes.cropd.lora import fine_tuned, low_rank_tuned
+from heirloom_recipes.cropd.lora import fine_tuned
 from heirloom_recipes.cropd.paper import ADVERSARIAL, TUNED, Cell
 from heirloom_recipes.cropd.scales import SOURCES, scale_settings
 from heirloom_recipes.cropd.spent import counted, spent
@@ -174,17 +174,19 @@ class Runner:
     def tuned(self, cell: Cell) -> FrozenEncoder:
         """The frozen model of a row's images, fine-tuned with labels: by low-rank adapters, or all of its weights."""
         own, name = self.scale.defence.training, self.made_as(cell)
-        tune, rate = (low_rank_tuned, 1e-3) if cell.foundation.startswith("lora") else (fine_tuned, 1e-4)
+        low_rank = cell.foundation.startswith("lora")
+        rate = 1e-3 if low_rank else 1e-4
         is_attacked = "under attack" in cell.foundation or cell.foundation == ADVERSARIAL
         frozen, checkpoint = (
             self.encoder(replace(cell, foundation="frozen")),
             self.run.path("tuned", f"{name}.safetensors"),
         )
         with counted(self.run.path("spent", f"{name}.json"), checkpoint):
-            return tune(
+            return fine_tuned(
                 frozen,
                 self.data(cell.data).train,
                 replace(own, epochs=max(1, own.epochs // 3), learning_rate=rate),
+                low_rank=low_rank,
                 threat=self.scale.threat(cell) if is_attacked else None,
                 checkpoint=checkpoint,
                 report=lambda done, total, losses: self.progress(
