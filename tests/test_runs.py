@@ -115,31 +115,38 @@ def test_a_digest_is_of_shape_type_and_bytes() -> None:
 ROOT = Path(__file__).parents[1]
 
 
-def _recorded() -> list[Path]:
-    """The smallest recorded result of each kind that has a page."""
-    found: dict[str, Path] = {}
-    for path in sorted((ROOT / "results").rglob("*.json"), key=lambda path: path.stat().st_size):
+def _recorded() -> dict[Path, str]:
+    """Every recorded result that has a page, with its kind."""
+    found: dict[Path, str] = {}
+    for path in sorted((ROOT / "results").rglob("*.json")):
         if '"kind"' in path.read_text()[:200]:
             kind = Summary.read(path).kind
             if kind in PAGES:
-                found.setdefault(kind, path)
-    return list(found.values())
+                found[path] = kind
+    return found
 
 
 RECORDED = _recorded()
 
 
+# a record is kept without its images, so a page that needs them fails on the record alone
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: str(path.relative_to(ROOT / "results")))
-def test_every_recorded_result_is_drawn_and_again_to_the_same_bytes(path: Path, tmp_path: Path) -> None:
+def test_every_recorded_result_is_drawn(path: Path, tmp_path: Path) -> None:
+    drawn = draw(Summary.read(path), tmp_path).read_bytes()
+    assert b"<table" in drawn or b"<img" in drawn
+
+
+@pytest.mark.parametrize("kind", sorted(set(RECORDED.values())))
+def test_a_result_is_drawn_again_to_the_same_bytes(kind: str, tmp_path: Path) -> None:
+    path = min((path for path in RECORDED if RECORDED[path] == kind), key=lambda path: path.stat().st_size)
     summary = Summary.read(path)
     first = draw(summary, tmp_path).read_bytes()
     summary.write(tmp_path / "summary.json")
     assert draw(Summary.read(tmp_path / "summary.json"), tmp_path).read_bytes() == first
-    assert b"<table" in first or b"<img" in first
 
 
 def test_every_kind_of_page_is_drawn_by_some_test() -> None:
-    drawn = {Summary.read(path).kind for path in RECORDED}
+    drawn = set(RECORDED.values())
     elsewhere = {"evaluation", "probe", "pretraining", "inspection"}  # tests/cli/test_same_run.py
     elsewhere |= {"certification", "leaderboard", "features"}  # their own tests
     elsewhere |= {

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from heirloom.report.pages import PAGES, draw
 from heirloom.results.schema import Summary
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +26,9 @@ def record(run: Path, place: Path) -> Summary:
     summary = Summary.read(run / "summary.json").model_dump(mode="json")
     summary["details"] = _without_images(summary["details"])
     kept = Summary.model_validate(portable(summary))
+    with tempfile.TemporaryDirectory() as scratch:  # what cannot be drawn again is no record
+        if kept.kind in PAGES:
+            draw(kept, Path(scratch))
     kept.write(place)
     return kept
 

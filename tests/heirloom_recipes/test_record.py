@@ -6,26 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from heirloom.results.provenance import Stopwatch
 from heirloom.results.schema import Summary
-from heirloom_recipes.record import record
+from heirloom.runtime.errors import InputError
+from heirloom_recipes.record import ROOT, record
 
 
 def test_figures_stay_and_images_go(tmp_path: Path) -> None:
-    details = {
-        "defences": [
-            {"defence": "cropd", "examples": [{"clean": "data:image/png;base64,AAAA"}], "parameters": 3}
-        ]
-    }
-    made = Stopwatch("heirloom demo").summary(
-        "defence", [{"defence": "cropd", "clean": 0.5}], seed=0, details=details
-    )
+    made = Summary.read(ROOT / "results/defend/digits-demo.json")
+    made.details["defences"][0]["examples"] = [{"clean": "data:image/png;base64,AAAA"}]
     made.write(tmp_path / "run" / "summary.json")
     record(tmp_path / "run", tmp_path / "kept.json")
     kept = Summary.read(tmp_path / "kept.json")
     assert kept.rows == made.rows
-    assert kept.details == {"defences": [{"defence": "cropd", "parameters": 3}]}
+    del made.details["defences"][0]["examples"]
+    assert kept.details == made.details
     assert "base64" not in (tmp_path / "kept.json").read_text()
+
+
+def test_what_cannot_be_drawn_is_not_kept(tmp_path: Path) -> None:
+    made = Summary.read(ROOT / "results/defend/digits-demo.json")
+    made.details["examples"] = {"defences": made.details.pop("defences")}
+    made.write(tmp_path / "run" / "summary.json")
+    with pytest.raises(InputError, match="details must be those of a defence"):
+        record(tmp_path / "run", tmp_path / "kept.json")
+    assert not (tmp_path / "kept.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ HOW = (
 def paintings_page(summary: Summary) -> str:
     """The page as HTML."""
     parts: list[Part] = [_curve(summary), *printed(summary), Text(HOW)]
-    shown = summary.details["examples"]
-    columns = [str(i + 1) for i in range(len(shown["image"]))]
-    rows = [(name, [(uri, "") for uri in uris]) for name, uris in shown.items()]
-    parts.append(Images("What the frozen model is shown", columns, rows))
+    if shown := summary.details.get("examples"):  # a record is kept without its images
+        columns = [str(i + 1) for i in range(len(shown["image"]))]
+        rows = [(name, [(uri, "") for uri in uris]) for name, uris in shown.items()]
+        parts.append(Images("What the frozen model is shown", columns, rows))
     return page("Paintings that can be recognised", _lead(summary), [Section("paintings", parts)], summary)
 
 
