@@ -76,7 +76,8 @@ def test_a_resnet_takes_the_width_of_its_first_stage(base: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18-w0", "resnet18-w", "vit-tiny-w8", "preact-resnet18-w16", "resnet18-w-8", "w8"]
+    "name",
+    ["resnet18-w0", "resnet18-w", "airbench-w0", "vit-tiny-w8", "preact-resnet18-w16", "resnet18-w-8", "w8"],
 )
 def test_a_width_that_cannot_be_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=r"network must be one of .*NAME-wWIDTH.*, got "):

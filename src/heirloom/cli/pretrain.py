@@ -25,7 +25,7 @@ def pretrain(
         str,
         typer.Option(
             help="resnet18, resnet18-7x7, preact-resnet18, wide-resnet-34-10, resnet8, resnet8-7x7, "
-            "resnet10-6x6-w32, resnet10-6x6-w64, vit-tiny."
+            "resnet10-6x6-w32, resnet10-6x6-w64, airbench, vit-tiny."
         ),
     ] = "resnet18",
     eps: options.Eps = "8/255",

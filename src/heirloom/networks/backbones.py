@@ -22,7 +22,8 @@ class BackboneSettings:
     """What it takes to build a network again.
 
     Attributes:
-        network: one of :func:`network_names`; a ResNet also with the width of its first stage, ``resnet18-w16``.
+        network: one of :func:`network_names`; a ResNet and airbench also with the width of its first stage,
+            ``resnet18-w16``.
         channels, image_size: of the images it is made for.
         mean, std: per channel, subtracted and divided by inside the network; None: pixels as they are.
         features, width, activation: of a student of ``distil`` alone: of the foundation whose features it says, and
@@ -40,8 +41,8 @@ class BackboneSettings:
 
     def __post_init__(self) -> None:
         base, width = _sized(self.network)
-        known = base in _BODIES and (width is None or base in _RESNETS)
-        allowed = f"one of {', '.join(_BODIES)}, a ResNet also as NAME-wWIDTH (resnet18-w16)"
+        known = base in _BODIES and (width is None or base in (*_RESNETS, "airbench"))
+        allowed = f"one of {', '.join(_BODIES)}, a ResNet or airbench also as NAME-wWIDTH (resnet18-w16)"
         require(known and width != 0, "network", allowed, self.network)
         require(self.channels in (1, 3), "channels", "1 or 3", self.channels)
 
@@ -155,6 +156,15 @@ def _wide_resnet_34_10(s: BackboneSettings) -> nn.Module:
     return wide_resnet(34, 10, s.channels)
 
 
+def _airbench(s: BackboneSettings) -> nn.Module:
+    from heirloom.networks.airbench import Airbench
+
+    require(
+        s.image_size >= 9, "image_size", "at least 9 for airbench, which halves it three times", s.image_size
+    )
+    return Airbench(_sized(s.network)[1] or 64, s.channels)
+
+
 def _student(kind: str) -> Callable[[BackboneSettings], nn.Module]:
     def build(s: BackboneSettings) -> nn.Module:
         from heirloom.networks.student_painter import Student, StudentPainterSettings
@@ -185,6 +195,7 @@ _BODIES: dict[str, Callable[[BackboneSettings], nn.Module]] = {
     "preact-resnet18": _preact_resnet18,
     "wide-resnet-34-10": _wide_resnet_34_10,
     "vit-tiny": _vit_tiny,
+    "airbench": _airbench,
     "student-resnet10": _student("resnet10"),
     "student-resnet18": _student("resnet18"),
 }

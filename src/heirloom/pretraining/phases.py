@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from heirloom.analysis.filters import first_layer
 from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.data.pixels import pass_size
+from heirloom.networks.airbench import Airbench
 from heirloom.networks.backbones import Backbone, BackboneSettings, build_backbone, save_backbone
 from heirloom.networks.synchronised import synchronise
 from heirloom.pretraining.kept import keep_epoch
@@ -36,6 +37,7 @@ from heirloom.training.schedules import Schedule, divided_at, warmup_cosine
 from heirloom.training.supervised import supervised_step
 
 NORMALISED_BY = 10_000  # images, from which the mean and deviation are taken
+WHITENED_BY = 500  # images
 OnPhaseStep = Callable[[str, int, int, dict[str, float]], None]
 
 
@@ -118,6 +120,9 @@ def fresh_network(data: LabelledImages, settings: PretrainSettings) -> nn.Module
 
 def _networks(data: LabelledImages, settings: PretrainSettings) -> tuple[Backbone, nn.Module]:
     encoder = build_backbone(_backbone_settings(data, settings), seed=settings.training.seed)
+    if isinstance(encoder.body, Airbench):
+        few = data.select(torch.arange(min(len(data), WHITENED_BY))).images
+        encoder.body.whiten((few - encoder.mean) / encoder.std)
     return encoder, _whole(encoder, len(data.classes), settings)
 
 
