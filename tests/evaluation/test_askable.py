@@ -14,8 +14,10 @@ from heirloom.attacks.losses import margin
 from heirloom.data.images import load_images
 from heirloom.evaluation.adaptive.sources import with_bpda
 from heirloom.evaluation.askable import InMultiples, Undifferentiated, askable, remarks_on
+from heirloom.evaluation.audit import audit, failed
 from heirloom.evaluation.job import EvaluationSettings, evaluate_job
 from heirloom.evaluation.precision import in_dtype, type_of
+from heirloom.evaluation.verdicts import evaluate
 from tests.cli.factories import that_casts_for_itself
 
 from .subjects import Linear, linear
@@ -99,6 +101,22 @@ def test_an_evaluation_of_one_without_a_derivative_names_the_error(tmp_path: Pat
     assert "NotImplementedError: no derivative is known" in first.cause
     assert summary.details["evaluation"]["model"] == remarks_on(model)
     assert "multiples of 2" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_python_asks_as_the_command_line_does() -> None:
+    data = load_images("digits").test
+    pair, threat = (data.images[:31], data.labels[:31]), Threat("Linf", 0.2)
+    for forward, said in (
+        (_only(lambda count: count % 2 == 0), "multiples of 2"),
+        (lambda inside, x: inside(_WithoutDerivative.apply(x)), "no derivative is known"),
+    ):
+        model = _Refusing(forward).train()
+        evaluation = evaluate(model, pair, threat, ["fgsm"])
+        found = failed(audit(model, pair, threat, evaluation, examples=21))[0]
+        assert said in evaluation.asked
+        assert (found.check == "gradients") == ("derivative" in said)
+        assert model.training
+    assert evaluate(linear(), pair, threat, ["fgsm"]).asked == ""
 
 
 class _Filtered(nn.Module):

@@ -86,6 +86,13 @@ def _stubborn(value: Any, memo: dict[int, Any], seen: set[int]) -> dict[int, Any
     return found if found or whole else {id(value): value}
 
 
+def taken_as(pristine: nn.Module, whole: nn.Module) -> nn.Module:
+    """``whole``, which holds ``pristine``, with what is known of the moment at which that was taken."""
+    if pristine in _TAKEN:
+        _TAKEN[whole] = _TAKEN[pristine]
+    return whole
+
+
 def moved(pristine: nn.Module) -> Slots:
     """Variables outside the modules that are not what they were when :func:`fresh_copy` took ``pristine``."""
     taken = _TAKEN.get(pristine)

@@ -5,15 +5,20 @@ without a derivative, ``inference_mode``). It is judged all the same, and the re
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.engine.low_precision import InDtype
-from heirloom.evaluation.apart import fresh_copy
+from heirloom.evaluation.apart import fresh_copy, taken_as
 from heirloom.evaluation.copies import fixed
 from heirloom.runtime.errors import out_of_memory
 
 ASKED = (1, 3)  # two are asked before any work
+AS_IT_IS: WeakKeyDictionary[nn.Module, set[object]] = (
+    WeakKeyDictionary()
+)  # images that a model takes as it is
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 64, 100, 128, 256)
 
 
@@ -74,11 +79,31 @@ def askable(model: nn.Module, images: Tensor, device: str | torch.device = "cpu"
         the model itself as well where nothing that was tried helps: then the images are wrong for it.
     """
     place = torch.device(device)
+    kind = (tuple(images.shape[1:]), images.dtype, place)
+    known = kind in AS_IT_IS.get(model, ()) or isinstance(model, (InMultiples, Undifferentiated))
+    if known or not len(images):
+        return model  # asked before: by the command line, by an evaluation before the audit
     shown = (fresh_copy(model) or model).to(place).eval()
     step, most = _numbers(shown, images, place)
     taken, shown = (InMultiples(each, step, most) if step else each for each in (model, shown))
     error = _backward_error(shown, images[:2].to(place))
-    return Undifferentiated(taken, error) if error else taken
+    taken = Undifferentiated(taken, error) if error else taken
+    if taken is model:
+        AS_IT_IS.setdefault(model, set()).add(kind)
+    return taken
+
+
+def alike(pristine: nn.Module | None, model: nn.Module) -> nn.Module | None:
+    """``pristine``, a copy of a model that was never called, asked as :func:`askable` found that ``model`` is."""
+    if pristine is None or isinstance(pristine, (InMultiples, Undifferentiated)):
+        return pristine
+    if not isinstance(model, (InMultiples, Undifferentiated)):
+        return pristine
+    part = alike(pristine, model.model)
+    assert part is not None
+    if isinstance(model, InMultiples):
+        return taken_as(pristine, InMultiples(part, model.step, model.most))
+    return taken_as(pristine, Undifferentiated(part, model.error))
 
 
 def remarks_on(model: nn.Module) -> str:

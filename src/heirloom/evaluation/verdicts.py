@@ -19,6 +19,7 @@ from heirloom.attacks.losses import check_labels
 from heirloom.attacks.named import Attack, Part, attack_list
 from heirloom.data.pixels import Pair, check_all, digest_of_images
 from heirloom.evaluation.adversarial_images import AdversarialImages
+from heirloom.evaluation.askable import askable, remarks_on
 from heirloom.evaluation.behaviour import model_facts
 from heirloom.evaluation.chunks import Bench, ChunkResult, margins_of, run_halving, seeded
 from heirloom.evaluation.store import Store
@@ -52,6 +53,8 @@ class Evaluation:
         seconds: time spent on attacks, that of an interrupted run included.
         passes: for each attack, images that went through the model forward and backward, over all examples.
         compiled: whether the attacks' passes went through ``torch.compile``; None where nobody asked for it.
+        asked: how the model was asked where it refuses some numbers of images, or its gradient raises an error
+            (:mod:`heirloom.evaluation.askable`); empty for most.
     """
 
     threat: Threat
@@ -63,6 +66,7 @@ class Evaluation:
     seconds: float = 0.0
     passes: dict[str, Passes] = field(default_factory=dict)
     compiled: bool | None = None
+    asked: str = ""
 
     def accuracy(self, column: str) -> Proportion:
         return proportion(self.correct[column])
@@ -96,7 +100,8 @@ def evaluate(
     under ``torchrun`` each takes every n-th chunk. When memory runs out, the batch is halved, and stays so.
 
     Args:
-        model: [0, 1] pixels (N, C, H, W) -> logits (N, classes).
+        model: [0, 1] pixels (N, C, H, W) -> logits (N, classes). One that refuses some numbers of images, or whose
+            gradient raises an error, is judged all the same: ``Evaluation.asked`` says how.
         data: images in [0, 1] and labels (N,); ``LabelledImages.pair`` hands them over batch by batch.
         batch_size: images that go through the model at once. None: chunks of 256, of which so many go at once as the
             memory has room for, and as are fast on a CPU (:mod:`heirloom.models.memory`).
@@ -120,9 +125,11 @@ def evaluate(
     names = [attack.name for attack in chosen]
     distributed.join()
     place = distributed.local_device(device)
-    was_training = model.training
+    given, was_training = model, model.training
     model = model.to(place).eval()
     try:
+        check_all(images)
+        model = askable(model, images[:3], place).eval()
         each = check_evaluable(model, data, place)
         store, size = Store(folder), batch_size or CHUNK
         if distributed.takes_part() and folder is not None:
@@ -146,9 +153,9 @@ def evaluate(
         is_compiled = isinstance(faster, Compiled)
         with compacted_every(COMPACTED if is_compiled else 1):
             found = _evaluate(bench, chosen, (size, limit), store, report)
-        return replace(found, compiled=is_compiled if compile else None)
+        return replace(found, compiled=is_compiled if compile else None, asked=remarks_on(model))
     finally:
-        model.train(was_training)
+        given.train(was_training)
 
 
 def _evaluate(

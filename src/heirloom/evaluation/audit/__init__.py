@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from heirloom.data.pixels import Images, Pair, check_all
 from heirloom.evaluation.apart import fresh_copy
+from heirloom.evaluation.askable import alike, askable
 from heirloom.evaluation.audit import consistency, forward, modes, numbers, symptoms
 from heirloom.evaluation.audit.findings import (
     CHECKS,
@@ -90,9 +91,11 @@ def audit(
     require(len(images) == len(labels), "labels", f"as many as images ({len(images)})", len(labels))
     place = distributed.local_device(device)
     index = sample_of(len(images), examples, seed)
-    was_training = model.training
-    model = model.to(place).eval()
+    given, was_training = model, model.training
+    model, pristine = model.to(place).eval(), pristine and pristine.to(place).eval()
+    pristine = pristine or fresh_copy(model)
     try:
+        model = askable(model, images[:3], place).eval()
         with seeded(place, seed_of(seed, "audit")):
             subject = Subject(
                 model,
@@ -102,13 +105,13 @@ def audit(
                 threat=threat,
                 seed=seed,
                 batch_size=batch_size,
-                pristine=pristine and pristine.to(place).eval(),
+                pristine=alike(pristine, model),
             )
             subject.labels, subject.batch = labels, evaluation.batch if evaluation else batch_size
             ledger = Ledger(folder, subject)
             findings = _findings(ledger, images, labels, evaluation, surrogate, without_preprocessor)
     finally:
-        model.train(was_training)
+        given.train(was_training)
     cost = {"examples": len(index), "forward": subject.model.forwards, "backward": subject.model.backwards}
     findings[-1].evidence["cost"] = cost  # no seconds: the same audit has the same findings
     return findings
