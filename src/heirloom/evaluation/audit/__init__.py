@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from heirloom.data.pixels import Images, Pair, check_all
 from heirloom.evaluation.apart import fresh_copy
 from heirloom.evaluation.askable import alike, askable
-from heirloom.evaluation.audit import consistency, forward, modes, numbers, symptoms
+from heirloom.evaluation.audit import consistency, forward, modes, numbers, stored, symptoms
 from heirloom.evaluation.audit.findings import (
     CHECKS,
     MECHANISMS,
@@ -25,6 +25,7 @@ from heirloom.evaluation.audit.findings import (
     audit_details,
     failed,
     trusted,
+    weighed,
 )
 from heirloom.evaluation.audit.gradients import gradients
 from heirloom.evaluation.audit.ledger import Ledger
@@ -135,13 +136,14 @@ def _findings(
     seen += [
         *check("gradient-mode", lambda: modes.gradient_mode(subject)),
         *check("batch", lambda: consistency.batch(subject)),
-        *check("lookup", lambda: modes.lookup(subject)),
+        *check("lookup", lambda: stored.lookup(subject)),
         *check("randomness", lambda: forward.randomness(subject)),
         *check("inner-optimisation", lambda: forward.inner_optimisation(subject)),
         *(votes := check("discrete-output", lambda: forward.discrete_output(subject))),
         *check("probabilities", lambda: forward.probabilities(subject, votes[0])),
     ]
-    subject.hidden += [f.check for f in failed(seen) if f.check not in ("eval-mode", *subject.hidden)]
+    told = ("eval-mode", *subject.hidden)
+    subject.hidden += [f.check for f in failed(seen) if f.check not in told and not f.evidence.get("slight")]
     margins = None if evaluation is None else evaluation.margin
     without = without or _without_preprocessor(subject.model.model)
     for name, make in {
@@ -162,7 +164,7 @@ def _findings(
         seen += check(name, make)  # type: ignore[arg-type]
     named = {finding.check for finding in failed(seen) if finding.check in MECHANISMS}
     seen = [forward.searching(subject, f, named) if f.check == "inner-optimisation" else f for f in seen]
-    return sorted(seen, key=lambda finding: list(CHECKS).index(finding.check))
+    return sorted(weighed(seen), key=lambda finding: list(CHECKS).index(finding.check))
 
 
 def _without_preprocessor(model: nn.Module) -> nn.Module | None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.losses import Loss, margin, misclassified
 from heirloom.evaluation.audit.findings import Finding
-from heirloom.evaluation.audit.subject import RANDOM_ABOVE, Subject, beats
+from heirloom.evaluation.audit.subject import RANDOM_ABOVE, SLIGHT, SLIGHTLY, Subject, beats
 from heirloom.evaluation.copies import apart, change, facts_of, fixed, logits
 from heirloom.evaluation.verdicts import Evaluation
 
@@ -85,7 +85,8 @@ def state(subject: Subject, evaluation: Evaluation | None) -> Finding:
     """Do earlier calls change an answer? Caches, counters, adaptation at test time, buffers that move."""
     evidence = _after_calls(subject) | _judged_again(subject, evaluation)
     change_seen = max(value for name, value in evidence.items() if name.startswith("change"))
-    explained = "batch" in subject.hidden  # verdicts of other batches are others without any state
+    # verdicts of other batches are others without any state
+    explained = bool({"batch", f"batch{SLIGHTLY}"} & set(subject.hidden))
     wrong = 0 if explained else evidence.get("verdicts_changed", 0)
     random = subject.trace.random or subject.own_generators
     evidence["changed"] = subject.remembered[:5]
@@ -97,6 +98,11 @@ def state(subject: Subject, evaluation: Evaluation | None) -> Finding:
     ):
         cause = "Hidden by randomness." if random and subject.random else ""
         return Finding("state", "skipped" if cause else "pass", cause, evidence=evidence)
+    elsewhere = subject.written or subject.files or wrong > 2
+    seen_on_repeat = (
+        evidence["change_on_repeat"] > SAME_SHAPE
+    )  # a cache is not slight because its images lie close
+    evidence["slight"] = not elsewhere and seen_on_repeat and change_seen <= SLIGHT
     subject.hidden.append("state")
     if subject.written:
         return _written(evidence)
@@ -256,7 +262,8 @@ def batch(subject: Subject) -> Finding:
     worst = [name for name, value in moved.items() if value > subject.shape_threshold]
     if not worst:
         return Finding("batch", "pass", evidence=evidence)
-    subject.hidden.append("batch")
+    evidence["slight"] = GRADIENT not in worst and max(moved.values()) <= SLIGHT
+    subject.hidden.append(f"batch{SLIGHTLY * evidence['slight']}")
     seeds = subject.trace.random and "its place" in worst
     words = "The model draws noise from a seed that it sets itself: " if seeds else ""
     what = "gradient" if worst == [GRADIENT] else "logits"
@@ -265,7 +272,7 @@ def batch(subject: Subject) -> Finding:
         "batch",
         "fail",
         cause=f"{words}An image's {what} depend{'s' * (what == 'gradient')} on {on} in the batch, so what was "
-        "attacked in one batch is judged in another (batch statistics, position, batch size).",
+        f"attacked in one batch is judged in another (batch statistics, position, batch size).{_adapting(subject)}",
         remedy="Make each image's answer its own: statistics fixed at training, noise as a fixed input of the model, "
         "no branch on the batch; meanwhile attack and judge one image at a time.",
         evidence=evidence,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Verdict = Literal["pass", "fail", "skipped"]
@@ -34,7 +34,7 @@ MECHANISMS = {
     "state": "logits depend on earlier calls: caches, counters, adaptation at test time",
     "gradient-mode": "logits depend on whether gradients are asked for",
     "batch": "logits depend on the batch's size, on the place in it or on its other images",
-    "lookup": "the images themselves get other logits than all that lies a millionth beside them: they are known",
+    "lookup": "images are answered from what is stored: a table of them, or the nearest of stored ones",
     "randomness": "the same image gives different logits (AutoAttack's check; Athalye et al. 2018)",
     "not-finite": "logits or gradients that are no numbers, which attacks take for zero",
     "inner-optimisation": "the forward pass computes gradients itself (AutoAttack's check; Tramèr et "
@@ -47,6 +47,10 @@ MECHANISMS = {
     "backward": "the loss is smooth, but its gradient is another function's (custom backward, detached parts)",
     "gradient-agreement": "the loss is shattered: at no scale does it do what its gradient says (Athalye et al. "
     "2018; Pintor et al. 2022, I2)",
+}
+LOSING = {
+    *("not-finite", "lookup", "inner-optimisation", "saturation", "discrete-output", "quantisation"),
+    *("gradients", "backward", "gradient-agreement"),
 }
 SYMPTOMS = {
     "one-step": "one step fools more than many (Carlini et al. 2019; Athalye et al. 2018)",
@@ -66,9 +70,34 @@ CHECKS = {**MECHANISMS, **SYMPTOMS}
 
 
 def failed(findings: Sequence[Finding]) -> list[Finding]:
-    """Those that say that the figure is not to be trusted, mechanisms before symptoms."""
+    """Those that say that the figure is not to be trusted: mechanisms before symptoms, what weighs less behind."""
     order = list(CHECKS)
-    return sorted((f for f in findings if f.verdict == "fail"), key=lambda f: order.index(f.check))
+
+    def rank(finding: Finding) -> tuple[bool, bool, int]:
+        aside = bool(finding.evidence.get("aside"))
+        return finding.check in SYMPTOMS, aside, order.index(finding.check)
+
+    return sorted((f for f in findings if f.verdict == "fail"), key=rank)
+
+
+def weighed(findings: Sequence[Finding]) -> list[Finding]:
+    """``findings`` with the mark ``aside`` on mechanisms beside which another one makes the figure wrong.
+
+    What moves the logits by little does not hide what loses the gradient; a softmax at the end loses it less than a
+    rounding before it; and logits that a decision filled up are large by that.
+    """
+    named = {f.check for f in findings if f.verdict == "fail" and not f.evidence.get("slight")}
+
+    def weigh(finding: Finding) -> Finding:
+        heavier = {"saturation": {"discrete-output"}, "probabilities": {"quantisation"}}.get(
+            finding.check, set()
+        )
+        if finding.evidence.get("slight"):
+            heavier = LOSING
+        aside = finding.verdict == "fail" and bool(heavier & named)
+        return replace(finding, evidence={**finding.evidence, "aside": True}) if aside else finding
+
+    return [weigh(finding) for finding in findings]
 
 
 def trusted(findings: Sequence[Finding]) -> bool:

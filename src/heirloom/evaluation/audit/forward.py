@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from heirloom.attacks.losses import margin
 from heirloom.evaluation.audit.findings import Finding
-from heirloom.evaluation.audit.subject import MORE_PASSES, RANDOM_ABOVE, Subject
-from heirloom.evaluation.audit.watch import CHOOSING, DECIDING, ROUNDING
-from heirloom.evaluation.copies import change, logits
+from heirloom.evaluation.audit.subject import JUMP, MORE_PASSES, RANDOM_ABOVE, SLIGHT, Subject
+from heirloom.evaluation.audit.watch import CHOOSING, DECIDING, OWN, ROUNDING, watched
+from heirloom.evaluation.copies import fixed
 
 REPEATS = 12
 ITERATES = 4  # calls of one layer in a pass; two or three are views or shared weights
@@ -18,7 +19,8 @@ FEW = 0.1  # of all logits: so few different values are votes; a network's logit
 SAME = 1e-4  # of the logits' spread: a vote with a trace of the logits added is a vote
 COARSE = 1e-3  # of the logits' spread: float32 knows numbers a thousand times closer
 JUMPING = 0.2  # share of images; half of them jump where one of two is chosen
-JUMP = 1e-6  # in pixel units: moves no logit of a sound model by a hundredth of their spread
+COARSER = (1e-4, 1e-3, 1e-2)
+STEEP = 0.1  # of a jump: what a gradient foretells is a steep function, not another draw
 
 
 def randomness(subject: Subject) -> Finding:
@@ -38,8 +40,11 @@ def randomness(subject: Subject) -> Finding:
     }
     drawn = evidence["drawn_from"] or subject.own_generators
     if not subject.random:
-        jumps = evidence["jumps"] = _jumps(subject)
-        if jumps <= JUMPING:
+        for size in (JUMP, *COARSER) if drawn and _drawn_by_content(subject) else (JUMP,):
+            evidence["jumps"], evidence["size"] = _jumps(subject, size), size
+            if evidence["jumps"] > JUMPING:
+                break
+        else:
             return Finding("randomness", "pass", evidence=evidence)
         return _by_content(evidence, "draws noise from" if drawn else "chooses what it does by")
     if evidence["largest_change"] <= RANDOM_ABOVE:
@@ -47,19 +52,41 @@ def randomness(subject: Subject) -> Finding:
     return Finding(
         "randomness",
         "fail",
-        cause=_random_cause(subject, passes),
+        cause=_random_cause(subject, passes) + _slightly(evidence),
         remedy="Make the forward pass deterministic (pass noise and masks as fixed inputs), or attack the "
         "expectation over the randomness (EOT) and score the mean over many fresh draws.",
-        evidence=evidence,
+        evidence=evidence | {"slight": evidence["largest_change"] <= SLIGHT},
     )
 
 
-def _jumps(subject: Subject) -> float:
-    """The share of images whose logits jump when every pixel moves by a millionth, at random points off any grid."""
-    x = subject.off_grid
-    beside = torch.where(x > 0.5, x - JUMP, x + JUMP)
-    moved = change(logits(subject.fresh(), x), logits(subject.fresh(), beside), subject.spread)
-    return float((moved > 1e-2).double().mean())
+def _slightly(evidence: dict[str, Any]) -> str:
+    share = evidence["largest_change"]
+    return f" It moves them by little: at most {share:.1g} of their spread." if share <= SLIGHT else ""
+
+
+def _jumps(subject: Subject, size: float = JUMP) -> float:
+    """The share of images whose logits jump when every pixel moves by ``size``, at random points off any grid.
+
+    A ripple is steep, and its gradient says so: it does not count.
+    """
+    moved = subject.jumps(size) > 1e-2
+    if float(moved.double().mean()) <= JUMPING:
+        return float(moved.double().mean())
+    x, beside = subject.off_grid, subject.beside(size)
+    foretold = (subject.gradient(x, margin) * (beside - x)).double().abs().flatten(1).sum(1)
+    risen = (subject.values(beside) - subject.values(x)).abs().double()
+    return float((moved & ~(foretold > STEEP * risen)).double().mean())
+
+
+def _drawn_by_content(subject: Subject) -> bool:
+    """Whether other images draw other numbers, as where the seed is made of pixels, rounded ones too."""
+    if set(subject.trace.random) & set(OWN[1:]):
+        return True  # what is drawn outside of torch is not seen
+    sums = []
+    for x in (subject.off_grid[:4], subject.off_grid[4:8]):
+        with fixed(x.device):
+            sums.append(watched(subject.fresh(), x).drawn)
+    return sums[0] != sums[1]
 
 
 def _by_content(evidence: dict[str, Any], what: str) -> Finding:
@@ -67,7 +94,7 @@ def _by_content(evidence: dict[str, Any], what: str) -> Finding:
         "randomness",
         "fail",
         cause=f"The forward pass {what} a seed made of the image itself: one image gives one answer, but "
-        f"a change of {JUMP:g} in its pixels draws anew, so the gradient says nothing of what comes next.",
+        f"a change of {evidence['size']:g} in its pixels draws anew, so the gradient says nothing of what comes next.",
         remedy="Attack the expectation over seeds (EOT with fresh draws) and score it, or fix the noise for all "
         "images.",
         evidence=evidence,
@@ -128,10 +155,10 @@ def discrete_output(subject: Subject) -> Finding:
     shown = torch.cat([subject.logits, subject.predict(subject.start)])
     values = _values(subject, shown)
     evidence = {"values": values, "of": shown.numel()}
-    explained = subject.random or subject.trace.saturating or subject.offset
+    explained = bool(subject.trace.saturating) or subject.offset
     few = values <= max(4, FEW * shown.numel())
     rounds = bool(subject.trace.seen(ROUNDING)) and not subject.trace.seen(CHOOSING)
-    step = None if explained or (few and not rounds) else _grid(subject, shown)
+    step = None if explained or subject.random or (few and not rounds) else _grid(subject, shown)
     if step is not None:
         return _rounded(step, evidence)
     if explained or not few or not bool(shown.std() > 0):

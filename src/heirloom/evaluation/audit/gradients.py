@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -10,9 +11,11 @@ from torch import Tensor
 from heirloom.attacks.losses import cross_entropy, margin
 from heirloom.evaluation.askable import Undifferentiated
 from heirloom.evaluation.audit.findings import Finding
+from heirloom.evaluation.audit.losing import LIMITED, lost_in
 from heirloom.evaluation.audit.slopes import slopes
 from heirloom.evaluation.audit.subject import Subject, beats
 from heirloom.evaluation.audit.watch import CHOOSING, COMPARING, HOOKING, LEAVING, LEVELS, ROUNDING
+from heirloom.evaluation.copies import apart
 from heirloom.threat import norms
 
 TINY = 1e-4  # in pixel units: far below a grey level (0.0039), far above float32's rounding
@@ -30,7 +33,8 @@ DUAL = {"Linf": "L1", "L2": "L2", "L1": "Linf"}
 class Slope:
     """Gradients of the margin at a random point, and where they are missing; booleans (K,).
 
-    ``constant``: where changing a few pixels by ``step`` changes no logit.
+    ``constant``: where changing a few pixels by ``step`` changes no logit. ``lost_in``: the operation that loses
+    the gradient where ``flat``.
     """
 
     at_start: Tensor
@@ -38,16 +42,24 @@ class Slope:
     flat: Tensor
     constant: Tensor
     step: float
+    lost_in: str | None = None
 
 
 def gradients(subject: Subject) -> list[Finding]:
-    """Saturation, quantisation, gradients, and their agreement with the loss."""
+    """Saturation, quantisation, gradients, and their agreement with the loss; of a random model for one draw."""
+    with subject.frozen():
+        return _of_gradients(subject)
+
+
+def _of_gradients(subject: Subject) -> list[Finding]:
     first = subject.gradient(subject.x, margin)
     second = subject.gradient(subject.start, margin)
     size = torch.maximum(_dual(subject, first), _dual(subject, second))
     zero = ~((_dual(subject, first) > 0) & (_dual(subject, second) > 0) & size.isfinite())
     flat = zero | _flat(subject, size)
-    seen = Slope(second, zero, flat, *_unmoved(subject))
+    some = flat.nonzero().flatten()[:8]
+    ends = lost_in(subject.fresh(), subject.start[some], subject.y[some]) if len(some) else None
+    seen = Slope(second, zero, flat, *_unmoved(subject), ends)
     found = [_saturation(subject, seen), _quantisation(subject, seen), _gradients(subject, seen)]
     hidden = [
         cause
@@ -71,7 +83,7 @@ def _dual(subject: Subject, gradient: Tensor) -> Tensor:
 
 def _flat(subject: Subject, size: Tensor) -> Tensor:
     """Where random points of the ball move the loss a hundred times more than the gradient says any could."""
-    if subject.random:
+    if subject.loose:
         return torch.zeros_like(size, dtype=torch.bool)
     clean = subject.values(subject.x)
     moved = (subject.values(subject.start) - clean).abs().double()
@@ -81,7 +93,7 @@ def _flat(subject: Subject, size: Tensor) -> Tensor:
 
 def _unmoved(subject: Subject) -> tuple[Tensor, float]:
     """Where a tiny change of a few pixels changes no logit, and how tiny."""
-    if subject.random:
+    if subject.loose:
         return torch.zeros_like(subject.y, dtype=torch.bool), TINY
     found = _constant(subject, TINY)
     finer = _constant(subject, FINE) if subject.trace.seen(ROUNDING) else found
@@ -104,9 +116,11 @@ def _constant(subject: Subject, size: float) -> Tensor:
 def _saturation(subject: Subject, seen: Slope) -> Finding:
     lost = (_dual(subject, subject.gradient(subject.x, cross_entropy)) == 0) & ~seen.zero
     gap = -subject.values(subject.x)
+    probable = "probabilities" in subject.hidden
     felt = beats(int(seen.flat.sum()), len(seen.flat))
+    ends = seen.lost_in if felt and not probable else None
     activation = subject.trace.saturating if felt else None
-    if activation in ("softmax", "_softmax") and "probabilities" in subject.hidden:
+    if activation in ("softmax", "_softmax") and probable:
         activation = None  # the output itself
     if activation in CLIPPING and subject.trace.seen(ROUNDING):
         activation = None  # what is rounded is mostly clipped, too, and rounding stops every gradient
@@ -121,19 +135,24 @@ def _saturation(subject: Subject, seen: Slope) -> Finding:
             f"An activation is saturated: {share:.0f} % of the outputs of `{activation}` lie exactly at its limits, "
             f"and no gradient passes for {100 * _share(seen.flat):.0f} % of the images."
         )
+    elif ends in LIMITED and not subject.trace.seen(ROUNDING):
+        cause = (
+            f"An activation is saturated: the gradient ends in `{ends.lower()}`, whose outputs lie at their limits, "
+            f"for {100 * _share(seen.flat):.0f} % of the images."
+        )
     elif subject.offset:
         cause = (
             f"The logits lie so far from zero (about {float(subject.logits.abs().amax(1).median()):.1g}, with a spread "
             f"of {float(subject.spread.median()):.2g}) that float32 rounds their differences: neither a margin nor "
             "a softmax sees small changes."
         )
-    elif beats(int((lost & ~_certain(subject)).sum()), len(lost)) and "probabilities" not in subject.hidden:
+    elif beats(int((lost & ~_certain(subject)).sum()), len(lost)) and not probable:
         cause = (
             f"The gradient of cross-entropy underflows: it is exactly zero for {100 * _share(lost):.0f} % of the "
             "images, though the softmax is far from 0 and 1 there; a part of the backward pass has too few bits "
             "(float16, say)."
         )
-    elif beats(int(lost.sum()), len(lost)) and "probabilities" not in subject.hidden:
+    elif beats(int(lost.sum()), len(lost)) and not probable:
         cause = (
             f"The logits are so large (median margin {float(gap.median()):.3g}) that the softmax is "
             f"exactly 0 or 1 in float32: cross-entropy has no gradient for {100 * _share(lost):.0f} % of "
@@ -141,8 +160,9 @@ def _saturation(subject: Subject, seen: Slope) -> Finding:
         )
     elif _flattened(subject):
         cause = (
-            f"The logits are so small (median margin {float(gap.median()):.3g}; a high temperature) that "
-            "cross-entropy does not change in float32: attacks cannot tell a better image from a worse one."
+            f"The logits are so small (median margin {float(gap.median()):.3g}; a high temperature, or an underflow "
+            "beside the images) that cross-entropy does not change in float32: attacks cannot tell a better image "
+            "from a worse one."
         )
     else:
         return Finding("saturation", "pass", evidence=evidence)
@@ -163,15 +183,20 @@ def _certain(subject: Subject) -> Tensor:
 
 
 def _flattened(subject: Subject) -> bool:
-    """Whether cross-entropy is the same number at two points where the logits are not."""
-    one, other = subject.logits, subject.predict(subject.start)
+    """Whether cross-entropy is the same number at an image and beside it, or at two points beside it."""
+    other = subject.threat.random_start(subject.x, subject.generator("another start"))
+    at = [subject.logits, subject.predict(subject.start), subject.predict(other)]
+    return any(_no_rise(subject, one, other) for one, other in pairwise(at))
+
+
+def _no_rise(subject: Subject, one: Tensor, other: Tensor) -> bool:
     same = cross_entropy(one, subject.y) == cross_entropy(other, subject.y)
     same &= (one.argmax(1) == subject.y) & (one.std(1) > 0) & (one.std(1) < 1e-4)
     return beats(int((same & (one != other).any(1)).sum()), len(same))
 
 
 def _quantisation(subject: Subject, seen: Slope) -> Finding:
-    if subject.random:
+    if subject.loose:
         return Finding("quantisation", "skipped", cause="Hidden by randomness.")
     if (
         "discrete-output" in subject.hidden
@@ -233,7 +258,8 @@ def _gradients(subject: Subject, seen: Slope) -> Finding:
         cause = _gradient_cause(subject, seen)
     else:
         evidence["blocked_entries"], evidence["felt"] = _blocked(subject, seen)
-        if not (evidence["blocked_entries"] > BLOCKED_ABOVE and evidence["felt"] > FELT):
+        blocked = evidence["blocked_entries"] > BLOCKED_ABOVE and evidence["felt"] > FELT
+        if not blocked or _unsteady(subject, seen):
             return Finding("gradients", "pass", evidence=evidence)
         cause = (
             f"{100 * evidence['blocked_entries']:.0f} % of the pixels have a gradient of exactly zero, though "
@@ -249,6 +275,12 @@ def _gradients(subject: Subject, seen: Slope) -> Finding:
     )
 
 
+def _unsteady(subject: Subject, seen: Slope) -> bool:
+    """Whether the gradient is another when asked again: its zeros come and go (the check ``backward`` tells)."""
+    again = apart(seen.at_start, subject.gradient(subject.start, margin))
+    return not subject.loose and _share(again > 0.1) > 0.5
+
+
 def _by_what(subject: Subject) -> str:
     rounding = subject.trace.seen(LEVELS)
     listed = "a straight-through pass with stops, a detached part, a mask, a gradient hook"
@@ -262,7 +294,7 @@ def _blocked(subject: Subject, seen: Slope) -> tuple[float, float]:
     is compared with that of the other entries moved in the same way. Where the forward pass rounds, over ten times
     the longer reach as well: short ones end within a level.
     """
-    if subject.random:
+    if subject.loose:
         return 0.0, 0.0
     nothing = seen.at_start == 0
     share = nothing.flatten(1).double().mean(1)
@@ -310,12 +342,16 @@ def _gradient_cause(subject: Subject, seen: Slope) -> str:
     if _share(seen.zero) > 0.5 * _share(seen.flat):
         rounded = _share(seen.constant & seen.zero) > 0.5 or subject.trace.seen(ROUNDING)
         why = ", because values are rounded" if rounded and not custom else ""
-        left = "" if why or custom else _left_out(subject)
+        left = "" if why or custom else _left_out(subject) or _ends(seen)
         return f"The gradient is exactly zero for {share:.0f} % of the images{why}.{custom or left}"
     return (
         f"The gradient vanishes: for {share:.0f} % of the images it explains less than a hundredth of "
-        f"what the loss does nearby.{custom or _left_out(subject)}"
+        f"what the loss does nearby.{custom or _left_out(subject) or _ends(seen)}"
     )
+
+
+def _ends(seen: Slope) -> str:
+    return f" It ends in the backward pass of `{seen.lost_in}`." if seen.lost_in else ""
 
 
 def _left_out(subject: Subject) -> str:

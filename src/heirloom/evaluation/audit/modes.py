@@ -8,13 +8,10 @@ from torch import Tensor, nn
 from heirloom.attacks.pgd import pgd
 from heirloom.evaluation.audit.consistency import largest
 from heirloom.evaluation.audit.findings import Finding
-from heirloom.evaluation.audit.subject import Subject
+from heirloom.evaluation.audit.subject import SLIGHT, Subject
 from heirloom.evaluation.copies import Mode, change, fixed, logits
 
 MODES: tuple[Mode, ...] = ("grad", "input", "inference")
-BESIDE = 1e-6  # in pixel units
-DIRECTIONS = 4
-KNOWN_ABOVE = 0.2  # share of images
 WHEN = {
     "grad": "gradients are enabled",
     "input": "the input requires a gradient",
@@ -42,7 +39,7 @@ def gradient_mode(subject: Subject) -> Finding:
         remedy="Remove what asks for the gradient mode, the caller or the memory (requires_grad, is_grad_enabled, the "
         "call stack, strides); meanwhile let the attack see what is judged: transfer, Square Attack, or the same "
         "branch for all.",
-        evidence=dict(moved),
+        evidence={**moved, "slight": max(moved.values()) <= SLIGHT},
     )
 
 
@@ -76,32 +73,6 @@ def _asked_by_an_attack(subject: Subject) -> float:
         pgd(asked, subject.x, subject.y, subject.threat, steps=1, generator=subject.generator("asked"))
     given, told = asked.asked[0]
     return largest(change(logits(subject.fresh(), given, "input"), told, subject.spread))
-
-
-def lookup(subject: Subject) -> Finding:
-    """Images that are answered from a table: beside each, in all directions alike, the logits are others."""
-    if subject.random:
-        return Finding("lookup", "skipped", cause="Hidden by randomness.")
-    x, beside = subject.x, []
-    for draw in range(DIRECTIONS):
-        some = torch.rand(x.shape, generator=subject.generator("beside", draw), device=x.device) < 0.5
-        inwards = torch.where(x > 0.5, x - BESIDE, x + BESIDE)
-        beside.append(logits(subject.fresh(), torch.where(some, inwards, x)))
-    moved = change(logits(subject.fresh(), x), beside[0], subject.spread)
-    among = torch.stack([change(beside[0], other, subject.spread) for other in beside[1:]]).amax(0)
-    alone = float(((moved > 1e-2) & (among < 1e-3)).double().mean())
-    if alone <= KNOWN_ABOVE:
-        return Finding("lookup", "pass", evidence={"known": alone})
-    subject.hidden.append("lookup")
-    return Finding(
-        "lookup",
-        "fail",
-        cause=f"{100 * alone:.0f} % of the images are known to the model: a pixel changed by {BESIDE:g} in any "
-        "direction changes the logits, and always to the same ones, so that they are looked up (a table, a hash).",
-        remedy="Take the table away and measure the clean accuracy again; gradients at such images say nothing of what "
-        "lies beside them, so start attacks from random points of the ball.",
-        evidence={"known": alone},
-    )
 
 
 @torch.no_grad()

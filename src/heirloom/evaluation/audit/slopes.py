@@ -9,7 +9,7 @@ from torch import Tensor
 
 from heirloom.attacks.losses import margin
 from heirloom.evaluation.audit.findings import Finding
-from heirloom.evaluation.audit.subject import Subject
+from heirloom.evaluation.audit.subject import SLIGHTLY, Subject
 from heirloom.evaluation.audit.watch import HOOKING, LEAVING
 from heirloom.evaluation.copies import apart
 
@@ -23,10 +23,12 @@ SMOOTH_ABOVE = 0.7  # share of images whose loss rises in the same proportion at
 
 def slopes(subject: Subject, gradient: Tensor, flat: bool) -> list[Finding]:
     """``backward``: a smooth loss with a foreign gradient. ``gradient-agreement``: a loss that is not smooth."""
-    if subject.random and "randomness" not in subject.hidden:
-        subject.hidden.append("randomness")
-    if subject.hidden:
-        cause = f"Hidden by {' and '.join(subject.hidden)}."
+    hidden = [name for name in subject.hidden if not name.endswith(SLIGHTLY)]
+    hidden = [name for name in hidden if name != "randomness" or not subject.model.frozen]
+    if subject.loose and "randomness" not in hidden:
+        hidden.append("randomness")
+    if hidden:
+        cause = f"Hidden by {' and '.join(hidden)}."
     elif flat:
         cause = "There is no usable gradient to compare with."
     else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 
 import torch
@@ -25,6 +26,9 @@ from heirloom.threat import Threat
 PASSES = 12  # a draw between two ways would look fixed once in 2^12
 MORE_PASSES = 100  # where draws were seen and no change: what draws may show once in ten calls
 OFFSET = 1e4  # the largest logit in units of their spread: float32 keeps seven digits
+SLIGHT = 0.1  # of the logits' spread: what moves them by less decides few verdicts
+SLIGHTLY = " (slight)"  # of what hides nothing from later checks
+JUMP = 1e-6  # in pixel units: moves no logit of a sound model by a hundredth of their spread
 RANDOM_ABOVE = 1e-4  # of the logits' spread; sums in another order differ by about 1e-6
 
 
@@ -35,13 +39,15 @@ class Counted(nn.Module):
         super().__init__()
         self.model, self.forwards, self.backwards = model, 0, 0
         self.guarded = False  # whether it is given copies, since it writes into its input
+        self.frozen = False  # whether every pass draws the same
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.clone() if self.guarded else x
         self.forwards += len(x)
         if torch.is_grad_enabled() and x.requires_grad:
             self.backwards += len(x)
-        return self.model(x)
+        with fixed(x.device) if self.frozen else nullcontext():
+            return self.model(x)
 
 
 class Subject:
@@ -162,11 +168,44 @@ class Subject:
         again = (logits(self.fresh(mended=False), few) for _ in range(PASSES))
         return any(bool((change(first, one, spread) > RANDOM_ABOVE).any()) for one in again)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Every pass of a random model draws the same, where seeds fix that: what else is wrong with it shows."""
+        self.model.frozen = self.random and self._held
+        try:
+            yield
+        finally:
+            self.model.frozen = False
+
+    @cached_property
+    def _held(self) -> bool:
+        few = [logits(self.model.model, self.x[:8]) for _ in range(4)]
+        return all(bool((change(few[0], one, self.spread[:8]) <= RANDOM_ABOVE).all()) for one in few[1:])
+
+    @property
+    def loose(self) -> bool:
+        """Two passes differ now."""
+        return self.random and not self.model.frozen
+
     @cached_property
     def shape_threshold(self) -> float:
-        """How far logits may move with the batch's shape, in units of their spread."""
+        """How far logits may move with the batch's shape, in units of their spread.
+
+        Sums in another order differ as images do that lie a millionth apart: no less is asked of a steep model.
+        """
         halves = self.trace.halves or any(p.dtype.itemsize < 4 for p in self.model.parameters())
-        return 2e-2 if halves else 5e-3  # in bfloat16 another batch size alone makes 1e-2
+        least = 2e-2 if halves else 5e-3  # in bfloat16 another batch size alone makes 1e-2
+        return least if self.random else max(least, 3 * float(self.jumps().median()))
+
+    def beside(self, size: float = JUMP) -> Tensor:
+        """:attr:`off_grid`, with every pixel ``size`` further inwards."""
+        return torch.where(self.off_grid > 0.5, self.off_grid - size, self.off_grid + size)
+
+    def jumps(self, size: float = JUMP) -> Tensor:
+        """How far the logits at :attr:`off_grid` and :meth:`beside` it lie apart (K,)."""
+        return change(
+            logits(self.fresh(), self.off_grid), logits(self.fresh(), self.beside(size)), self.spread
+        )
 
     @staticmethod
     @torch.no_grad()

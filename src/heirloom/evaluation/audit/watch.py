@@ -59,6 +59,7 @@ class Trace:
         custom: autograd functions of the model's own.
         calls: how often the leaf module called most often was called.
         batch_statistics: calls of batch_norm that normalised by the batch, as in training.
+        drawn: the sum of all that torch drew: another where the image decides the seed.
     """
 
     functions: dict[str, int] = field(default_factory=dict)
@@ -71,6 +72,7 @@ class Trace:
     custom: dict[str, int] = field(default_factory=dict)
     calls: int = 0
     batch_statistics: int = 0
+    drawn: float = 0.0
 
     def seen(self, names: tuple[str, ...]) -> list[str]:
         """Those of ``names`` that the model used."""
@@ -142,6 +144,7 @@ class _Operations(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name:
             own = (kwargs or {}).get("generator") is not None
             _add(self.trace.random, OWN[0] if own else "torch")
+            self.trace.drawn += float(out.double().sum()) if isinstance(out, Tensor) else 0.0
         if isinstance(out, Tensor) and out.is_floating_point() and out.numel():
             self._values(name, out, args)
         return out
