@@ -34,18 +34,20 @@ def test_all_of_a_given_model_is_fine_tuned_where_it_must_meet_attacks(
 ) -> None:
     runner = Runner("smoke", tmp_path / "out", sources={"foundation": str(foundation)})
     runner.loaded["digits"] = ImageSource("digits", digits.train.limit(192), digits.test.limit(8))
-    frozen = runner.encoder(Cell("digits", "identity"))
+    frozen = runner.foundations.of(Cell("digits", "identity"))
     for name in (TUNED, ADVERSARIAL):
         cell = Cell("digits", "identity", foundation=name)
         assert runner.covers(cell)
-        assert runner.spent(cell) == {"foundation": None, "fine-tuning": None}
-        tuned = runner.encoder(cell)
+        assert runner.foundations.spent(cell) == {"foundation": None, "fine-tuning": None}
+        tuned = runner.foundations.of(cell)
         assert not any(p.requires_grad for p in tuned.parameters())
         before, after = dict(frozen.backbone.named_parameters()), dict(tuned.backbone.named_parameters())
         assert [n for n in before if torch.equal(before[n], after[n])] == []
-        assert torch.equal(runner.encoder(cell)(digits.test.images[:4]), tuned(digits.test.images[:4]))
-        assert (runner.spent(cell)["fine-tuning"] or 0) > 0
-    clean, attacked = (runner.encoder(Cell("digits", "identity", foundation=n)) for n in (TUNED, ADVERSARIAL))
+        assert torch.equal(runner.foundations.of(cell)(digits.test.images[:4]), tuned(digits.test.images[:4]))
+        assert (runner.foundations.spent(cell)["fine-tuning"] or 0) > 0
+    clean, attacked = (
+        runner.foundations.of(Cell("digits", "identity", foundation=n)) for n in (TUNED, ADVERSARIAL)
+    )
     assert not torch.equal(clean(digits.test.images[:4]), attacked(digits.test.images[:4]))
 
 

@@ -57,9 +57,11 @@ def test_every_table_of_robustness_has_every_rival_for_every_data_set_and_radius
 def test_a_foundation_that_met_an_attack_is_of_its_rows_radius(tmp_path: Path) -> None:
     runner = Runner("smoke", tmp_path)
     cells = [cell for cell in TABLES["trade-off"] if cell.foundation == ADVERSARIAL]
-    assert len({runner.made_as(cell) for cell in cells}) == len(cells) == 2
+    assert len({runner.foundations.name_of(cell) for cell in cells}) == len(cells) == 2
     frozen = [cell for cell in TABLES["trade-off"] if cell.foundation == "frozen"]
-    assert {runner.made_as(cell) for cell in frozen} == {"digits-frozen"}  # one for all, as before
+    assert {runner.foundations.name_of(cell) for cell in frozen} == {
+        "digits-frozen"
+    }  # one for all, as before
 
 
 def test_seconds_are_added_up_where_work_was_cut_off_and_counted_once(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from heirloom.networks.backbones import BackboneSettings, build_backbone
 from heirloom.results.schema import Summary
 from heirloom.runs import silent
 from heirloom_recipes.catalogue import OutOfTimeError
-from heirloom_recipes.inheritance.heads import DECAYS, feature_margin, heads
+from heirloom_recipes.inheritance.heads import DECAYS, feature_margin, heads, heads_page, share_of_gain
 from heirloom_recipes.inheritance.orderings import check_orderings
 from heirloom_recipes.inheritance.paper import TABLE_1, TABLE_4, TABLE_5, TABLES
 from heirloom_recipes.inheritance.run import Runner, reproduce_table
@@ -189,9 +189,23 @@ def test_seeds_and_heads_at_smoke_size(tmp_path: Path) -> None:
     assert "always the most frequent class" in drawn
     assert "over training seeds" in drawn
     behind = heads("smoke", tmp_path / "seed-0", method="supervised", width=4)
-    assert len(behind.rows) == 2 * (1 + len(DECAYS))
-    usual = next(row for row in behind.rows if row["head"] == "clean, weight decay 0.01")
+    assert len(behind.rows) == 2 * (2 + len(DECAYS))
+    usual = next(row for row in behind.rows if row["head"] == "clean, the usual")
     assert usual["against the usual clean head"]["value"] == 0
+    assert all(row["length"] > 0 for row in behind.rows)
+    assert "always the most frequent class" in heads_page(behind)
+
+
+def test_the_share_of_the_adversarial_heads_gain() -> None:
+    ranks = torch.arange(1000)
+    usual, adversarial = ranks < 100, ranks < 300
+    share = share_of_gain(ranks < 200, usual, adversarial)
+    assert share is not None
+    assert share["value"] == pytest.approx(0.5)
+    spread = (0.25 / 200) ** 0.5  # of a share of the 200 images that the adversarial head gains
+    assert share["high"] - share["low"] == pytest.approx(2 * 1.96 * spread, rel=0.1)
+    assert share_of_gain(usual, usual, adversarial) == {"value": 0, "low": 0, "high": 0, "n": 1000}
+    assert share_of_gain(adversarial, usual, usual) is None  # no gain, no share of it
 
 
 def test_the_margin_of_a_head_is_the_distance_to_its_nearest_boundary() -> None:

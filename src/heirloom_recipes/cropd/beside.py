@@ -37,7 +37,7 @@ def beside(runner: Runner, cell: Cell) -> dict[str, dict[str, Any]]:
 
 def controls(runner: Runner, cell: Cell, front: nn.Module) -> dict[str, Defended]:
     """The models of these rows, of the ``front`` that ``distil`` made."""
-    student, encoder = student_of(front), runner.encoder(cell)
+    student, encoder = student_of(front), runner.foundations.of(cell)
     assert student is not None
     found = {STUDENT: runner.with_head(nn.Identity(), student, cell)}
     own = own_head(encoder, None, len(runner.data(cell.data).train.classes))
@@ -54,5 +54,5 @@ def _measured(runner: Runner, cell: Cell, name: str, model: Defended, seconds: f
         "right": packed(found.correct),
         "seconds": seconds,
         "parameters": parameter_count(trained),
-        "foundation": parameter_count(runner.encoder(cell)),
+        "foundation": parameter_count(runner.foundations.of(cell)),
     }

@@ -82,7 +82,7 @@ def paintings(scale: str, out: Path, **options: Any) -> Summary:
     name = runner.scale.datasets[-1]  # what --data named, the digits else
     images = runner.data(name)
     student, encoder, head = _parts(runner, name)
-    other = runner.another(name)  # no painting is seen in its training
+    other = runner.foundations.another(name)  # no painting is seen in its training
     reader = Defended(nn.Identity(), *other).to(runner.device).eval()
     rows, drawn = [], {}
     for painting in GRID:
@@ -117,7 +117,7 @@ def paintings(scale: str, out: Path, **options: Any) -> Summary:
             "attacks": ", ".join(runner.scale.attacks),
             "steps of a painter": STEPS[scale],
             "steps of tuning all": TUNING[scale],
-            "reader": runner.another_network,
+            "reader": runner.foundations.another_network,
         },
         details={
             "controls": controls,
@@ -138,7 +138,7 @@ def _parts(runner: Runner, name: str) -> tuple[nn.Module, FrozenEncoder, nn.Modu
         require(shape == saved.image_shape, "defence", f"made for images of {shape}", saved.image_shape)
         assert student is not None
         return student, saved.encoder, saved.head  # type: ignore[return-value]
-    encoder = runner.encoder(Cell(name, "identity"))
+    encoder = runner.foundations.of(Cell(name, "identity"))
     head = pretrained_head(encoder)
     assert head is not None  # heirloom pretrain leaves one
     front = _trained(

@@ -45,9 +45,9 @@ def costs(scale: str, out: Path, **options: Any) -> Summary:
     cells = [cell for cell in cells if cell.data == cells[0].data]
     rows = []
     for cell in cells:
-        rows.append({"defence": cell.name, **_costs(runner.row(cell), runner.spent(cell))})
+        rows.append({"defence": cell.name, **_costs(runner.row(cell), runner.foundations.spent(cell))})
         for name, kept in beside(runner, cell).items():
-            rows.append({"defence": f"{cell.name}, {name}", **_costs(kept, runner.spent(cell))})
+            rows.append({"defence": f"{cell.name}, {name}", **_costs(kept, runner.foundations.spent(cell))})
     return _finished(runner, "costs", cells, rows, {"paper": {"hours": HOURS, "parameters": PARAMETERS}})
 
 

@@ -6,7 +6,6 @@ and rows (``work/stages/``), and a command that was cut off goes on.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +16,6 @@ from torch import nn
 
 from heirloom.data.images import load_images
 from heirloom.data.labelled import ImageSource, LabelledImages
-from heirloom.defence.controls import pretrained_head
 from heirloom.defence.remarks import packed
 from heirloom.defence.settings import PreprocessorSettings
 from heirloom.defence.train_preprocessor import architecture_for, train_preprocessor
@@ -27,18 +25,16 @@ from heirloom.evaluation.verdicts import Evaluation
 from heirloom.heads.adversarial import train_adversarial_head
 from heirloom.heads.linear import extract_features, train_head
 from heirloom.models.defended import Defended
-from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
+from heirloom.models.encoder import FrozenEncoder
 from heirloom.models.preprocessor import parameter_count
-from heirloom.pretraining.phases import pretrain
-from heirloom.pretraining.settings import PretrainSettings
 from heirloom.runs import Progress, Run, silent
 from heirloom.runtime.errors import require
-from heirloom.runtime.files import read_json, write_json
+from heirloom.runtime.files import read_json
 from heirloom.runtime.identity import deciding, module_facts
 from heirloom.threat import Threat
 from heirloom_recipes.catalogue import until
-from heirloom_recipes.cropd.lora import fine_tuned
-from heirloom_recipes.cropd.paper import ADVERSARIAL, TUNED, Cell
+from heirloom_recipes.cropd.foundations import Foundations
+from heirloom_recipes.cropd.paper import Cell
 from heirloom_recipes.cropd.scales import SOURCES, scale_settings
 from heirloom_recipes.cropd.spent import counted, spent
 from heirloom_recipes.judging import judged
@@ -83,6 +79,7 @@ class Runner:
         if self.defence is not None:
             facts["defence"] = read_json(Path(self.defence) / "config.json")["digests"]
         self.run = Run(out, facts, resume=True)
+        self.foundations = Foundations(chosen, self.run, self.data, seed, self.progress)
 
     def covers(self, cell: Cell) -> bool:
         """Whether this scale has all that the row needs."""
@@ -108,110 +105,13 @@ class Runner:
             self.loaded[name] = _first_classes(found, 2, s.limit, s.limit_test) if name in SUBSETS else found
         return self.loaded[name]
 
-    def encoder(self, cell: Cell) -> FrozenEncoder:
-        """The frozen model of a row: the scale's, or one trained on the row's images, fine-tuned where the row says.
-
-        RoCL's is always trained here: no given model was pre-trained so.
-        """
-        if self.is_tuned(cell):
-            return self.tuned(cell)
-        if self.scale.foundation is not None and cell.foundation != "rocl":
-            return load_encoder(EncoderSettings(self.scale.foundation))
-        s = self.scale
-        chosen = replace(s.contrastive if cell.foundation == "rocl" else s.supervised, network=s.network)
-        if cell.foundation == "frozen":
-            chosen = replace(chosen, adversarial_epochs=0)
-        folder = self._pretrained(self.made_as(cell), cell, chosen)
-        return load_encoder(EncoderSettings(str(folder)))
-
-    def made_as(self, cell: Cell) -> str:
-        """The name of a row's foundation in the folder; one that met an attack is of the radius that the row names."""
-        radius = f"-eps-{cell.eps:g}" if cell.eps and cell.foundation not in ("frozen", "lora", TUNED) else ""
-        return f"{cell.data}-{cell.foundation}{radius}".replace(" ", "-")
-
-    @property
-    def another_network(self) -> str:
-        """The architecture of :meth:`another`."""
-        return "resnet10-6x6-w16" if self.scale.network == "resnet8" else "resnet8"
-
-    def another(self, data: str) -> tuple[FrozenEncoder, nn.Linear]:
-        """A frozen model of another architecture and another seed, trained cleanly on the images called ``data``, and
-        its own head.
-        """
-        own = self.scale.supervised
-        training = replace(own.training, seed=self.seed + 1)
-        chosen = replace(own, training=training, network=self.another_network, adversarial_epochs=0)
-        folder = self._pretrained(f"{data}-another", Cell(data, "identity"), chosen)
-        encoder = load_encoder(EncoderSettings(str(folder)))
-        head = pretrained_head(encoder)
-        assert head is not None  # heirloom pretrain leaves one
-        return encoder, head
-
-    def _pretrained(self, name: str, cell: Cell, chosen: PretrainSettings) -> Path:
-        """The folder of an encoder that ``heirloom pretrain`` made, once."""
-        folder = self.run.folder / "foundations" / name
-        if not (folder / "finished.json").exists():
-            started = time.perf_counter()
-            with counted(self.run.path("spent", f"{name}.json"), folder):
-                pretrain(
-                    self.data(cell.data).train,
-                    self.scale.threat(cell),
-                    chosen,
-                    folder,
-                    resume=True,
-                    report=lambda phase, done, total, losses: self.progress(
-                        f"{name}: {phase} phase", done, total, words(losses)
-                    ),
-                )
-            write_json(folder / "finished.json", {"seconds": round(time.perf_counter() - started, 2)})
-        return folder / "encoder"
-
-    def is_tuned(self, cell: Cell) -> bool:
-        """Whether the row's foundation is the frozen one, fine-tuned: a given model that meets attacks is, too."""
-        given = self.scale.foundation is not None
-        return cell.foundation.startswith(("lora", TUNED)) or (given and cell.foundation == ADVERSARIAL)
-
-    def tuned(self, cell: Cell) -> FrozenEncoder:
-        """The frozen model of a row's images, fine-tuned with labels: by low-rank adapters, or all of its weights."""
-        own, name = self.scale.defence.training, self.made_as(cell)
-        low_rank = cell.foundation.startswith("lora")
-        rate = 1e-3 if low_rank else 1e-4
-        is_attacked = "under attack" in cell.foundation or cell.foundation == ADVERSARIAL
-        frozen, checkpoint = (
-            self.encoder(replace(cell, foundation="frozen")),
-            self.run.path("tuned", f"{name}.safetensors"),
-        )
-        with counted(self.run.path("spent", f"{name}.json"), checkpoint):
-            return fine_tuned(
-                frozen,
-                self.data(cell.data).train,
-                replace(own, epochs=max(1, own.epochs // 3), learning_rate=rate),
-                low_rank=low_rank,
-                threat=self.scale.threat(cell) if is_attacked else None,
-                checkpoint=checkpoint,
-                report=lambda done, total, losses: self.progress(
-                    f"{name}: train", done, total, words(losses)
-                ),
-            )
-
-    def spent(self, cell: Cell) -> dict[str, float | None]:
-        """Processor seconds of a row's foundation, its pre-training and its fine-tuning; None: not made here, or by a
-        version that did not count."""
-        tuned = self.is_tuned(cell)
-        trained = replace(cell, foundation="frozen") if tuned else cell
-        kept = {"foundation": trained, "fine-tuning": cell if tuned else None}
-        return {
-            name: None if of is None else spent(self.run.path("spent", f"{self.made_as(of)}.json"))
-            for name, of in kept.items()
-        }
-
     def preprocessor(self, cell: Cell) -> tuple[nn.Module, float]:
         """What stands in front in a row, and the processor seconds that its training took."""
         data = self.data(cell.trained_on or cell.data).train
         data = data.limit(round(cell.share * len(data)), self.seed)
         settings = self.settings(cell, data)
         reads_model = settings.objective is not None and settings.objective.needs_model
-        encoder = self.encoder(cell) if reads_model else None
+        encoder = self.foundations.of(cell) if reads_model else None
         own, eps = cell.trained_on or cell.data, self.scale.threat(cell).eps
         parts = (own, cell.method, f"{settings.chosen_weight:g}", f"{cell.share:g}", f"{eps:.3g}")
         folder = (
@@ -245,7 +145,7 @@ class Runner:
     def whole(self, cell: Cell) -> tuple[Defended, float]:
         """The row's model with its head, and the processor seconds that the preprocessor took."""
         front, seconds = self.preprocessor(cell)
-        return self.headed(front, self.encoder(cell), cell), seconds
+        return self.headed(front, self.foundations.of(cell), cell), seconds
 
     def headed(self, front: nn.Module, encoder: FrozenEncoder, cell: Cell) -> Defended:
         """``front`` before ``encoder``, and the head of ``cell`` trained behind both."""
@@ -279,7 +179,7 @@ class Runner:
 
         def make() -> dict[str, Any]:
             front, seconds = self.preprocessor(cell)
-            encoder, kept = self.encoder(cell), self.run.path("spent", f"head-{self.place(cell)}.json")
+            encoder, kept = self.foundations.of(cell), self.run.path("spent", f"head-{self.place(cell)}.json")
             with counted(kept):
                 model = self.headed(front, encoder, cell)
             found = self.judged(model, cell, self.scale.threat(cell), cell.name)

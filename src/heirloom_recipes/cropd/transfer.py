@@ -90,7 +90,7 @@ def transfer(scale: str, out: Path, **options: Any) -> Summary:
             "scale": scale,
             "attacks": ", ".join(runner.scale.attacks),
             "network": runner.scale.network,
-            "another": runner.another_network,
+            "another": runner.foundations.another_network,
             "radii": ", ".join(f"{place.name}: {place.threat(own, images.train.shape)}" for place in PLACES),
         },
         into="transfer",
@@ -117,7 +117,9 @@ def _whole(
     if of == STUDENT:  # it has no frozen model behind it, and so none to change
         student = student_of(front())
         return None if elsewhere or student is None else runner.with_head(nn.Identity(), student, cell)
-    encoder, head = runner.another(cell.data) if elsewhere else (runner.encoder(cell), None)
+    encoder, head = (
+        runner.foundations.another(cell.data) if elsewhere else (runner.foundations.of(cell), None)
+    )
     if of != ORIGINAL:
         return runner.with_head(front(), encoder, cell)
     own = own_head(encoder, head, len(runner.data(cell.data).train.classes))

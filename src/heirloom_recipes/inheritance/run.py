@@ -20,7 +20,7 @@ from heirloom.data.images import load_images
 from heirloom.data.labelled import ImageSource
 from heirloom.evaluation.columns import words
 from heirloom.heads.probe import Heads, probe, with_head
-from heirloom.models.encoder import EncoderSettings, load_encoder
+from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.networks.classifier import load_head
 from heirloom.pretraining.phases import pretrain, take_over_clean_phase
 from heirloom.pretraining.settings import PretrainSettings
@@ -105,10 +105,9 @@ class Runner:
         """Boolean verdicts (N,) of ``row`` on CIFAR-10's test images: ``clean``, attacks, ``robust``."""
         path = self.work / "rows" / f"{row.name}.safetensors"
         if not path.exists():
-            encoder = self.encoder(row.encoder)
-            frozen = load_encoder(EncoderSettings(str(encoder / "encoder")))
+            frozen = load_encoder(EncoderSettings(str(self.encoder(row.encoder) / "encoder")))
             with self._timed(path.with_suffix(".seconds.json")):
-                found = self.judged(with_head(frozen, self._head(row, encoder, frozen)), row.name)
+                found = self.judged(with_head(frozen, self.head(row, frozen)), row.name)
             write_tensors(path, found)
         return read_tensors(path)[0]
 
@@ -159,9 +158,10 @@ class Runner:
             augmentation=chosen.augmentation if key.augmented else None,
         )
 
-    def _head(self, row: PaperRow, encoder: Path, frozen: Any) -> torch.nn.Module:
+    def head(self, row: PaperRow, frozen: FrozenEncoder) -> torch.nn.Linear:
+        """The head of ``row`` behind its encoder ``frozen``; trained once, or the encoder's own."""
         if row.downstream == "-":
-            own = load_head(encoder / "encoder")
+            own = load_head(self.encoder(row.encoder) / "encoder")
             assert own is not None  # supervised pre-training has one
             return own
         folder = self.work / "heads" / row.name
