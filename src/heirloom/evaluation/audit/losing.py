@@ -42,7 +42,7 @@ def lost_in(model: nn.Module, x: Tensor, y: Tensor) -> str | None:
                 hook.remove()
     for node in order:
         if kept.get(node, 1.0) < LEFT:
-            return str(node.name()).removesuffix("0").removesuffix("Backward")
+            return str(node.name()).rstrip("0123456789").removesuffix("Backward")
     return None
 
 

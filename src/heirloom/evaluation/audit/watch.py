@@ -138,7 +138,10 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__.rstrip("_")
-        _add(self.trace.operations, name)
+        if (
+            name != "detach"
+        ):  # torch's own, of what a backward pass saves; the model's goes by the function's name
+            _add(self.trace.operations, name)
         if name in ("_to_copy", "view") and _to_integers(out, args[0]):
             _add(self.trace.operations, "to integers")
         if torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name:

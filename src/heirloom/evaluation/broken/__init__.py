@@ -93,6 +93,13 @@ from heirloom.evaluation.broken.stand_ins import (
     first,
     itself,
 )
+from heirloom.evaluation.broken.together import (
+    coarsely_seeded,
+    noise_on_saturated,
+    rounded_probabilities,
+    steep_ripple,
+    stored_gallery,
+)
 from heirloom.evaluation.broken.unusual import (
     adapting_norm,
     batch_attention,
@@ -138,6 +145,7 @@ __all__ = [
     "clean_net",
     "closure_counter",
     "coarse_straight_through",
+    "coarsely_seeded",
     "codebook",
     "counter_attack",
     "decimals",
@@ -172,6 +180,7 @@ __all__ = [
     "nan_gradients",
     "nearest_neighbour_vote",
     "noise_injection",
+    "noise_on_saturated",
     "numpy_resize",
     "numpy_resize_pad",
     "offset_logits",
@@ -183,6 +192,7 @@ __all__ = [
     "rarely_random",
     "reversed_gradient",
     "rounded_logits",
+    "rounded_probabilities",
     "saturated_logits",
     "saturated_sigmoid",
     "scaled_probabilities",
@@ -192,6 +202,8 @@ __all__ = [
     "sixteen_bits",
     "softmax_output",
     "squashed_logits",
+    "steep_ripple",
+    "stored_gallery",
     "straight_through_with_stops",
     "switched_batch_norm",
     "temperature_under_grad",
@@ -342,6 +354,11 @@ DEFENCES: tuple[Planted, ...] = (
     Planted(thermometer_code, "quantisation", "to bits (`gt`)", Undefended, ("gradients",)),
     Planted(fallback_when_odd, "gradients", "switched to (`where`)", Undefended),
     Planted(module_hook, "gradients", "A gradient hook is in the way", Undefended),
+    Planted(stored_gallery, "lookup", "the nearest of stored ones", Undefended),
+    Planted(steep_ripple, "gradient-agreement", "shattered", Undefended),
+    Planted(rounded_probabilities, "quantisation", "`round`", Undefended, ("probabilities", "gradients")),
+    Planted(noise_on_saturated, "saturation", "so large", Undefended, ("randomness",)),
+    Planted(coarsely_seeded, "randomness", "made of the image itself", Undefended, ("gradient-agreement",)),
 )
 
 SOUND: tuple[Callable[[], nn.Module], ...] = (clean_net, adversarial_net, linear_net)
