@@ -40,7 +40,8 @@ def controls(runner: Runner, cell: Cell, front: nn.Module) -> dict[str, Defended
     student, encoder = student_of(front), runner.foundations.of(cell)
     assert student is not None
     found = {STUDENT: runner.with_head(nn.Identity(), student, cell)}
-    own = own_head(encoder, None, len(runner.data(cell.data).train.classes))
+    tuned = runner.foundations.is_tuned(cell)  # away from the features that its head was made for
+    own = None if tuned else own_head(encoder, None, len(runner.data(cell.data).train.classes))
     if own is not None:
         found[ORIGINAL] = Defended(front, encoder, own).to(runner.device).eval()
     return found

@@ -18,7 +18,7 @@ from heirloom.pretraining.settings import PretrainSettings
 from heirloom.runs import Progress, Run
 from heirloom.runtime.files import write_json
 from heirloom_recipes.cropd.lora import fine_tuned
-from heirloom_recipes.cropd.paper import ADVERSARIAL, TUNED, Cell
+from heirloom_recipes.cropd.paper import ADVERSARIAL, ENCODER_ONLY, TUNED, TUNED_ROCL, Cell
 from heirloom_recipes.cropd.scales import Scale
 from heirloom_recipes.cropd.spent import counted, spent
 
@@ -36,11 +36,11 @@ class Foundations:
     def of(self, cell: Cell) -> FrozenEncoder:
         """The frozen model of a row: the scale's, or one trained on the row's images, fine-tuned where the row says.
 
-        RoCL's is always trained here: no given model was pre-trained so.
+        RoCL's is always trained here: no given model was pre-trained so; and so is the encoder without a foundation.
         """
-        if self._is_tuned(cell):
+        if self.is_tuned(cell):
             return self._tuned(cell)
-        if self.scale.foundation is not None and cell.foundation != "rocl":
+        if self.scale.foundation is not None and cell.foundation not in ("rocl", ENCODER_ONLY):
             return load_encoder(EncoderSettings(self.scale.foundation))
         s = self.scale
         chosen = replace(s.contrastive if cell.foundation == "rocl" else s.supervised, network=s.network)
@@ -52,7 +52,8 @@ class Foundations:
     def name_of(self, cell: Cell) -> str:
         """The name of a row's foundation in the folder; one that met an attack is of the radius that the row names."""
         radius = f"-eps-{cell.eps:g}" if cell.eps and cell.foundation not in ("frozen", "lora", TUNED) else ""
-        return f"{cell.data}-{cell.foundation}{radius}".replace(" ", "-")
+        same = cell.foundation == ENCODER_ONLY and self.scale.foundation is None  # then both are trained here
+        return f"{cell.data}-{ADVERSARIAL if same else cell.foundation}{radius}".replace(" ", "-")
 
     @property
     def another_network(self) -> str:
@@ -91,28 +92,32 @@ class Foundations:
             write_json(folder / "finished.json", {"seconds": round(time.perf_counter() - started, 2)})
         return folder / "encoder"
 
-    def _is_tuned(self, cell: Cell) -> bool:
-        """Whether the row's foundation is the frozen one, fine-tuned: a given model that meets attacks is, too."""
+    def is_tuned(self, cell: Cell) -> bool:
+        """Whether the row's foundation is another, fine-tuned: a given model that meets attacks is, too."""
         given = self.scale.foundation is not None
-        return cell.foundation.startswith(("lora", TUNED)) or (given and cell.foundation == ADVERSARIAL)
+        by_name = cell.foundation.startswith(("lora", TUNED, TUNED_ROCL))
+        return by_name or (given and cell.foundation == ADVERSARIAL)
+
+    def _before(self, cell: Cell) -> Cell:
+        """A row on the foundation that this row's was fine-tuned from."""
+        return replace(cell, foundation="rocl" if cell.foundation.startswith(TUNED_ROCL) else "frozen")
 
     def _tuned(self, cell: Cell) -> FrozenEncoder:
         """The frozen model of a row's images, fine-tuned with labels: by low-rank adapters, or all of its weights."""
-        own, name = self.scale.defence.training, self.name_of(cell)
+        front = self.scale.front(cell.data, self.data(cell.data).train.shape).training
+        name, table_7 = self.name_of(cell), self.scale.tuning
         low_rank = cell.foundation.startswith("lora")
-        rate = 1e-3 if low_rank else 1e-4
+        training = replace(front, epochs=max(1, front.epochs // 3), learning_rate=1e-3 if low_rank else 1e-4)
         is_attacked = "under attack" in cell.foundation or cell.foundation == ADVERSARIAL
-        frozen, checkpoint = (
-            self.of(replace(cell, foundation="frozen")),
-            self.run.path("tuned", f"{name}.safetensors"),
-        )
+        frozen, checkpoint = self.of(self._before(cell)), self.run.path("tuned", f"{name}.safetensors")
         with counted(self.run.path("spent", f"{name}.json"), checkpoint):
             return fine_tuned(
                 frozen,
                 self.data(cell.data).train,
-                replace(own, epochs=max(1, own.epochs // 3), learning_rate=rate),
+                training,
                 low_rank=low_rank,
                 threat=self.scale.threat(cell) if is_attacked else None,
+                table_7=None if low_rank else table_7,
                 checkpoint=checkpoint,
                 report=lambda done, total, losses: self.progress(
                     f"{name}: train", done, total, words(losses)
@@ -122,8 +127,8 @@ class Foundations:
     def spent(self, cell: Cell) -> dict[str, float | None]:
         """Processor seconds of a row's foundation, its pre-training and its fine-tuning; None: not made here, or by a
         version that did not count."""
-        tuned = self._is_tuned(cell)
-        trained = replace(cell, foundation="frozen") if tuned else cell
+        tuned = self.is_tuned(cell)
+        trained = self._before(cell) if tuned else cell
         kept = {"foundation": trained, "fine-tuning": cell if tuned else None}
         return {
             name: None if of is None else spent(self.run.path("spent", f"{self.name_of(of)}.json"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from heirloom.data.labelled import LabelledImages
 from heirloom.defence.inner import strongest_nearby
-from heirloom.heads.linear import extract_features
+from heirloom.heads.adversarial import mixed_step
+from heirloom.heads.linear import HEAD_SCHEDULE, HeadSettings, extract_features
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.runtime.devices import autocast_as
 from heirloom.runtime.errors import InputError
@@ -39,6 +40,7 @@ def fine_tuned(
     *,
     low_rank: bool = False,
     threat: Threat | None = None,
+    table_7: HeadSettings | None = None,
     checkpoint: Path | None = None,
     report: Callable[[int, int, dict[str, float]], None] | None = None,
 ) -> FrozenEncoder:
@@ -47,6 +49,8 @@ def fine_tuned(
     Args:
         low_rank: each layer learns an update of rank 8, merged into plain weights; else all weights learn.
         threat: train on attacked images (one step of 1.25 eps from a random start); None: on clean ones.
+        table_7: as the paper does: these epochs, batches, rate and its three falls, and under ``threat`` clean and
+            PGD-10 examples in equal parts; of ``settings`` stay seed, device and precision.
         checkpoint: goes on from there where it exists.
 
     Raises:
@@ -56,13 +60,23 @@ def fine_tuned(
     tuner = _with_adapters(tuned) if low_rank else None
     if tuner is None:
         tuned.backbone.requires_grad_(True)
-    how = {"tuned": "all weights"} if tuner is None else {"rank": RANK}
-    facts = {"frozen": module_facts(encoder), **_met(threat), **how}
-    _learn(tuned, encoder, data, settings, threat, checkpoint=checkpoint, facts=facts, report=report)
+    how: dict[str, Any] = {"tuned": "all weights"} if tuner is None else {"rank": RANK}
+    options: dict[str, Any] = {"checkpoint": checkpoint, "report": report}
+    if table_7 is not None:
+        how["table 7"] = asdict(table_7)
+        settings, options["schedule"] = _as_in(table_7, settings), HEAD_SCHEDULE
+    step = _step(threat, settings) if threat is None or table_7 is None else mixed_step(threat, table_7)
+    options["facts"] = {"frozen": module_facts(encoder), **_met(threat), **how}
+    _learn(tuned, encoder, data, settings, step, **options)
     if tuner is not None:
         tuned.backbone = tuner.cpu().merge_and_unload()
     tuned.backbone.eval().requires_grad_(False)
     return tuned.cpu()
+
+
+def _as_in(table_7: HeadSettings, settings: TrainingSettings) -> TrainingSettings:
+    own = {name: getattr(table_7, name) for name in ("epochs", "batch_size", "learning_rate", "weight_decay")}
+    return replace(settings, **own, betas=(0.9, 0.999))
 
 
 def _met(threat: Threat | None) -> dict[str, Any]:
@@ -74,7 +88,7 @@ def _learn(
     frozen: FrozenEncoder,
     data: LabelledImages,
     settings: TrainingSettings,
-    threat: Threat | None,
+    step: Step,
     **options: Any,
 ) -> None:
     """Train what may be trained of ``tuned`` in place, behind it a fresh head on features as those of ``frozen``."""
@@ -83,7 +97,7 @@ def _learn(
         torch.manual_seed(settings.seed)
         few = extract_features(frozen, data.select(torch.arange(min(64, len(data)))), device=settings.device)
         model = nn.Sequential(tuned, _Standardised(few), nn.Linear(few.shape[1], classes))
-    train(model, data, _step(threat, settings), settings, resume=True, **options)
+    train(model, data, step, settings, resume=True, **options)
 
 
 class _Standardised(nn.Module):

@@ -19,9 +19,11 @@ class Cell:
         data: images of the head and of the test. trained_on: those of the preprocessor, where they are others.
         method, weight: the preprocessor, and lambda where the table says it.
         foundation: ``frozen`` (pre-trained cleanly), ``rocl`` (contrastive under attack, trained here), ``adversarial``
-            (trained under attack with labels: the table's fine-tuned model, and Table 8's "Encoder-Only"; where the
-            foundation is given, that one, fine-tuned under attack), ``fine-tuned`` (the frozen one, fine-tuned cleanly
-            with labels), ``lora`` (by low-rank adapters), ``lora under attack`` (ours: on attacked images).
+            (trained under attack with labels: a tick under "Robust"; where the foundation is given, that one,
+            fine-tuned under attack), ``encoder only`` (Table 8: always trained here under attack, no foundation in it),
+            ``fine-tuned`` (the frozen one, cleanly with labels: a tick under "Clean", and what all rows of CIFAR-100
+            and SVHN stand before), ``lora`` (by low-rank adapters), ``lora under attack``; ``rocl fine-tuned``, ``rocl
+            fine-tuned under attack``: RoCL's, cleanly and under attack.
         head: ``clean`` or ``robust``. share: of the training images that the preprocessor gets.
         eps: radius of training and test; None: the scale's for these images.
         paper: the published figures, in the order of ``COLUMNS``; empty: the row is ours.
@@ -52,6 +54,8 @@ class Cell:
 
 # ours beside every table of robustness: rivals, controls, and filters that people really use (attacked by BPDA)
 ADVERSARIAL, TUNED = "adversarial", "fine-tuned"  # foundations of the rivals that need labels
+ENCODER_ONLY, TUNED_ROCL = "encoder only", "rocl fine-tuned"
+FINE_TUNED_DATA = ("cifar100", "svhn")  # Appendix A: there the foundation is fine-tuned cleanly, in every row
 RIVALS = (
     "noise",
     "adversarial-reconstruction",
@@ -90,10 +94,11 @@ TABLE_1 = (
         for (method, weight), figures in rows.items()
     ),
     Cell("cifar2", "identity", (98.44, 43.11, 33.55, 8.38), foundation="lora"),
-    Cell("cifar2", "identity", (97.54, 65.50, 55.96, 28.18), head="robust", foundation="lora"),
+    Cell("cifar2", "identity", (97.54, 65.50, 55.96, 28.18), head="robust", foundation="lora under attack"),
     Cell("cifar2", "identity", foundation="lora under attack"),
-    Cell("cifar2", "identity", (99.40, 70.13, 64.45, 21.02), foundation="adversarial"),
-    Cell("cifar2", "identity", (99.30, 95.96, 95.39, 96.41), head="robust", foundation="adversarial"),
+    Cell("cifar2", "identity", (99.40, 70.13, 64.45, 21.02), foundation=TUNED),
+    Cell("cifar2", "identity", foundation=ADVERSARIAL),
+    Cell("cifar2", "identity", (99.30, 95.96, 95.39, 96.41), head="robust", foundation=ADVERSARIAL),
 )
 _TABLE_2 = {  # lambda is 10 for CIFAR-10 and Imagenette, 1 for SVHN and CIFAR-100; Tiny-ImageNet's is not told
     "cifar10": (
@@ -144,13 +149,15 @@ _TABLE_2_LORA = {"cifar10": (88.10, 3.90, 1.78), "imagenette": (96.97, 33.28, 21
 def _table_2() -> tuple[Cell, ...]:
     cells = []
     for data, (weight, *rows) in _TABLE_2.items():
+        before, other = (TUNED, "frozen") if data in FINE_TUNED_DATA else ("frozen", TUNED)
         for method, figures in zip(_METHODS, rows, strict=True):
-            cells.append(Cell(data, method, figures, weight if method == "cropd" else None))
-        cells += [Cell(data, rival) for rival in RIVALS]
+            own = weight if method == "cropd" else None
+            cells.append(Cell(data, method, figures, own, foundation=before))
+        cells += [Cell(data, rival, foundation=before) for rival in RIVALS]
         cells.append(Cell(data, "identity", _TABLE_2_LORA.get(data, ()), foundation="lora"))
         cells.append(Cell(data, "identity", foundation="lora under attack"))
-        cells.append(Cell(data, "identity", foundation=TUNED))
-        cells.append(Cell(data, "identity", foundation="adversarial"))
+        cells.append(Cell(data, "identity", foundation=other))
+        cells.append(Cell(data, "identity", foundation=ADVERSARIAL))
     for data in ("mnist", "fashion"):  # not the paper's: what a small machine can do
         cells += [Cell(data, method, (), 10.0 if method == "cropd" else None) for method in _METHODS]
         cells += [Cell(data, rival) for rival in RIVALS]
@@ -158,9 +165,14 @@ def _table_2() -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def _rivals_from(data: str, other: str) -> tuple[Cell, ...]:
-    """Ours beside preprocessors trained on other images; filters are trained on none."""
-    trained = (Cell(data, rival, trained_on=None if rival in FILTERS else other) for rival in RIVALS)
+def _rivals_from(data: str, other: str, before: str = "frozen") -> tuple[Cell, ...]:
+    """Ours beside preprocessors trained on other images, in front of the foundation ``before``; filters are trained
+    on none.
+    """
+    trained = (
+        Cell(data, rival, trained_on=None if rival in FILTERS else other, foundation=before)
+        for rival in RIVALS
+    )
     return (*trained, Cell(data, "identity", foundation=ADVERSARIAL))
 
 
@@ -168,18 +180,20 @@ TABLES: dict[str, tuple[Cell, ...]] = {
     "table-1": (*TABLE_1, *(Cell("cifar2", rival) for rival in RIVALS)),
     "table-2": _table_2(),
     "table-3": (
-        Cell("cifar100", "arae", (75.62, 49.38, 46.03), trained_on="cifar10"),
-        Cell("cifar100", "cropd", (78.43, 56.41, 55.16), 1.0, trained_on="cifar10"),
+        Cell("cifar100", "identity", (81.11, 6.15, 4.39), foundation=TUNED),
+        Cell("cifar100", "arae", (75.62, 49.38, 46.03), foundation=TUNED, trained_on="cifar10"),
+        Cell("cifar100", "cropd", (78.43, 56.41, 55.16), 1.0, foundation=TUNED, trained_on="cifar10"),
+        Cell("cifar10", "identity", (91.56, 2.83, 1.19)),
         Cell("cifar10", "arae", (88.04, 13.34, 4.73), trained_on="cifar100"),
         Cell("cifar10", "cropd", (86.46, 21.29, 10.84), 6.0, trained_on="cifar100"),
-        *_rivals_from("cifar100", "cifar10"),
+        *_rivals_from("cifar100", "cifar10", TUNED),
         *_rivals_from("cifar10", "cifar100"),
     ),
     "table-8": (
-        Cell("cifar10", "identity", (65.58, 28.08, 25.61), foundation="adversarial"),
+        Cell("cifar10", "identity", (65.58, 28.08, 25.61), foundation=ENCODER_ONLY),
         Cell("cifar10", "cropd", (79.31, 47.99, 40.31), 10.0),
         *(Cell("cifar10", rival) for rival in RIVALS),
-        Cell("imagenette", "identity", (66.09, 41.95, 41.57), foundation="adversarial"),
+        Cell("imagenette", "identity", (66.09, 41.95, 41.57), foundation=ENCODER_ONLY),
         Cell("imagenette", "cropd", (83.84, 58.15, 54.80), 10.0),
         *(Cell("imagenette", rival) for rival in RIVALS),
     ),
@@ -207,6 +221,14 @@ TABLES: dict[str, tuple[Cell, ...]] = {
         Cell("cifar2", "cropd", (96.34, 13.83, 11.37), 0.1, "robust", "rocl"),
         Cell("cifar2", "cropd", (94.62, 79.48, 75.66), 1.0, "robust", "rocl"),
         Cell("cifar2", "cropd", (94.91, 79.59, 76.64), 10.0, "robust", "rocl"),
+        Cell("cifar2", "identity", (98.77, 0.21, 0.00), foundation=TUNED_ROCL),
+        Cell(
+            "cifar2",
+            "identity",
+            (97.66, 76.51, 71.83),
+            head="robust",
+            foundation=f"{TUNED_ROCL} under attack",
+        ),
         *(Cell("cifar2", rival, foundation="rocl") for rival in RIVALS),
         Cell("cifar2", "identity", foundation=ADVERSARIAL),
     ),

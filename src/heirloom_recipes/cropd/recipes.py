@@ -147,6 +147,7 @@ def _finished(
             "images": ", ".join(f"{k} = {v}" for k, v in s.sources.items() if k in s.datasets),
             "eps": ", ".join(dict.fromkeys(f"{c.data}: {s.threat(c).eps:.4g}" for c in cells)),
             "defence": str(s.defence),
+            **{f"defence on {name}": str(own) for name, own in s.own.items()},
         },
         details={"not covered": missing, **(details or {})},
         into=name,

@@ -18,7 +18,7 @@ from heirloom.data.images import load_images
 from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence.remarks import packed
 from heirloom.defence.settings import PreprocessorSettings
-from heirloom.defence.train_preprocessor import architecture_for, train_preprocessor
+from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.evaluation.columns import words
 from heirloom.evaluation.pass_dtype import AUTO, passes_in
 from heirloom.evaluation.verdicts import Evaluation
@@ -97,7 +97,7 @@ class Runner:
             s = self.scale
             found = load_images(
                 s.sources[SUBSETS.get(name, name)],
-                image_size=s.image_size,
+                image_size=s.of_size(name),
                 limit=None if name in SUBSETS else s.limit,
                 limit_test=None if name in SUBSETS else s.limit_test,
                 seed=self.seed,
@@ -135,10 +135,8 @@ class Runner:
 
     def settings(self, cell: Cell, data: LabelledImages) -> PreprocessorSettings:
         """Of the row's preprocessor."""
-        own = self.scale.defence
-        chosen = architecture_for(data.shape) if own.architecture == "mlp" else own.architecture
-        training = replace(own.training, epochs=self.scale.epochs.get(cell.data, own.training.epochs))
-        settings = replace(own, architecture=chosen, training=training, weight=cell.weight)
+        settings = self.scale.front(cell.trained_on or cell.data, data.shape)
+        settings = replace(settings, weight=cell.weight)
         settings = replace(settings, method=cell.method)  # type: ignore[arg-type]
         return settings if self.scale.vae is None else replace(settings, vae=self.scale.vae)
 
