@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,8 +19,9 @@ from heirloom.attacks.cascade import FIRST_LOOK
 from heirloom.cli.defend import print_summary
 from heirloom.data.labelled import ImageSource, LabelledImages, Unlabelled
 from heirloom.defence.budget import steps_of
-from heirloom.defence.choose import CANDIDATES, shortened
+from heirloom.defence.choose import CANDIDATES, decided, shortened
 from heirloom.defence.job import DefendSettings, defend
+from heirloom.defence.remarks import packed
 from heirloom.defence.saved import DefendedModel
 from heirloom.defence.train_preprocessor import DistilSettings, PreprocessorSettings, train_preprocessor
 from heirloom.heads.linear import HeadSettings
@@ -29,6 +31,7 @@ from heirloom.networks.backbones import BackboneSettings, build_backbone, save_b
 from heirloom.networks.classifier import load_head
 from heirloom.objectives.defences import DEFENCES
 from heirloom.report.pages import draw
+from heirloom.results.statistics import proportion
 from heirloom.runtime.files import write_tensors
 from heirloom.training.loop import TrainingSettings
 
@@ -239,20 +242,49 @@ def test_auto_chooses_on_validation_images_and_says_what_it_saw(
     seen = summary.details["trials"]
     assert [trial["defence"] for trial in seen] == ["noise", "distil"]
     print_summary(summary, tmp_path / "one")
-    assert "Trials, on validation images alone" in capsys.readouterr().out
-    best = max(seen, key=lambda trial: (trial[FIRST_LOOK]["value"], trial["clean"]["value"]))
-    assert summary.rows[-1]["defence"] == best["defence"]
-    assert "What the choice was made from" in (tmp_path / "one" / "report.html").read_text()
+    printed, choice = capsys.readouterr().out, summary.details["choice"]
+    assert "Trials, on validation images alone" in printed
+    assert summary.rows[-1]["defence"] == choice["method"]
+    page = (tmp_path / "one" / "report.html").read_text()
+    assert "What the choice was made from" in page
+    for said in (" ".join(printed.split()), unescape(page)):
+        assert choice["why"] in said
     # other test images change nothing of it
     other = replace(small, test=small.train.select(torch.arange(40)))
     again = defend(encoder, other, settings, tmp_path / "two")[1].details["trials"]
     assert again == seen
 
 
+def _trial(name: str, attacked: list[int], clean: float = 0.9) -> dict[str, Any]:
+    right = torch.tensor(attacked).bool()
+    return {
+        "defence": name,
+        "clean": {"value": clean},
+        FIRST_LOOK: proportion(right).model_dump(),
+        "right": packed({FIRST_LOOK: right}),
+    }
+
+
+def test_what_short_trials_cannot_tell_apart_goes_to_what_is_recommended() -> None:
+    none, half, most = [0] * 40, [1] * 20 + [0] * 20, [1] * 36 + [0] * 4
+    tied = [_trial("adversarial-reconstruction", none, clean=0.95), _trial("distil", none, clean=0.5)]
+    choice = decided(tied, "distil")  # every accuracy under attack is 0: the clean one must not decide
+    assert choice["method"] == "distil"
+    assert choice["difference"]["value"] == 0
+    assert choice["difference"]["low"] < 0 < choice["difference"]["high"]
+    assert "no trial is ahead of it beyond chance" in choice["why"]
+    close = [_trial("cropd", [*half[:-1], 1]), _trial("stability", half)]  # by one image of 40
+    assert decided(close, "stability")["method"] == "stability"
+    ahead = decided([_trial("cropd", most), _trial("stability", half)], "stability")
+    assert (ahead["method"], ahead["difference"]["value"]) == ("cropd", 0.4)
+    assert "its trial is ahead of 'stability'" in ahead["why"]
+    same = decided([_trial("cropd", half), _trial("stability", most)], "stability")
+    assert (same["method"], same["difference"]) == ("stability", None)
+
+
 def test_a_trial_is_a_part_of_what_was_asked_for_however_it_was_asked_for() -> None:
-    assert {"adversarial-reconstruction", "stability", "distil"} <= set(
-        CANDIDATES
-    )  # each has won on some data
+    # each has won on some data
+    assert {"adversarial-reconstruction", "stability", "feature-stability", "distil"} <= set(CANDIDATES)
     budget = PreprocessorSettings("auto", minutes=8.0, training=TrainingSettings(epochs=40))
     short = shortened(budget, "cropd")
     assert (short.minutes, short.training.epochs, short.steps) == (2.0, 10, None)

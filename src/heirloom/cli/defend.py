@@ -320,7 +320,8 @@ def print_summary(summary: Summary, out: Path) -> None:
     count = summary.rows[0]["clean"]["n"]
     if trials := summary.details.get("trials"):
         columns, tried = accuracy_table(trials)
-        print_table("Trials, on validation images alone, in %; the best one was trained", columns, tried)
+        print_table("Trials, on validation images alone, in %", columns, tried)
+        print(summary.details["choice"]["why"])
     columns, rows = accuracy_table(summary.rows)
     print_table(f"Accuracy in % [95 % interval], {summary.threat}, {count} test images", columns, rows)
     for told in caveats(row["defence"] for row in summary.rows):

@@ -52,7 +52,7 @@ def told(summary: Summary, folder: Path, *files: Path) -> None:
     shown = summary.model_dump(mode="json", exclude={"details"})
     shown |= {
         key: summary.details[key]
-        for key in ("trials", "remarks", "unjudged", "audit")
+        for key in ("trials", "choice", "remarks", "unjudged", "audit")
         if key in summary.details
     }
     paths = [folder / "summary.json", folder / "report.html", *files]

@@ -4,6 +4,7 @@ on the validation images alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from heirloom.attacks.cascade import FIRST_LOOK
 from heirloom.attacks.named import named_attack
 from heirloom.defence.budget import steps_of
 from heirloom.defence.controls import own_head
-from heirloom.defence.remarks import needs_control
+from heirloom.defence.remarks import needs_control, packed, unpacked
 from heirloom.defence.settings import AUTO, PreprocessorSettings
 from heirloom.defence.shares import Shares
 from heirloom.defence.train_preprocessor import train_preprocessor
@@ -23,6 +24,7 @@ from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.models.defended import Defended
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.results.schema import to_plain
+from heirloom.results.statistics import paired_difference
 from heirloom.runs import Progress
 from heirloom.runtime import distributed
 from heirloom.runtime.choices import DefenceMethod
@@ -32,6 +34,7 @@ from heirloom.threat import Threat
 CANDIDATES: tuple[DefenceMethod, ...] = (
     "adversarial-reconstruction",
     "stability",
+    "feature-stability",
     "distil",
     "cropd",
     "noise",
@@ -75,12 +78,14 @@ def compared_with(method: str) -> tuple[DefenceMethod, ...]:
 
 def choose(
     trials: Trials, settings: PreprocessorSettings, folder: Path, report: Progress | None = None
-) -> tuple[PreprocessorSettings, list[dict[str, Any]]]:
-    """``settings`` with the winner in place of ``auto``, and what each trial gave.
+) -> tuple[PreprocessorSettings, dict[str, Any]]:
+    """``settings`` with the winner in place of ``auto``, what each trial gave (``trials``) and why it won (``choice``:
+    :func:`decided`).
 
     Each candidate is trained for ``PART`` of the budget (minutes, steps or epochs, at least one), gets a head, and is
-    attacked (``cascade``'s first look) on at most ``JUDGED`` validation images; the highest accuracy under attack
-    wins, clean accuracy breaks ties. Test images are not looked at. A finished trial is read from ``folder``.
+    attacked (``cascade``'s first look) on at most ``JUDGED`` validation images; what these cannot tell apart from the
+    method that is :func:`recommended` goes to that. Test images are not looked at. A finished trial is read from
+    ``folder``.
 
     A short trial favours methods that learn fast: what it saw is part of the result.
     """
@@ -95,8 +100,39 @@ def choose(
                 write_json(place, to_plain(made))
             distributed.wait()
         seen.append(read_json(place))
+    choice = decided(seen, recommended(trials.images.train.shape))
+    chosen = replace(settings, method=choice["method"], steps=steps_of(settings, choice["method"]))
+    return chosen, {"trials": seen, "choice": choice}
+
+
+def decided(seen: Sequence[dict[str, Any]], usual: DefenceMethod) -> dict[str, Any]:
+    """Which ``method`` the trials choose, and ``why`` as a sentence, with the ``difference`` that decided.
+
+    The best trial (highest accuracy under attack, then clean) is chosen where it is ahead of the trial of the ``usual``
+    method on the same validation images, the lower end of the paired 95 % interval above 0. Else the usual one is: a
+    short trial that cannot tell them apart is no reason to leave what longer, recorded runs favour.
+    """
     best = max(seen, key=lambda trial: (trial[FIRST_LOOK]["value"], trial["clean"]["value"]))
-    return replace(settings, method=best["defence"], steps=steps_of(settings, best["defence"])), seen
+    name, base = best["defence"], next((trial for trial in seen if trial["defence"] == usual), None)
+    if base is None or name == usual:
+        known = (
+            "the best of the trials"
+            if base is None
+            else "recommended for such images, best in the trials too"
+        )
+        return {"method": name, "difference": None, "why": f"'{name}' was trained: {known}."}
+    ahead = paired_difference(*(unpacked(trial["right"])[FIRST_LOOK] for trial in (best, base)))
+    told = f"{ahead} points on {ahead.n} validation images"
+    if ahead.low > 0:
+        why = (
+            f"'{name}' was trained: its trial is ahead of '{usual}', recommended for such images, by {told}."
+        )
+    else:
+        why = (
+            f"'{usual}' was trained, as recommended for such images: no trial is ahead of it beyond chance "
+            f"(the best, '{name}': {told})."
+        )
+    return {"method": name if ahead.low > 0 else usual, "difference": ahead.model_dump(), "why": why}
 
 
 def shortened(settings: PreprocessorSettings, method: DefenceMethod) -> PreprocessorSettings:
@@ -137,4 +173,5 @@ def _trial(trials: Trials, settings: PreprocessorSettings, place: Path) -> dict[
         seed=settings.training.seed,
         device=device,
     )
-    return {"defence": settings.method, **found.row(), "epochs": len(history)}
+    right = packed(found.correct)
+    return {"defence": settings.method, **found.row(), "epochs": len(history), "right": right}

@@ -77,7 +77,7 @@ def _defend(
     seen = dict[str, Any]()
     if settings.defence.method == AUTO:
         trials = Trials(encoder, images, settings.threat, settings.head, settings.eval_batch_size, head)
-        chosen, seen["trials"] = choose(trials, settings.defence, run.path("trials"), told)
+        chosen, seen = choose(trials, settings.defence, run.path("trials"), told)
         settings = replace(settings, defence=chosen)
     method = settings.defence.method
     job = Stages(encoder, images, settings, run, told, head)

@@ -33,7 +33,7 @@ def defence_page(summary: Summary) -> str:
         raise InputError("details", "those of a defence", sorted(summary.details))
     trials = summary.details.get("trials")
     worst = [key for key, value in summary.rows[-1].items() if is_proportion(value)][-1]
-    accuracy: list[Part] = [_accuracy(summary), *_told(summary), *([_trials(trials)] if trials else [])]
+    accuracy: list[Part] = [_accuracy(summary), *_told(summary), *(_trials(summary) if trials else [])]
     if worst != "clean" and len(summary.rows) > 1:
         named = [{**row, "defence": _short(row["defence"])} for row in summary.rows if worst in row]
         accuracy.append(trade_off_figure(named, worst))
@@ -147,11 +147,13 @@ def _grid(detail: dict[str, Any]) -> Images:
     )
 
 
-def _trials(trials: list[dict[str, Any]]) -> Table:
-    columns, rows = accuracy_table(trials)
+def _trials(summary: Summary) -> list[Part]:
+    """What the choice was made from, and why it fell so; results from before that was kept say the first alone."""
+    columns, rows = accuracy_table(summary.details["trials"])
     rows = [[NAMES.get(row[0], row[0]), *row[1:]] for row in rows]
     caption = "What the choice was made from: short trials, on validation images alone, in %."
-    return Table(caption, columns, rows)
+    choice = summary.details.get("choice")
+    return [Table(caption, columns, rows), *([Text(choice["why"])] if choice else [])]
 
 
 def _classes(detail: dict[str, Any], summary: Summary) -> list[Part]:
