@@ -57,7 +57,7 @@ def one(share: float, seed: int) -> dict[str, Any]:
     (z, y), test = (_drawn(data, M, theta, setting.sigma, n, generator) for n in (FIT, TEST))
     network = TwoLayer(W, b, ridge_head(activate(z @ W, b, "gate")[0], y), "gate")
     attacks = Attacks({}, gate_aware={f"{eps:g}": eps for eps in RADII}, effort=Effort(POINTS))
-    gaps = bracketed_gaps(network, test, attacks, "L2", generator)
+    gaps = bracketed_gaps(network, test, attacks, "L2", generator, M)
     images = test[0], torch.zeros(len(test[0]), dtype=torch.long)
     view = attacker_view(TwoClasses(network).eval(), images, M.T, atoms=3)
     found = {f"gap_{eps:g}": gaps[f"gap_{eps:g}_gate_aware"] for eps in RADII}

@@ -221,5 +221,6 @@ def _level(
     figures["increment"] = figures["dissimilar_adversarial"] - figures["dissimilar_clean"]
     figures |= dict(zip(GAMMAS, sparse.couplings(x[0]), strict=True))
     if setting.gate_aware_points:
-        figures |= gate_aware_increments(sparse, views, setting.eps, setting.gate_aware_points)
+        restart = torch.Generator().manual_seed(seed_of(m, "figure-4 restart"))
+        figures |= gate_aware_increments(sparse, views, setting.eps, setting.gate_aware_points, restart)
     return figures

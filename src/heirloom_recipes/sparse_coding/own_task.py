@@ -76,6 +76,7 @@ def _own_gaps_of(
     scale = 50**-0.5 if setting.norm == "Linf" else 1.0
     generator = generator_of(trained.seeds[run], "own gate-aware")
     how: dict[str, Any] = {"norm": setting.norm, "restarts": restarts, "generator": generator}
+    how["dictionary"] = trained.M[run]
     return {
         label: bracket_loss(setting.loss, scores, (z, y), eps * scale, W, **how).gaps()
         for label, eps in (("0.1", 0.1), ("0.3", 0.3))

@@ -13,6 +13,7 @@ from heirloom.theory.sparse_coding.attack import fgm
 from heirloom.theory.sparse_coding.built import mixture
 from heirloom.theory.sparse_coding.gate_aware import bracket_loss, highest_score
 from heirloom.theory.sparse_coding.losses import loss_of
+from heirloom.theory.sparse_coding.model import SparseCoding
 from heirloom.theory.sparse_coding.network import Scores
 from heirloom.theory.sparse_coding.score_bound import score_bound
 
@@ -130,3 +131,36 @@ def test_other_activations_have_no_bound_and_eps_must_be_above_0() -> None:
         score_bound(relu, z, 0.1, W)
     with pytest.raises(InputError, match="eps"):
         highest_score(relu, z, 0.0)
+
+
+def separable_ceiling(u: Tensor, weight: Tensor, c: float, eps: float) -> Tensor:
+    """No delta in the ball exceeds it: min over lambda of lambda eps^2 + sum_i max_t [weight_i sigma(u_i + t, c)
+    - lambda t^2], the dual of an f that separates over features, each maximum over its four stationary points."""
+    u, weight = u.double(), weight.double()
+    lowest = torch.full((len(u),), torch.inf, dtype=torch.float64)
+    for price in torch.logspace(-3, 3, 2001, dtype=torch.float64):
+        moves = [torch.zeros_like(u), (weight / (2 * price)).expand_as(u), c - u, -c - u]
+        moves += [move - 1e-9 * move.sign() for move in moves[2:]]  # just short of the edge: closed
+        values = []
+        for t in moves:
+            on = (u + t).abs() >= c * (1 - 1e-12)
+            values.append(weight * (u + t) * on - price * t.square())
+        lowest = torch.minimum(lowest, torch.stack(values).amax(0).sum(1) + price * eps**2)
+    return lowest
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_on_pure_nodes_the_attack_nearly_reaches_the_separable_optimum(known: bool) -> None:
+    """The cheapest gates opened fully: dense starts alone found half of it at 3.3 c_b."""
+    d, c, generator = 50, 0.03, torch.Generator().manual_seed(1)
+    W = mixture(d, 250, 1.0, generator)
+    a = (0.5 + torch.rand(d, generator=generator)) * (torch.rand(d, generator=generator) < 0.5).mul(2).sub(1)
+    a = 0.2 * W.T @ a  # five nodes a feature
+    data = SparseCoding(d=d, k=3, zeta=0.05)
+    z = data.observe(data.features(15, generator), None, generator)
+    scores = Scores.of(W, torch.full((250,), c), a)
+    for ratio in (1.0, 1.7, 3.3, 6.7, 10.0):
+        ceiling = separable_ceiling(z, W @ a, c, ratio * c) - scores(z).double()
+        found = highest_score(scores, z, ratio * c, dictionary=torch.eye(d) if known else None)[0] - scores(z)
+        assert (found <= ceiling + 1e-4).all()
+        assert float(found.mean()) > 0.94 * float(ceiling.mean()), ratio

@@ -40,6 +40,14 @@ def unit(gradient: Tensor, norm: AttackNorm) -> Tensor:
     return gradient / torch.linalg.vector_norm(gradient, dim=-1, keepdim=True).clamp_min(1e-30)
 
 
+def within(delta: Tensor, eps: float, norm: AttackNorm) -> Tensor:
+    """The point of the ball of radius eps next to each delta (n, d)."""
+    if norm == "Linf":
+        return delta.clamp(-eps, eps)
+    length = torch.linalg.vector_norm(delta, dim=-1, keepdim=True).clamp_min(1e-30)
+    return delta * (eps / length).clamp_max(1)
+
+
 def contrastive_delta(
     setting: SparseTraining,
     W: Tensor,

@@ -140,10 +140,15 @@ class SparseNetwork:
 
 
 def gate_aware_increments(
-    sparse: SparseNetwork, views: tuple[Tensor, Tensor, Tensor], eps: float, points: int
+    sparse: SparseNetwork,
+    views: tuple[Tensor, Tensor, Tensor],
+    eps: float,
+    points: int,
+    generator: torch.Generator | None = None,
 ) -> dict[str, float]:
     """What the gate-aware attack adds to the mean loss of similar and of dissimilar pairs, with its bound and
-    that of the linear map with every gate open, on the first ``points`` rows of ``views``."""
+    that of the linear map with every gate open, on the first ``points`` rows of ``views``; with a ``generator``, from
+    one random start as well."""
     u, W, found = sparse.network.strength, sparse.network.dense(), {}
     z, *partners = (view[:points] for view in views)
     for name, partner, y in (("similar", partners[0], 1.0), ("dissimilar", partners[1], -1.0)):
@@ -155,7 +160,16 @@ def gate_aware_increments(
             a,
         )
         labels = torch.full((len(z),), y)
-        adds, limit = bracket_loss("contrastive", scores, (z, labels), eps, W).gaps()
+        adds, limit = bracket_loss(
+            "contrastive",
+            scores,
+            (z, labels),
+            eps,
+            W,
+            restarts=int(generator is not None),
+            dictionary=torch.eye(z.shape[1]),
+            generator=generator,
+        ).gaps()
         theta = a @ W.T
         g = (z * theta).sum(1)
         opened = functional.softplus(-y * g + eps * torch.linalg.vector_norm(theta, dim=1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,7 +97,7 @@ def downstream(
         network = TwoLayer(W[index], b[index], head, activation)
         clean.append(_clean(network, parts[1]))
         found = gradient_gaps(network, parts[1], attacks, norm) | bracketed_gaps(
-            network, parts[1], attacks, norm, generator_of(seed, "gate-aware")
+            network, parts[1], attacks, norm, generator_of(seed, "gate-aware"), M[index]
         )
         for name, value in found.items():
             gaps.setdefault(name, []).append(value)
@@ -157,17 +158,17 @@ def bracketed_gaps(
     attacks: Attacks,
     norm: AttackNorm,
     generator: torch.Generator,
+    dictionary: Tensor | None = None,
 ) -> dict[str, float]:
     """The gap under the gate-aware attack, its bound, and the gap of the map with all gates open."""
     points = attacks.effort.points
     some = (data[0][:points], data[1][:points])
     W = network.W.detach()
     scores = Scores.of(W, network.b, network.a.detach(), network.activation)
-    gaps: dict[str, float] = {}
+    how: dict[str, Any] = {"norm": norm, "restarts": attacks.effort.restarts, "generator": generator}
+    how["dictionary"], gaps = dictionary, {}
     for label, eps in attacks.gate_aware.items():
-        bracket = bracket_loss(
-            "square", scores, some, eps, W, norm=norm, restarts=attacks.effort.restarts, generator=generator
-        )
+        bracket = bracket_loss("square", scores, some, eps, W, **how)
         found, bound = bracket.gaps()
         gaps[f"gap_{label}_gate_aware"] = found
         if bound is not None:
