@@ -1,14 +1,16 @@
 """Copies of a model share nothing that a call changes, wherever it lies."""
 
+import gc
 import os
 import threading
+from multiprocessing import Pipe
 
 import pytest
 import torch
 from torch import nn
 
 from heirloom.data.images import load_images
-from heirloom.evaluation.apart import fresh_copy, noticed, separate
+from heirloom.evaluation.apart import connections, fresh_copy, noticed, separate
 from heirloom.evaluation.broken import beyond
 from heirloom.evaluation.broken.inconsistent import Around
 
@@ -70,3 +72,27 @@ def test_a_model_with_what_cannot_be_copied_is_copied_around_it() -> None:
     assert copied.kept["seen"] is not model.kept["seen"]
     assert copied.inner.weight is not model.inner.weight
     assert not copied.result.requires_grad
+
+
+class _Asking(Around):
+    """Asks another end of a pipe at every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = {"ends": Pipe()}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        one, other = self.held["ends"]
+        one.send(2)
+        return self.network(x) * other.recv()  # type: ignore[no-any-return]
+
+
+def test_a_copy_that_goes_leaves_the_connections_of_the_model_open() -> None:
+    model, x = _Asking(), load_images("digits").test.images[:2]
+    copied = fresh_copy(model)
+    assert copied is not None
+    assert connections(model) == ["Connection", "Connection"]
+    assert copied.held["ends"] == model.held["ends"]  # type: ignore[index]
+    del copied
+    gc.collect()
+    assert torch.equal(model(x), 2 * model.network(x))

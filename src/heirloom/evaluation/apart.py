@@ -21,6 +21,7 @@ from heirloom.evaluation.copies import logits
 from heirloom.evaluation.fingerprint import fingerprint, parts, size_of
 from heirloom.evaluation.reached import ABSENT, LRU, Slots, reached
 
+DEPTH, MOST_VALUES = 4, 20_000  # how far connections and files are looked for
 MOST_BYTES = 2**28  # what holds more is shared on: a data set, a large network
 
 
@@ -41,13 +42,13 @@ def fresh_copy(model: nn.Module) -> nn.Module | None:
     """An independent copy, None where the model cannot be copied; taken before any call it knows of none.
 
     Variables outside the modules are shared on, but the copy remembers what they are now (:func:`separate`). So is what
-    a module holds that cannot be copied: a lock, a generator, a connection.
+    a module holds that cannot be copied, or must not be: a lock, a generator, a connection, a file.
     """
     if any(getattr(module, "is_sharded", False) for module in model.modules()):
         return None  # torch frees its weights' memory between passes: to copy around them reads what is not there
     earlier = _TAKEN.get(model)
     slots, cached = reached(model) if earlier is None else (earlier.slots, earlier.cached)
-    memo = _renewed(cached)
+    memo = _renewed(cached) | _handles([*map(vars, model.modules()), *read(slots).values()])
     try:
         copied = _deep_copy(model, memo)
     except REFUSED:
@@ -64,6 +65,27 @@ def _deep_copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     except REFUSED:
         memo |= _stubborn(model, memo, set())
         return copy.deepcopy(model, memo)
+
+
+def _handles(values: Sequence[Any]) -> dict[int, Any]:
+    """For the memo: connections, sockets and files, as themselves. A copy of one closes it when the copy goes."""
+    found: dict[int, Any] = {}
+    left, seen = [(value, DEPTH) for value in values], set[int]()
+    while left and len(seen) < MOST_VALUES:
+        value, depth = left.pop()
+        if id(value) in seen or isinstance(value, (Tensor, nn.Module, type)):
+            continue
+        seen.add(id(value))
+        if callable(getattr(type(value), "fileno", None)):
+            found[id(value)] = value
+        elif depth:
+            left += [(part, depth - 1) for part in parts(value)]
+    return found
+
+
+def connections(model: nn.Module) -> list[str]:
+    """The types of the connections, sockets and files that the modules hold."""
+    return [type(held).__name__ for held in _handles([*map(vars, model.modules())]).values()]
 
 
 def _stubborn(value: Any, memo: dict[int, Any], seen: set[int]) -> dict[int, Any]:
@@ -131,7 +153,7 @@ def separate(pristine: nn.Module, slots: Slots) -> nn.Module:
     if not slots:
         return fresh_copy(pristine) or pristine
     taken = _TAKEN[pristine]
-    memo = _renewed(taken.cached)
+    memo = _renewed(taken.cached) | _handles([*map(vars, pristine.modules()), *taken.values.values()])
     copied = _deep_copy(pristine, memo)
     return Apart(copied, slots, _copied({name: taken.values[name] for name in slots}, memo))
 

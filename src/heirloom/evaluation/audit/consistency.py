@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.losses import Loss, margin, misclassified
+from heirloom.evaluation.apart import connections
 from heirloom.evaluation.audit.findings import Finding
-from heirloom.evaluation.audit.subject import RANDOM_ABOVE, SLIGHT, SLIGHTLY, Subject, beats
+from heirloom.evaluation.audit.subject import JUMPING, RANDOM_ABOVE, SLIGHT, SLIGHTLY, Subject, beats
 from heirloom.evaluation.copies import apart, change, facts_of, fixed, logits
 from heirloom.evaluation.verdicts import Evaluation
 
@@ -111,7 +112,8 @@ def state(subject: Subject, evaluation: Evaluation | None) -> Finding:
         "state",
         "fail",
         cause=f"The answer depends on earlier calls: state that the state dict does not fix ({what}), such as a "
-        f"cache, a counter or adaptation at test time.{_in_files(subject)}{_adapting(subject)}{_drawn_once(evidence)}"
+        f"cache, a counter or adaptation at test time.{_in_files(subject)}{_connected(subject)}"
+        f"{_adapting(subject)}{_drawn_once(evidence)}"
         f"{_corrected(evidence)}",
         remedy="Remove what is remembered between calls, or reset it before each (a fresh copy for every call), "
         "and attack and judge that; figures from a model that remembers are void.",
@@ -227,6 +229,13 @@ def _in_files(subject: Subject) -> str:
     return " A forward pass reads back what an earlier one wrote to the disk, which all copies and processes share."
 
 
+def _connected(subject: Subject) -> str:
+    held = connections(subject.model.model)
+    if not held:
+        return ""
+    return f" The model holds a connection ({held[0]}): what remembers may be another process, which all copies share."
+
+
 def _adapting(subject: Subject) -> str:
     if not subject.trace.gradient_calls:
         return ""
@@ -298,6 +307,8 @@ def _over_batches(subject: Subject) -> dict[str, float]:
     found["the number of images"] = max(
         (largest(change(full[:few], s, spread[:few])) for s in sizes), default=0.0
     )
+    if float((subject.jumps() > 1e-2).double().mean()) > JUMPING:
+        found["the number of images"] = 0.0  # sums in another order jump as images a millionth apart do
     return found
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from heirloom.attacks.losses import margin
 from heirloom.evaluation.audit.findings import Finding
-from heirloom.evaluation.audit.subject import JUMP, MORE_PASSES, RANDOM_ABOVE, SLIGHT, Subject
+from heirloom.evaluation.audit.subject import JUMP, JUMPING, MORE_PASSES, RANDOM_ABOVE, SLIGHT, Subject
 from heirloom.evaluation.audit.watch import CHOOSING, DECIDING, OWN, ROUNDING, watched
 from heirloom.evaluation.copies import fixed
 
@@ -18,7 +18,6 @@ ITERATES = 4  # calls of one layer in a pass; two or three are views or shared w
 FEW = 0.1  # of all logits: so few different values are votes; a network's logits are all different
 SAME = 1e-4  # of the logits' spread: a vote with a trace of the logits added is a vote
 COARSE = 1e-3  # of the logits' spread: float32 knows numbers a thousand times closer
-JUMPING = 0.2  # share of images; half of them jump where one of two is chosen
 COARSER = (1e-4, 1e-3, 1e-2)
 STEEP = 0.1  # of a jump: what a gradient foretells is a steep function, not another draw
 

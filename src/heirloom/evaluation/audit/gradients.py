@@ -71,7 +71,7 @@ def _of_gradients(subject: Subject) -> list[Finding]:
             Finding(f.check, "skipped", f"Hidden by {' and '.join(hidden)}.", "", f.evidence) for f in found
         ]
     rest = slopes(subject, second, any(f.verdict == "fail" for f in found[1:]))
-    if rest[1].verdict == "fail" and subject.trace.seen(ROUNDING) and _share(seen.constant) > 0.5:
+    if rest[1].verdict == "fail" and _share(seen.constant) > 0.5:
         found[1] = _around_the_rounding(subject, found[1])
     return [*found, *rest]
 
@@ -215,8 +215,8 @@ def _quantisation(subject: Subject, seen: Slope) -> Finding:
     return Finding(
         "quantisation",
         "fail",
-        cause=f"The input is rounded{_to_what(subject)}: changing pixels by {seen.step:g} changes no logit for "
-        f"{100 * _share(seen.constant):.0f} % of the images, while larger changes do, and no gradient passes the "
+        cause=f"The input or a layer is rounded{_to_what(subject)}: changing pixels by {seen.step:g} changes no logit "
+        f"for {100 * _share(seen.constant):.0f} % of the images, while larger changes do, and no gradient passes the "
         "rounding.",
         remedy="Differentiate around the rounding (BPDA: backward as if it were the identity), or add a "
         "black-box attack with many queries; gradient attacks on the whole are void.",
@@ -236,11 +236,13 @@ def _to_what(subject: Subject) -> str:
 
 
 def _around_the_rounding(subject: Subject, finding: Finding) -> Finding:
+    """What is constant has no gradient: the one that comes is a stand-in, and it misleads."""
     return Finding(
         "quantisation",
         "fail",
-        cause=f"The input is rounded (`{subject.trace.seen(ROUNDING)[0]}`), and the gradient that is passed around the "
-        "rounding (straight-through) does not foretell what the loss does.",
+        cause=f"The input or a layer is rounded{_to_what(subject)}: tiny changes of pixels change no logit, and the "
+        "gradient that is passed around the rounding (straight-through, a surrogate) does not foretell what the loss "
+        "does.",
         remedy="Attack with steps of a whole level and with the gradient averaged over noise, try another derivative "
         "for the rounding (BPDA), and add a black-box attack with many queries.",
         evidence=finding.evidence,

@@ -29,6 +29,7 @@ OFFSET = 1e4  # the largest logit in units of their spread: float32 keeps seven 
 SLIGHT = 0.1  # of the logits' spread: what moves them by less decides few verdicts
 SLIGHTLY = " (slight)"  # of what hides nothing from later checks
 JUMP = 1e-6  # in pixel units: moves no logit of a sound model by a hundredth of their spread
+JUMPING = 0.2  # share of images; half of them jump where one of two is chosen
 RANDOM_ABOVE = 1e-4  # of the logits' spread; sums in another order differ by about 1e-6
 
 
