@@ -210,7 +210,9 @@ def _quantisation(subject: Subject, seen: Slope) -> Finding:
     }
     rounding = subject.trace.seen(ROUNDING)
     enough = 0.3 if rounding else 0.5
-    if subject.trace.saturating or not _share(blocked) > enough or _left_torch(subject):
+    clipped = subject.trace.saturating in CLIPPING and bool(rounding)
+    saturated = bool(subject.trace.saturating) and not clipped
+    if saturated or not _share(blocked) > enough or _left_torch(subject):
         return Finding("quantisation", "pass", evidence=evidence)
     return Finding(
         "quantisation",
