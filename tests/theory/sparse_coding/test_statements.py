@@ -7,6 +7,7 @@ import torch
 
 from heirloom.theory.sparse_coding.built import built_network
 from heirloom.theory.sparse_coding.built_losses import SparseNetwork
+from heirloom.theory.sparse_coding.flips import most_flips
 from heirloom.theory.sparse_coding.network import Scores
 from heirloom.theory.sparse_coding.statements import (
     coupling_entries,
@@ -29,6 +30,26 @@ def test_gate_flips_counts_pair_by_pair() -> None:
     assert flips.closed == pytest.approx(1 / 2)
     assert flips.opened == pytest.approx(1 / 4)
     assert flips.any_flip == pytest.approx(1 / 2)
+
+
+def test_most_flips_is_the_cheapest_gates_first_on_pure_nodes_and_never_fewer_than_a_dense_step() -> None:
+    """Lemma F.4 fails from c_b on: the ball holds the cheapest features, counted here by sorting."""
+    generator = torch.Generator().manual_seed(0)
+    pure, c = torch.eye(40).repeat(1, 3), 0.03
+    z = 0.02 * torch.randn(8, 40, generator=generator)
+    z[:, 0] = 1.0
+    for ratio in (0.1, 1.0, 3.0, 5.0):
+        moved = z + most_flips(pure, torch.full((120,), c), z, ratio * c)
+        assert float((moved - z).norm(dim=1).max()) <= ratio * c * (1 + 1e-5)
+        flipped = ((moved.abs() >= c) != (z.abs() >= c)).sum(1)
+        costs = (z.abs() - c).abs().mul(1.002).sort(1).values.square().cumsum(1)
+        assert torch.all(flipped >= (costs <= (ratio * c) ** 2).sum(1))
+    mixed = torch.rand(40, 120, generator=generator)
+    b, step = 0.5 * mixed.norm(dim=0), mixed.sum(1)
+    dense = z + 5 * step / step.norm()
+    found = z + most_flips(mixed, b, z, 5.0)
+    for moved in (dense, found):
+        assert ((moved @ mixed).abs() >= b).sum() >= 0.9 * 8 * 120
 
 
 def test_equation_2_is_exact_while_no_gate_moves() -> None:
