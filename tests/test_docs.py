@@ -13,6 +13,8 @@ import typer
 
 from heirloom.cli import app
 from heirloom.defence.remarks import unpacked
+from heirloom.defence.traits import UNTRAINED, traits
+from heirloom.objectives.defences import DEFENCES
 from heirloom.results.statistics import paired_difference
 from heirloom_recipes.results_page import ROOT, results_page
 from heirloom_recipes.sparse_coding.intervals import interval_of
@@ -59,6 +61,17 @@ def test_figures_with_intervals_are_those_of_a_record() -> None:
     assert wrong == []
 
 
+def test_the_table_of_methods_says_what_their_files_say() -> None:
+    page = (ROOT / "docs" / "what-a-preprocessor-can-give.md").read_text()
+    rows = {row[0]: [cell.strip() for cell in row] for row in TABLE_ROW.findall(page)}
+    for method in (*DEFENCES, *(name for name in UNTRAINED if name != "identity")):
+        told = traits(method)
+        assert told is not None
+        reads, _, *others = rows[method][1:]
+        assert (reads, *others) == (told[0].partition("; no labels")[0], *told[1:]), method
+
+
+TABLE_ROW = re.compile(r"^\| `([\w-]+)` " + 5 * r"\|([^|\n]*)" + r"\|$", re.MULTILINE)
 INTERVAL = r"(?<![\d.])([+-]?\d+(?:\.\d+)?)(?: points| %)? \[([+-]?\d+(?:\.\d+)?), ([+-]?\d+(?:\.\d+)?)\]"
 
 

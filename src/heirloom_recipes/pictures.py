@@ -1,14 +1,23 @@
-"""The pictures of the documentation, each from recorded runs: ``python -m heirloom_recipes.pictures``."""
+"""The pictures of the documentation, each from recorded runs: ``python -m heirloom_recipes.pictures``.
+
+Pictures of images cannot come from a record, which leaves them out: ``python -m heirloom_recipes.pictures RUN`` draws
+those from the folder of the run whose command the record tells.
+"""
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from heirloom.results.schema import Summary
+from heirloom_recipes.cropd.bound_page import bound_drawing
 from heirloom_recipes.cropd.page import trade_off_drawing
-from heirloom_recipes.cropd.paintings_page import cost_of_likeness_drawing
+from heirloom_recipes.cropd.paintings_page import cost_of_likeness_drawing, paintings_drawing
 from heirloom_recipes.sparse_coding.gate_drawings import share_of_the_open_map
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +38,12 @@ def _gap_over_the_gate() -> Any:
 DRAWN: dict[str, Callable[[], Any]] = {
     "gap-over-the-gate.png": _gap_over_the_gate,
     "trade-off-digits.png": lambda: trade_off_drawing(_record("cropd/trade-off-digits")),
+    "bound-digits.png": lambda: bound_drawing(_record("cropd/bound").rows),
     "cost-of-likeness.png": lambda: cost_of_likeness_drawing(_record("cropd/paintings-cifar10")),
+}
+
+FROM_RUNS: dict[str, tuple[str, Callable[[Summary], Any]]] = {  # by the kind of run
+    "cropd-paintings": ("paintings.png", paintings_drawing)
 }
 
 
@@ -41,5 +55,16 @@ def pictures(folder: Path = PLACE) -> list[Path]:
     return [folder / name for name in DRAWN]
 
 
+def of_run(run: Path, folder: Path = PLACE) -> Path:
+    """Draw the images of a run into ``folder`` (PNG of 256 colours)."""
+    summary = Summary.read(run / "summary.json")
+    name, draw = FROM_RUNS[summary.kind]
+    buffer = io.BytesIO()
+    draw(summary).savefig(buffer, dpi=100, metadata={"Software": None})
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.open(buffer).convert("RGB").quantize(256).save(folder / name, optimize=True)
+    return folder / name
+
+
 if __name__ == "__main__":
-    print(*pictures(), sep="\n")
+    print(*([of_run(Path(sys.argv[1]))] if sys.argv[1:] else pictures()), sep="\n")

@@ -13,14 +13,15 @@ from heirloom.defence.remarks import packed
 from heirloom.models.defended import Defended
 from heirloom.models.preprocessor import parameter_count
 from heirloom_recipes.cropd.paper import Cell
-from heirloom_recipes.cropd.run import Runner
+from heirloom_recipes.cropd.run import STUDENT_SECONDS, Runner
+from heirloom_recipes.cropd.spent import spent
 
 STUDENT, ORIGINAL = "student alone", "original head"
 
 
 def beside(runner: Runner, cell: Cell) -> dict[str, dict[str, Any]]:
-    """By the control's name what :meth:`Runner.row` keeps of a row; empty for rows of other methods, and without
-    ``original head`` where the foundation has none of these classes.
+    """By the control's name what :meth:`Runner.row` keeps of a row, the student with its own seconds; empty for rows of
+    other methods, and without ``original head`` where the foundation has none of these classes.
     """
     if cell.method != "distil":
         return {}
@@ -49,11 +50,11 @@ def controls(runner: Runner, cell: Cell, front: nn.Module) -> dict[str, Defended
 
 def _measured(runner: Runner, cell: Cell, name: str, model: Defended, seconds: float) -> dict[str, Any]:
     found = runner.judged(model, cell, runner.scale.threat(cell), f"{cell.name}, {name}")
-    trained = model.encoder if name == STUDENT else model.preprocessor
+    trained, own = (model.encoder, True) if name == STUDENT else (model.preprocessor, False)
     return {
         "figures": found.row(),
         "right": packed(found.correct),
-        "seconds": seconds,
+        "seconds": spent(runner.place_of_front(cell) / STUDENT_SECONDS) if own else seconds,
         "parameters": parameter_count(trained),
         "foundation": parameter_count(runner.foundations.of(cell)),
     }

@@ -67,6 +67,14 @@ def _cell(found: Row | None) -> str:
 
 
 def _drawn(rows: list[Row]) -> Figure:
+    caption = (
+        "Full: loss under PGD-20. Dashed: clean loss + kappa L_con, one kappa for all. Bars: 95 % over seeds."
+    )
+    return Figure(caption, data_uri(bound_drawing(rows)))
+
+
+def bound_drawing(rows: list[Row]) -> Any:
+    """The drawing: both sides, the kappa that each setting needs, and the premise, over eps."""
     figure, (left, middle, right) = new_axes(3, figsize=(11, 3.8))
     every = right_side(rows, one_kappa(rows))
     for number, weight in enumerate(dict.fromkeys(row["weight"] for row in rows)):
@@ -83,10 +91,7 @@ def _drawn(rows: list[Row]) -> Figure:
     right.set(xlabel="eps", ylabel="share of images", ylim=(0, 1.02), title="the premise")
     for axes in (left, middle):
         axes.legend(fontsize=7)
-    caption = (
-        "Full: loss under PGD-20. Dashed: clean loss + kappa L_con, one kappa for all. Bars: 95 % over seeds."
-    )
-    return Figure(caption, data_uri(figure))
+    return figure
 
 
 def _curve(axes: Any, rows: list[Row], name: str, style: dict[str, Any]) -> None:

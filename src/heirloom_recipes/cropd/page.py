@@ -66,8 +66,9 @@ def _caveat(summary: Summary) -> str:
 def trade_off(summary: Summary) -> Figure:
     """Clean accuracy against the worst case, as a part of the page."""
     return Figure(
-        "Clean accuracy against the worst case; a mark's area grows with the processor seconds of its training (the "
-        "smallest: none). A line joins one method's weights, which are written beside its marks.",
+        "Clean accuracy against the worst case; a mark's area grows with the processor seconds of its training, that "
+        "of a foundation which met attacks included (the smallest: none; hollow: not counted). A line joins one "
+        "method's weights, which are written beside its marks.",
         data_uri(trade_off_drawing(summary)),
     )
 
@@ -97,11 +98,25 @@ def _marks(axes: Any, rows: list[dict[str, Any]], worst: str) -> None:
         x, y = ([100 * row[name]["value"] for row in own] for name in (worst, "clean"))
         colour, mark = COLOURS[place % len(COLOURS)], MARKS[place // len(COLOURS)]
         axes.plot(x, y, color=colour, linewidth=0.8)
-        sizes = [15 + 8 * row["seconds"] for row in own]
-        axes.scatter(x, y, s=sizes, alpha=0.75, label=method, color=colour, marker=mark)
-        for row, across, up in zip(own, x, y, strict=True):
-            if row["weight"] is not None:
-                axes.annotate(f"{row['weight']:g}", (across, up), fontsize=7)
+        spent = [_spent(row) for row in own]
+        sizes = [40 if cost is None else 15 + 8 * cost for cost in spent]
+        faces = ["none" if cost is None else colour for cost in spent]
+        axes.scatter(
+            x, y, s=sizes, alpha=0.75, label=method, facecolors=faces, edgecolors=colour, marker=mark
+        )
+        weights = [(row["weight"], point) for row, *point in zip(own, x, y, strict=True)]
+        for number, (weight, point) in enumerate(each for each in weights if each[0] is not None):
+            beside = (3, 6) if number % 2 == 0 else (3, -12)  # neighbours' labels on either side
+            axes.annotate(f"{weight:g}", point, beside, textcoords="offset points", fontsize=7)
+
+
+def _spent(row: dict[str, Any]) -> float | None:
+    """What a mark's size tells; records from before foundations and students were counted by themselves know less."""
+    if "cost" in row:
+        cost: float | None = row["cost"]
+        return cost
+    known = row["foundation"] == "frozen" and row["method"] != "student alone"
+    return float(row["seconds"]) if known else None
 
 
 def _kind(row: dict[str, Any]) -> str:

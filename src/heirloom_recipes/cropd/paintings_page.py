@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+from io import BytesIO
 from typing import Any
+
+from matplotlib.figure import Figure as MatplotlibFigure
+from PIL import Image
 
 from heirloom.report.figures import COLOURS, data_uri, new_axes
 from heirloom.report.page import Figure, Images, Part, Section, Table, Text, page
@@ -62,6 +67,23 @@ def _share(value: dict[str, Any]) -> str:
 def _curve(summary: Summary) -> Figure:
     drawn = data_uri(cost_of_likeness_drawing(summary))
     return Figure("What a step towards a recognisable picture costs; 95 % intervals over images.", drawn)
+
+
+def paintings_drawing(summary: Summary, shown: int = 6) -> Any:
+    """The first test images and what each painter makes of them; needs a run's images, which a record leaves out."""
+    found = summary.details["examples"]
+    names = {
+        "image": "image",
+        **{row["defence"]: row["defence"].replace(", ", ",\n", 1) for row in summary.rows},
+    }
+    figure = MatplotlibFigure(layout="constrained", figsize=(0.5 * shown + 2.2, 0.5 * len(names)))
+    grid = figure.subplots(len(names), shown)
+    for axes, (name, label) in zip(grid, names.items(), strict=True):
+        for place, uri in zip(axes, found[name], strict=False):
+            place.imshow(Image.open(BytesIO(b64decode(uri.partition(",")[2]))), interpolation="nearest")
+            place.set_axis_off()
+        axes[0].text(-0.15, 0.5, label, transform=axes[0].transAxes, ha="right", va="center", fontsize=7)
+    return figure
 
 
 def cost_of_likeness_drawing(summary: Summary) -> Any:

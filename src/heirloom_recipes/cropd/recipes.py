@@ -33,8 +33,8 @@ def table(name: str, scale: str, out: Path, **options: Any) -> Summary:
     leave_if_sharded()
     rows = []
     for cell in cells:
-        rows.append(_figures(cell, runner.row(cell)))
-        rows += [_figures(cell, kept, control) for control, kept in beside(runner, cell).items()]
+        made = {"": runner.row(cell), **beside(runner, cell)}
+        rows += [_figures(runner, cell, kept, control) for control, kept in made.items()]
     return _finished(runner, name, cells, rows)
 
 
@@ -107,18 +107,30 @@ def _attacked(
     return x_adv, {f"right of {len(y)}": right[0], f"right of {len(y)} attacked": right[1]}
 
 
-def _figures(cell: Cell, kept: dict[str, Any], control: str = "") -> dict[str, Any]:
+def _figures(runner: Runner, cell: Cell, kept: dict[str, Any], control: str = "") -> dict[str, Any]:
     return {
         **{name: value for name, value in asdict(cell).items() if name != "paper"},
         **({"method": control} if control else {}),
         "defence": f"{cell.name}, {control}" if control else cell.name,
         **kept["figures"],
         "seconds": kept["seconds"],
+        "cost": _cost(runner, cell, kept["seconds"]),
         "paper": {
             name: None if value is None else value / 100
             for name, value in zip(COLUMNS, () if control else cell.paper, strict=False)
         },
     }
+
+
+def _cost(runner: Runner, cell: Cell, seconds: float | None) -> float | None:
+    """Processor seconds of what a row has for itself: what stands in front, and a foundation that was trained under
+    attack or fine-tuned for it; not the frozen one, which all rows share. None: not counted.
+    """
+    if cell.foundation in ("frozen", "rocl"):
+        return seconds
+    tuned = runner.foundations.is_tuned(cell)
+    own = runner.foundations.spent(cell)["fine-tuning" if tuned else "foundation"]
+    return None if own is None or seconds is None else seconds + own
 
 
 def _finished(

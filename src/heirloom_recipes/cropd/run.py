@@ -6,6 +6,7 @@ and rows (``work/stages/``), and a command that was cut off goes on.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +41,7 @@ from heirloom_recipes.cropd.spent import counted, spent
 from heirloom_recipes.judging import judged
 
 SUBSETS = {"cifar2": "cifar10"}  # its first two classes
+STUDENT_SECONDS = "student.json"
 GIVEN = (*SOURCES, "vae", "foundation")  # what --data may name
 
 
@@ -107,19 +109,20 @@ class Runner:
 
     def preprocessor(self, cell: Cell) -> tuple[nn.Module, float]:
         """What stands in front in a row, and the processor seconds that its training took."""
-        data = self.data(cell.trained_on or cell.data).train
-        data = data.limit(round(cell.share * len(data)), self.seed)
+        data = self.pictures(cell)
         settings = self.settings(cell, data)
         reads_model = settings.objective is not None and settings.objective.needs_model
         encoder = self.foundations.of(cell) if reads_model else None
-        own, eps = cell.trained_on or cell.data, self.scale.threat(cell).eps
-        parts = (own, cell.method, f"{settings.chosen_weight:g}", f"{cell.share:g}", f"{eps:.3g}")
-        folder = (
-            self.run.folder
-            / "preprocessors"
-            / "-".join((*parts, *((cell.data, cell.foundation) if reads_model else ())))
-        )
-        with counted(folder / "seconds.json"):
+        folder = self.place_of_front(cell)
+        with counted(folder / "seconds.json"), ExitStack() as student:
+            if cell.method == "distil":  # its student's own part ends with the first phase
+                student.enter_context(counted(folder / STUDENT_SECONDS, folder / "phase-1.safetensors"))
+
+            def report(done: int, total: int, losses: dict[str, float]) -> None:
+                self.progress(f"{cell.name}: train", done, total, words(losses))
+                if done == total:
+                    student.close()
+
             made, _ = train_preprocessor(
                 data,
                 self.scale.threat(cell),
@@ -127,11 +130,23 @@ class Runner:
                 encoder=encoder,
                 checkpoint=folder / "checkpoint.safetensors",
                 resume=True,
-                report=lambda done, total, losses: self.progress(
-                    f"{cell.name}: train", done, total, words(losses)
-                ),
+                report=report,
             )
         return made, float(read_json(folder / "seconds.json")["seconds"])
+
+    def pictures(self, cell: Cell) -> LabelledImages:
+        """Those that the row's preprocessor is trained on."""
+        data = self.data(cell.trained_on or cell.data).train
+        return data.limit(round(cell.share * len(data)), self.seed)
+
+    def place_of_front(self, cell: Cell) -> Path:
+        """The folder of the row's preprocessor."""
+        settings = self.settings(cell, self.pictures(cell))
+        reads_model = settings.objective is not None and settings.objective.needs_model
+        own, eps = cell.trained_on or cell.data, self.scale.threat(cell).eps
+        parts = [own, cell.method, f"{settings.chosen_weight:g}", f"{cell.share:g}", f"{eps:.3g}"]
+        parts += [cell.data, cell.foundation] if reads_model else []
+        return self.run.folder / "preprocessors" / "-".join(parts)
 
     def settings(self, cell: Cell, data: LabelledImages) -> PreprocessorSettings:
         """Of the row's preprocessor."""
