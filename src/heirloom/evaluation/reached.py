@@ -87,13 +87,13 @@ class Slot:
 
 
 class Environment:
-    """The process's environment variables."""
+    """The process's environment variables, but for torch's own, which it sets when it likes."""
 
     def get(self) -> dict[str, str]:
-        return dict(os.environ)
+        return {name: value for name, value in os.environ.items() if not name.startswith("TORCH")}
 
     def set(self, value: dict[str, str]) -> None:
-        for name in set(os.environ) - set(value):
+        for name in set(self.get()) - set(value):
             del os.environ[name]
         os.environ.update({name: kept for name, kept in value.items() if os.environ.get(name) != kept})
 
