@@ -21,7 +21,7 @@ from heirloom.evaluation.copies import logits
 from heirloom.evaluation.fingerprint import fingerprint, parts, size_of
 from heirloom.evaluation.reached import ABSENT, LRU, Slots, reached
 
-DEPTH, MOST_VALUES = 4, 20_000  # how far connections and files are looked for
+DEPTH, MOST_PARTS, MOST_VALUES = 4, 200, 2000  # how far connections and files are looked for
 MOST_BYTES = 2**28  # what holds more is shared on: a data set, a large network
 
 
@@ -79,7 +79,7 @@ def _handles(values: Sequence[Any]) -> dict[int, Any]:
         if callable(getattr(type(value), "fileno", None)):
             found[id(value)] = value
         elif depth:
-            left += [(part, depth - 1) for part in parts(value)]
+            left += [(part, depth - 1) for part in parts(value)[:MOST_PARTS]]
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,15 +49,15 @@ def lost_in(model: nn.Module, x: Tensor, y: Tensor) -> str | None:
 
 def _towards(output: Any, x: Tensor) -> dict[Any, list[int]]:
     """Operations from ``output`` on from which ``x`` is reached, each with the inputs that lead there, in order."""
-    seen, queue, after = [output], [output], dict[Any, list[tuple[Any, int]]]()
+    seen, queue, after = {output: True}, deque([output]), dict[Any, list[tuple[Any, int]]]()
     while queue:
-        node = queue.pop(0)
+        node = queue.popleft()
         for number, (following, _) in enumerate(node.next_functions):
             if following is None:
                 continue
             after.setdefault(following, []).append((node, number))
             if following not in seen:
-                seen.append(following)
+                seen[following] = True
                 queue.append(following)
     reaching = [node for node in seen if getattr(node, "variable", None) is x]
     found: dict[Any, list[int]] = {}
