@@ -126,7 +126,7 @@ RECIPES = (
         "cropd/transfer",
         "ours: preprocessors before another model, at other radii, in another norm",
         "cropd.transfer:transfer",
-        "cropd.transfer:printed",
+        "cropd.transfer_page:printed",
     ),
     _cropd("costs", "Tables 11 and 12: seconds and parameters", "costs"),
     _cropd("figure-2", "what each preprocessor makes of images", "figure_2"),

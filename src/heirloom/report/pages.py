@@ -28,7 +28,7 @@ PAGES: dict[str, str] = {
     "cropd": "heirloom_recipes.cropd.page:cropd_page",
     "cropd-bound": "heirloom_recipes.cropd.bound_page:bound_page",
     "cropd-paintings": "heirloom_recipes.cropd.paintings_page:paintings_page",
-    "cropd-transfer": "heirloom_recipes.cropd.transfer:transfer_page",
+    "cropd-transfer": "heirloom_recipes.cropd.transfer_page:transfer_page",
     "sparse-coding": "heirloom_recipes.sparse_coding.page:sparse_coding_page",
     "zoo": "heirloom_recipes.zoo.page:zoo_page",
     "patches": "heirloom_recipes.patches.experiments:patches_page",

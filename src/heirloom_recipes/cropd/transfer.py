@@ -7,18 +7,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from heirloom.defence.controls import own_head, student_of
-from heirloom.defence.traits import caveats
+from heirloom.defence.saved import DefendedModel
 from heirloom.evaluation.columns import figures_of
 from heirloom.models.defended import Defended
-from heirloom.report.page import Section, Table, Text, page
-from heirloom.results.schema import Proportion, Summary
+from heirloom.models.encoder import FrozenEncoder
+from heirloom.results.schema import Summary
+from heirloom.runtime.errors import require
 from heirloom.threat import Threat
 from heirloom_recipes.cropd.beside import ORIGINAL, STUDENT
 from heirloom_recipes.cropd.paper import Cell
@@ -26,11 +27,6 @@ from heirloom_recipes.cropd.run import Runner
 
 METHODS = ("identity", "noise", "cropd", "adversarial-reconstruction", "stability", "distil")
 L2_OF_LINF = 0.5 / (8 / 255 * math.sqrt(3 * 32 * 32))  # the field's radii on CIFAR-10, a pixel
-HOW = (
-    "Each preprocessor was trained once, in Linf, where it reads a model before the first one; a linear head is "
-    "trained behind each pair. The L2 radius stands to the Linf radius as 0.5 to 8/255 on CIFAR-10, by the root of "
-    "the number of pixels."
-)
 
 
 @dataclass(frozen=True)
@@ -61,19 +57,28 @@ PLACES = (
 
 
 def transfer(scale: str, out: Path, **options: Any) -> Summary:
-    """The recipe ``cropd/transfer``, on the images that ``--data`` names, the digits else."""
-    runner = Runner(scale, out, **options)
+    """The recipe ``cropd/transfer``, on the images that ``--data`` names, the digits else.
+
+    ``--data defence=FOLDER``: a saved defence in place of the methods, judged beside nothing in front; its frozen model
+    is the first one, and "as trained" the threat that it was made for, on the images named beside it.
+    """
+    is_given = "defence" in (options.get("sources") or {})
+    changes = {"limit": None} if is_given else {}  # the other model is worth all images, as for paintings
+    place = out / "transfer" if is_given else out
+    runner = Runner(scale, place, changes=changes, takes_defence=True, **options)
     name = runner.scale.datasets[-1]
-    images, own = runner.data(name), runner.scale.threat(Cell(name, "identity"))
+    images, saved = runner.data(name), _saved(runner, name)
+    own = runner.scale.threat(Cell(name, "identity")) if saved is None else _threat(saved)
+    methods = METHODS if saved is None else tuple(dict.fromkeys(("identity", saved.defence["method"])))
     rows = []
-    for method in METHODS:
-        cell = Cell(name, method)
-        front = cache(lambda cell=cell: runner.preprocessor(cell)[0])  # if any place is missing
+    for method in methods:
+        subject = Subject(runner, Cell(name, method), saved)
+        whole = cache(subject.whole)  # places share two models
         for of in (method, *((STUDENT, ORIGINAL) if method == "distil" else ())):
             places = {
                 place.name: runner.run.stage(
                     f"transfer-{name}-{of}-{place.name}".replace(" ", "-"),
-                    partial(_judged, runner, cell, place, front, of),
+                    partial(_judged, subject, whole, place, place.threat(own, images.train.shape), of),
                 )
                 for place in PLACES
             }
@@ -89,81 +94,76 @@ def transfer(scale: str, out: Path, **options: Any) -> Summary:
         settings={
             "scale": scale,
             "attacks": ", ".join(runner.scale.attacks),
-            "network": runner.scale.network,
+            "network": runner.scale.network if saved is None else "the saved defence's",
             "another": runner.foundations.another_network,
             "radii": ", ".join(f"{place.name}: {place.threat(own, images.train.shape)}" for place in PLACES),
         },
-        into="transfer",
+        into="" if is_given else "transfer",
         seconds=runner.run.seconds,
     )
 
 
+def _saved(runner: Runner, name: str) -> DefendedModel | None:
+    """The defence that ``--data`` named, None where it named none."""
+    if runner.defence is None:
+        return None
+    saved, shape = DefendedModel.from_pretrained(runner.defence), runner.data(name).train.shape
+    require(shape == saved.image_shape, "defence", f"made for images of {shape}", saved.image_shape)
+    return saved
+
+
+def _threat(saved: DefendedModel) -> Threat:
+    told = saved.defence["threat"]
+    return Threat(told["norm"], told["eps"])
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What stands in front in one row, before which first model: made here, or ``saved``."""
+
+    runner: Runner
+    cell: Cell
+    saved: DefendedModel | None
+
+    @cached_property
+    def front(self) -> nn.Module:
+        """The preprocessor; made when any place is missing."""
+        if self.saved is None:
+            return self.runner.preprocessor(self.cell)[0]
+        return self.saved.preprocessor if self.cell.method != "identity" else nn.Identity()
+
+    def model(self, elsewhere: bool) -> tuple[FrozenEncoder, nn.Module | None]:
+        """A frozen model, the first or another, and its own head where that is no linear layer saved beside it."""
+        if elsewhere:
+            return self.runner.foundations.another(self.cell.data)
+        if self.saved is None:
+            return self.runner.foundations.of(self.cell), None
+        encoder: Any = self.saved.encoder
+        return encoder, self.saved.head if encoder.settings.pooling == "logits" else None
+
+    def whole(self, of: str, elsewhere: bool) -> nn.Module | None:
+        """The row ``of`` before either model; None where there is no such."""
+        runner, cell = self.runner, self.cell
+        if of == STUDENT:  # it has no frozen model behind it, and so none to change
+            student = student_of(self.front)
+            return None if elsewhere or student is None else runner.with_head(nn.Identity(), student, cell)
+        encoder, head = self.model(elsewhere)
+        if of != ORIGINAL:
+            return runner.with_head(self.front, encoder, cell)
+        own = own_head(encoder, head, len(runner.data(cell.data).train.classes))
+        return None if own is None else Defended(self.front, encoder, own).to(runner.device).eval()
+
+
 def _judged(
-    runner: Runner, cell: Cell, place: Elsewhere, front: Callable[[], nn.Module], of: str
+    subject: Subject,
+    whole: Callable[[str, bool], nn.Module | None],
+    place: Elsewhere,
+    threat: Threat,
+    of: str,
 ) -> dict[str, Any] | None:
     """Figures of the row ``of`` in one place; None where there is no such model."""
-    shape, own = runner.data(cell.data).train.shape, runner.scale.threat(cell)
-    model = _whole(runner, cell, place, front, of)
+    cell, model = subject.cell, whole(of, place.model == "another")
     if model is None:
         return None
     name = cell.name if of == cell.method else f"{cell.name}, {of}"
-    return figures_of(runner.judged(model, cell, place.threat(own, shape), f"{name}, {place.name}"))
-
-
-def _whole(
-    runner: Runner, cell: Cell, place: Elsewhere, front: Callable[[], nn.Module], of: str
-) -> nn.Module | None:
-    elsewhere = place.model == "another"
-    if of == STUDENT:  # it has no frozen model behind it, and so none to change
-        student = student_of(front())
-        return None if elsewhere or student is None else runner.with_head(nn.Identity(), student, cell)
-    encoder, head = (
-        runner.foundations.another(cell.data) if elsewhere else (runner.foundations.of(cell), None)
-    )
-    if of != ORIGINAL:
-        return runner.with_head(front(), encoder, cell)
-    own = own_head(encoder, head, len(runner.data(cell.data).train.classes))
-    return None if own is None else Defended(front(), encoder, own).to(runner.device).eval()
-
-
-def transfer_page(summary: Summary) -> str:
-    """The page as HTML."""
-    return page(
-        "Does a preprocessor transfer?",
-        _lead(summary),
-        [Section("transfer", [*printed(summary), Text(HOW)])],
-        summary,
-    )
-
-
-def printed(summary: Summary) -> list[Table]:
-    """What the terminal shows: the worst case in every place, and clean accuracy before either model."""
-    names = [place.name for place in PLACES]
-    rows = [
-        [
-            row["defence"],
-            *(_share(row["places"][name], "clean") for name in ("as trained", "another model")),
-            *(_share(row["places"][name], "robust") for name in names),
-        ]
-        for row in summary.rows
-    ]
-    columns = ["in front", "clean", "clean, another model", *names]
-    return [
-        Table(
-            "Accuracy in % [95 % interval over images]; from the third column on in the worst case. "
-            + " ".join(caveats(row["defence"] for row in summary.rows)),
-            columns,
-            rows,
-        )
-    ]
-
-
-def _lead(summary: Summary) -> str:
-    preprocessors = [row for row in summary.rows if row["defence"] in METHODS]
-    best = max(preprocessors, key=lambda row: row["places"]["as trained"]["robust"]["value"])
-    there, elsewhere = (_share(best["places"][name], "robust") for name in ("as trained", "another model"))
-    return f"'{best['defence']}', the best where it was trained ({there} %), gives {elsewhere} % before another model."
-
-
-def _share(figures: dict[str, Any] | None, of: str) -> str:
-    return "-" if figures is None else str(Proportion.model_validate(figures[of]))
+    return figures_of(subject.runner.judged(model, cell, threat, f"{name}, {place.name}"))
