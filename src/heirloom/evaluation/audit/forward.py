@@ -18,6 +18,7 @@ ITERATES = 4  # calls of one layer in a pass; two or three are views or shared w
 FEW = 0.1  # of all logits: so few different values are votes; a network's logits are all different
 SAME = 1e-4  # of the logits' spread: a vote with a trace of the logits added is a vote
 COARSE = 1e-3  # of the logits' spread: float32 knows numbers a thousand times closer
+CLIPPED = 0.1  # share of the logits; ten classes whose logits end at a limit have more
 COARSER = (1e-4, 1e-3, 1e-2)
 STEEP = 0.1  # of a jump: what a gradient foretells is a steep function, not another draw
 
@@ -161,7 +162,7 @@ def discrete_output(subject: Subject) -> Finding:
     rounds = bool(subject.trace.seen(ROUNDING)) and not subject.trace.seen(CHOOSING)
     step = None if explained or subject.random or (few and not rounds) else _grid(subject, shown)
     if step is not None:
-        return _rounded(step, evidence)
+        return _rounded(step, _at_the_ends(shown), evidence)
     if explained or not few or not bool(shown.std() > 0):
         return Finding("discrete-output", "pass", evidence=evidence)
     chosen = subject.trace.seen(CHOOSING)
@@ -199,14 +200,21 @@ def _grid(subject: Subject, shown: Tensor) -> float | None:
     return step if coarse and len(steps) and bool((off < 0.02).double().mean() > 0.98) else None
 
 
-def _rounded(step: float, evidence: dict[str, Any]) -> Finding:
+def _at_the_ends(shown: Tensor) -> float:
+    """The share of all logits that equal the highest or the lowest: a sound model has one of each."""
+    return float(((shown == shown.max()) | (shown == shown.min())).double().mean())
+
+
+def _rounded(step: float, ends: float, evidence: dict[str, Any]) -> Finding:
+    clipped = f" {100 * ends:.0f} % of them are clipped at the ends of their range." if ends > CLIPPED else ""
     return Finding(
         "discrete-output",
         "fail",
-        cause=f"The logits are rounded: all are multiples of {step:.2g}; between the steps there is no gradient.",
+        cause=f"The logits are rounded: all are multiples of {step:.2g}; between the steps there is no gradient."
+        f"{clipped}",
         remedy="Return the logits as they are before rounding, or round straight through in the backward pass (BPDA), "
         "and add black-box and transfer attacks.",
-        evidence=evidence | {"step": step},
+        evidence=evidence | {"step": step, "clipped": ends},
     )
 
 

@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
-
 import torch
 from torch import Tensor
 
-from heirloom.attacks.losses import cross_entropy, margin
+from heirloom.attacks.losses import margin
 from heirloom.evaluation.askable import Undifferentiated
 from heirloom.evaluation.audit.findings import Finding
-from heirloom.evaluation.audit.losing import LIMITED, lost_in
+from heirloom.evaluation.audit.losing import Slope, dual, lost_in, share_of
+from heirloom.evaluation.audit.saturation import CLIPPING, saturation
 from heirloom.evaluation.audit.slopes import slopes
 from heirloom.evaluation.audit.subject import Subject, beats
 from heirloom.evaluation.audit.watch import CHOOSING, COMPARING, HOOKING, LEAVING, LEVELS, ROUNDING
 from heirloom.evaluation.copies import apart
-from heirloom.threat import norms
 
 TINY = 1e-4  # in pixel units: far below a grey level (0.0039), far above float32's rounding
 FINE = 1e-6  # within a level of 16 bits; asked where something is rounded, since float32 is not far
 MOVED = 8  # pixels changed by TINY at once: of 256 grey levels few are crossed
 FLAT_BELOW = 1e-2  # the gradient explains less than this share of what the loss does
 BLOCKED_ABOVE = 0.05  # entries with exactly no gradient, in a random sample of pixels
-UNDERFLOW = 1e-30  # a probability, times weights and slopes below 1e-8, is zero in float32
-CLIPPING = ("clamp", "hardtanh")
 FELT = 0.1  # of the slope that as many entries with a gradient would give
-DUAL = {"Linf": "L1", "L2": "L2", "L1": "Linf"}
-
-
-@dataclass(frozen=True)
-class Slope:
-    """Gradients of the margin at a random point, and where they are missing; booleans (K,).
-
-    ``constant``: where changing a few pixels by ``step`` changes no logit. ``lost_in``: the operation that loses
-    the gradient where ``flat``.
-    """
-
-    at_start: Tensor
-    zero: Tensor
-    flat: Tensor
-    constant: Tensor
-    step: float
-    lost_in: str | None = None
 
 
 def gradients(subject: Subject) -> list[Finding]:
@@ -54,13 +32,13 @@ def gradients(subject: Subject) -> list[Finding]:
 def _of_gradients(subject: Subject) -> list[Finding]:
     first = subject.gradient(subject.x, margin)
     second = subject.gradient(subject.start, margin)
-    size = torch.maximum(_dual(subject, first), _dual(subject, second))
-    zero = ~((_dual(subject, first) > 0) & (_dual(subject, second) > 0) & size.isfinite())
+    size = torch.maximum(dual(subject, first), dual(subject, second))
+    zero = ~((dual(subject, first) > 0) & (dual(subject, second) > 0) & size.isfinite())
     flat = zero | _flat(subject, size)
     some = flat.nonzero().flatten()[:8]
     ends = lost_in(subject.fresh(), subject.start[some], subject.y[some]) if len(some) else None
     seen = Slope(second, zero, flat, *_unmoved(subject), ends)
-    found = [_saturation(subject, seen), _quantisation(subject, seen), _gradients(subject, seen)]
+    found = [saturation(subject, seen), _quantisation(subject, seen), _gradients(subject, seen)]
     hidden = [
         cause
         for cause in subject.hidden
@@ -71,14 +49,9 @@ def _of_gradients(subject: Subject) -> list[Finding]:
             Finding(f.check, "skipped", f"Hidden by {' and '.join(hidden)}.", "", f.evidence) for f in found
         ]
     rest = slopes(subject, second, any(f.verdict == "fail" for f in found[1:]))
-    if rest[1].verdict == "fail" and _share(seen.constant) > 0.5:
+    if rest[1].verdict == "fail" and share_of(seen.constant) > 0.5:
         found[1] = _around_the_rounding(subject, found[1])
     return [*found, *rest]
-
-
-def _dual(subject: Subject, gradient: Tensor) -> Tensor:
-    """The dual norm (K,): eps times it is the most that a linear loss could rise."""
-    return norms(gradient.double(), DUAL[subject.threat.norm]).flatten()  # type: ignore[arg-type]
 
 
 def _flat(subject: Subject, size: Tensor) -> Tensor:
@@ -97,7 +70,7 @@ def _unmoved(subject: Subject) -> tuple[Tensor, float]:
         return torch.zeros_like(subject.y, dtype=torch.bool), TINY
     found = _constant(subject, TINY)
     finer = _constant(subject, FINE) if subject.trace.seen(ROUNDING) else found
-    return (found, TINY) if _share(found) >= _share(finer) / 2 else (finer, FINE)
+    return (found, TINY) if share_of(found) >= share_of(finer) / 2 else (finer, FINE)
 
 
 def _constant(subject: Subject, size: float) -> Tensor:
@@ -113,88 +86,6 @@ def _constant(subject: Subject, size: float) -> Tensor:
     return (subject.predict(beside) == subject.predict(start)).all(1)
 
 
-def _saturation(subject: Subject, seen: Slope) -> Finding:
-    lost = (_dual(subject, subject.gradient(subject.x, cross_entropy)) == 0) & ~seen.zero
-    gap = -subject.values(subject.x)
-    probable = "probabilities" in subject.hidden
-    felt = beats(int(seen.flat.sum()), len(seen.flat))
-    ends = seen.lost_in if felt and not probable else None
-    activation = subject.trace.saturating if felt else None
-    if activation in ("softmax", "_softmax") and probable:
-        activation = None  # the output itself
-    if activation in CLIPPING and subject.trace.seen(ROUNDING):
-        activation = None  # what is rounded is mostly clipped, too, and rounding stops every gradient
-    evidence = {
-        "share": _share(lost),
-        "median_margin": float(gap.median().nan_to_num()),
-        "activation": activation,
-    }
-    if activation is not None:
-        share = 100 * subject.trace.saturated[activation]
-        cause = (
-            f"An activation is saturated: {share:.0f} % of the outputs of `{activation}` lie exactly at its limits, "
-            f"and no gradient passes for {100 * _share(seen.flat):.0f} % of the images."
-        )
-    elif ends in LIMITED and not subject.trace.seen(ROUNDING):
-        cause = (
-            f"An activation is saturated: the gradient ends in `{ends.lower()}`, whose outputs lie at their limits, "
-            f"for {100 * _share(seen.flat):.0f} % of the images."
-        )
-    elif subject.offset:
-        cause = (
-            f"The logits lie so far from zero (about {float(subject.logits.abs().amax(1).median()):.1g}, with a spread "
-            f"of {float(subject.spread.median()):.2g}) that float32 rounds their differences: neither a margin nor "
-            "a softmax sees small changes."
-        )
-    elif beats(int((lost & ~_certain(subject)).sum()), len(lost)) and not probable:
-        cause = (
-            f"The gradient of cross-entropy underflows: it is exactly zero for {100 * _share(lost):.0f} % of the "
-            "images, though the softmax is far from 0 and 1 there; a part of the backward pass has too few bits "
-            "(float16, say)."
-        )
-    elif beats(int(lost.sum()), len(lost)) and not probable:
-        cause = (
-            f"The logits are so large (median margin {float(gap.median()):.3g}) that the softmax is "
-            f"exactly 0 or 1 in float32: cross-entropy has no gradient for {100 * _share(lost):.0f} % of "
-            "the images."
-        )
-    elif _flattened(subject):
-        cause = (
-            f"The logits are so small (median margin {float(gap.median()):.3g}; a high temperature, or an underflow "
-            "beside the images) that cross-entropy does not change in float32: attacks cannot tell a better image "
-            "from a worse one."
-        )
-    else:
-        return Finding("saturation", "pass", evidence=evidence)
-    return Finding(
-        "saturation",
-        "fail",
-        cause,
-        "Divide by a constant (what is saturated, or the logits), take an offset away, compute in float32, or use a "
-        "loss that does not depend on the logits' scale (margin, DLR); figures from attacks on cross-entropy alone "
-        "are void.",
-        evidence,
-    )
-
-
-def _certain(subject: Subject) -> Tensor:
-    """Where the softmax leaves the second class so little that its gradient, too, may be zero in float32."""
-    return subject.logits.float().softmax(1).topk(2, dim=1).values[:, 1] < UNDERFLOW
-
-
-def _flattened(subject: Subject) -> bool:
-    """Whether cross-entropy is the same number at an image and beside it, or at two points beside it."""
-    other = subject.threat.random_start(subject.x, subject.generator("another start"))
-    at = [subject.logits, subject.predict(subject.start), subject.predict(other)]
-    return any(_no_rise(subject, one, other) for one, other in pairwise(at))
-
-
-def _no_rise(subject: Subject, one: Tensor, other: Tensor) -> bool:
-    same = cross_entropy(one, subject.y) == cross_entropy(other, subject.y)
-    same &= (one.argmax(1) == subject.y) & (one.std(1) > 0) & (one.std(1) < 1e-4)
-    return beats(int((same & (one != other).any(1)).sum()), len(same))
-
-
 def _quantisation(subject: Subject, seen: Slope) -> Finding:
     if subject.loose:
         return Finding("quantisation", "skipped", cause="Hidden by randomness.")
@@ -204,21 +95,21 @@ def _quantisation(subject: Subject, seen: Slope) -> Finding:
         return Finding("quantisation", "skipped", cause="Hidden by discrete-output.")
     blocked = seen.constant & seen.flat
     evidence = {
-        "unchanged": _share(seen.constant),
-        "unchanged_and_no_gradient": _share(blocked),
+        "unchanged": share_of(seen.constant),
+        "unchanged_and_no_gradient": share_of(blocked),
         "step": seen.step,
     }
     rounding = subject.trace.seen(ROUNDING)
     enough = 0.3 if rounding else 0.5
     clipped = subject.trace.saturating in CLIPPING and bool(rounding)
     saturated = bool(subject.trace.saturating) and not clipped
-    if saturated or not _share(blocked) > enough or _left_torch(subject):
+    if saturated or not share_of(blocked) > enough or _left_torch(subject):
         return Finding("quantisation", "pass", evidence=evidence)
     return Finding(
         "quantisation",
         "fail",
         cause=f"The input or a layer is rounded{_to_what(subject)}: changing pixels by {seen.step:g} changes no logit "
-        f"for {100 * _share(seen.constant):.0f} % of the images, while larger changes do, and no gradient passes the "
+        f"for {100 * share_of(seen.constant):.0f} % of the images, while larger changes do, and no gradient passes the "
         "rounding.",
         remedy="Differentiate around the rounding (BPDA: backward as if it were the identity), or add a "
         "black-box attack with many queries; gradient attacks on the whole are void.",
@@ -257,7 +148,7 @@ def _left_torch(subject: Subject) -> bool:
 
 
 def _gradients(subject: Subject, seen: Slope) -> Finding:
-    evidence = {"zero": _share(seen.zero), "too_small": _share(seen.flat & ~seen.zero)}
+    evidence = {"zero": share_of(seen.zero), "too_small": share_of(seen.flat & ~seen.zero)}
     if beats(int(seen.flat.sum()), len(seen.flat)):
         cause = _gradient_cause(subject, seen)
     else:
@@ -282,7 +173,7 @@ def _gradients(subject: Subject, seen: Slope) -> Finding:
 def _unsteady(subject: Subject, seen: Slope) -> bool:
     """Whether the gradient is another when asked again: its zeros come and go (the check ``backward`` tells)."""
     again = apart(seen.at_start, subject.gradient(subject.start, margin))
-    return not subject.loose and _share(again > 0.1) > 0.5
+    return not subject.loose and share_of(again > 0.1) > 0.5
 
 
 def _by_what(subject: Subject) -> str:
@@ -337,14 +228,14 @@ def _gradient_cause(subject: Subject, seen: Slope) -> str:
             "No gradient path leads from the output to the image: part of the forward pass is detached "
             f"or not differentiable (detach(), no_grad, NumPy).{named}"
         )
-    share = 100 * _share(seen.flat)
+    share = 100 * share_of(seen.flat)
     custom = (
         f" A custom backward pass is in the way ({next(iter(subject.trace.custom))})."
         if subject.trace.custom
         else ""
     )
-    if _share(seen.zero) > 0.5 * _share(seen.flat):
-        rounded = _share(seen.constant & seen.zero) > 0.5 or subject.trace.seen(ROUNDING)
+    if share_of(seen.zero) > 0.5 * share_of(seen.flat):
+        rounded = share_of(seen.constant & seen.zero) > 0.5 or subject.trace.seen(ROUNDING)
         why = ", because values are rounded" if rounded and not custom else ""
         left = "" if why or custom else _left_out(subject) or _ends(seen)
         return f"The gradient is exactly zero for {share:.0f} % of the images{why}.{custom or left}"
@@ -377,7 +268,3 @@ def _detached(subject: Subject) -> bool:
             return True
         (gradient,) = torch.autograd.grad(output.sum(), x, allow_unused=True)
     return gradient is None
-
-
-def _share(found: Tensor) -> float:
-    return float(found.double().mean())

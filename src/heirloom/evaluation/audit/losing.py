@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.gradient import predict
 from heirloom.attacks.losses import margin
+from heirloom.evaluation.audit.subject import Subject
 from heirloom.evaluation.copies import fixed
+from heirloom.threat import norms
 
 LEFT = 1e-4  # of the largest entry that came to an operation: no network shrinks a gradient so at one place
 # operations that are flat where they have reached a limit
@@ -19,6 +22,34 @@ LIMITED = (
     *("Sigmoid", "Tanh", "Clamp", "ClampMin", "ClampMax", "Hardtanh", "Hardsigmoid", "Minimum", "Maximum"),
     *("Exp", "Atan", "Erf", "Softmax", "LogSoftmax"),
 )
+
+
+DUAL = {"Linf": "L1", "L2": "L2", "L1": "Linf"}
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Gradients of the margin at a random point, and where they are missing; booleans (K,).
+
+    ``constant``: where changing a few pixels by ``step`` changes no logit. ``lost_in``: the operation that loses
+    the gradient where ``flat``.
+    """
+
+    at_start: Tensor
+    zero: Tensor
+    flat: Tensor
+    constant: Tensor
+    step: float
+    lost_in: str | None = None
+
+
+def dual(subject: Subject, gradient: Tensor) -> Tensor:
+    """The dual norm (K,): eps times it is the most that a linear loss could rise."""
+    return norms(gradient.double(), DUAL[subject.threat.norm]).flatten()  # type: ignore[arg-type]
+
+
+def share_of(found: Tensor) -> float:
+    return float(found.double().mean())
 
 
 def lost_in(model: nn.Module, x: Tensor, y: Tensor) -> str | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from heirloom.attacks.losses import margin
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.subject import SLIGHTLY, Subject
-from heirloom.evaluation.audit.watch import HOOKING, LEAVING
+from heirloom.evaluation.audit.watch import CHOOSING, COMPARING, HOOKING, LEAVING, ROUNDING
 from heirloom.evaluation.copies import apart
 
 STEP = 1 / 10  # in eps: a short step, over which the loss of a sound model is all but linear
@@ -57,7 +57,7 @@ def _compared(subject: Subject, gradient: Tensor) -> list[Finding]:
     }
     foreign = unsteady > MISLED_ABOVE or (_share(lost) > MISLED_ABOVE and smooth > SMOOTH_ABOVE)
     shattered = _share(wrong) > MISLED_ABOVE and not foreign
-    return [_backward(subject, foreign, evidence), _agreement(shattered, evidence)]
+    return [_backward(subject, foreign, evidence), _agreement(subject, shattered, evidence)]
 
 
 def _backward(subject: Subject, foreign: bool, evidence: dict[str, Any]) -> Finding:
@@ -78,15 +78,17 @@ def _backward(subject: Subject, foreign: bool, evidence: dict[str, Any]) -> Find
     )
 
 
-def _agreement(shattered: bool, evidence: dict[str, Any]) -> Finding:
+def _agreement(subject: Subject, shattered: bool, evidence: dict[str, Any]) -> Finding:
     if not shattered:
         return Finding("gradient-agreement", "pass", evidence=evidence)
+    jumping = subject.trace.seen((*ROUNDING, *CHOOSING, *COMPARING))
+    named = f" Seen, with jumps in it: `{'`, `'.join(jumping[:2])}`." if jumping else ""
     return Finding(
         "gradient-agreement",
         "fail",
         cause=f"The gradient misleads: over a step of eps/{round(1 / STEP)} along it the loss does not "
         f"move within a factor of {WITHIN:g} of what it promises for {100 * evidence['misled']:.0f} % of the "
-        "images: the loss is discontinuous or shattered.",
+        f"images: the loss is discontinuous or shattered.{named}",
         remedy="Smooth the loss (average gradients over noise, or replace the discontinuous operation in the "
         "backward pass), use larger steps and restarts, and add black-box and transfer attacks.",
         evidence=evidence,

@@ -30,6 +30,10 @@ ROUNDING = (
     "bucketize",
     "searchsorted",
     "to integers",
+    "fake_quantize_per_tensor_affine",
+    "fake_quantize_per_channel_affine",
+    "quantize_per_tensor",
+    "quantize_per_channel",
 )
 LEVELS = tuple(name for name in ROUNDING if name not in ("sign", "sgn"))  # a sign is a step's, too
 CHOOSING = ("argmax", "argmin", "topk", "sort", "one_hot", "kthvalue", "mode", "bincount")

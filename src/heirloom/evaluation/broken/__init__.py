@@ -95,10 +95,13 @@ from heirloom.evaluation.broken.stand_ins import (
 )
 from heirloom.evaluation.broken.together import (
     coarsely_seeded,
+    lit_thermometer,
+    narrow_integers,
     noise_on_saturated,
     rounded_probabilities,
     steep_ripple,
     stored_gallery,
+    unit_margin,
 )
 from heirloom.evaluation.broken.unusual import (
     adapting_norm,
@@ -171,6 +174,7 @@ __all__ = [
     "known_images",
     "late_defence",
     "linear_net",
+    "lit_thermometer",
     "locked_cache",
     "low_rank",
     "memo_cache",
@@ -178,6 +182,7 @@ __all__ = [
     "module_hook",
     "nan_detector",
     "nan_gradients",
+    "narrow_integers",
     "nearest_neighbour_vote",
     "noise_injection",
     "noise_on_saturated",
@@ -211,6 +216,7 @@ __all__ = [
     "thermometer_code",
     "tiny_gradients",
     "train_mode_batch_norm",
+    "unit_margin",
     "vit_mae_random_mask",
     "vote_with_a_trace",
     "weight_noise",
@@ -359,6 +365,9 @@ DEFENCES: tuple[Planted, ...] = (
     Planted(rounded_probabilities, "quantisation", "`round`", Undefended, ("probabilities", "gradients")),
     Planted(noise_on_saturated, "saturation", "so large", Undefended, ("randomness",)),
     Planted(coarsely_seeded, "randomness", "made of the image itself", Undefended, ("gradient-agreement",)),
+    Planted(unit_margin, "saturation", "their own margin", Undefended, ("gradients", "gradient-agreement")),
+    Planted(narrow_integers, "discrete-output", "clipped", Undefended, ("gradients",)),
+    Planted(lit_thermometer, "gradient-agreement", "`ge`", Undefended),
 )
 
 SOUND: tuple[Callable[[], nn.Module], ...] = (clean_net, adversarial_net, linear_net)

@@ -45,6 +45,24 @@ class _CoarselySeeded(Around):
         return self.network(x + 0.3 * torch.stack([_noise(image) for image in x.detach().cpu()]).to(x))
 
 
+class _UnitMargin(Around):
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.network(x)
+        first, second = logits.topk(2, dim=1).values.split(1, dim=1)
+        return 8 * (logits - first) / (first - second + 1e-6)
+
+
+class _NarrowIntegers(Around):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fake_quantize_per_tensor_affine(self.network(x), 0.02, 0, -128, 127)
+
+
+class _LitThermometer(Around):
+    def forward(self, x: Tensor) -> Tensor:
+        code = sum((x >= level / 8).float() for level in range(1, 9)) / 8
+        return self.network(code) * (0.5 + x.mean((1, 2, 3), keepdim=True).flatten(1))
+
+
 def _noise(image: Tensor) -> Tensor:
     digits = hashlib.sha256((8 * image).round().to(torch.uint8).numpy().tobytes()).hexdigest()[:8]
     return torch.randn(image.shape, generator=torch.Generator().manual_seed(int(digits, 16)))
@@ -73,3 +91,18 @@ def noise_on_saturated() -> nn.Module:
 def coarsely_seeded() -> nn.Module:
     """Noise seeded by a hash of the image rounded to 9 levels: between the levels nothing is drawn anew."""
     return _CoarselySeeded()
+
+
+def unit_margin() -> nn.Module:
+    """Logits divided by their own margin, which is then the same everywhere."""
+    return _UnitMargin()
+
+
+def narrow_integers() -> nn.Module:
+    """Logits in eight bits of too narrow a range: rounded, and most of them clipped."""
+    return _NarrowIntegers()
+
+
+def lit_thermometer() -> nn.Module:
+    """Thresholds without a gradient, times the brightness, which has one that leads nowhere."""
+    return _LitThermometer()
