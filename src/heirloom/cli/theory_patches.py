@@ -136,13 +136,17 @@ def minima(
 
 @patches_app.command()
 def perturbation(
-    out: Out = Path("runs/patches/perturbation"), seed: Seed = 0, resume: Resume = False, seeds: Seeds = 3
+    out: Out = Path("runs/patches/perturbation"),
+    seed: Seed = 0,
+    resume: Resume = False,
+    seeds: Seeds = 3,
+    filters: Annotated[int, typer.Option(min=1, help="Filters a class.")] = 60,
 ) -> None:
     """Theorem 4.3's perturbation, which knows no model, and feature-learning accuracy."""
     from heirloom_recipes.patches import experiments
 
-    make = {"perturbation": lambda: experiments.perturbation(_seeds(seed, seeds), _note)}
-    _run(make, {"seeds": seeds}, seed, out, resume)
+    make = {"perturbation": lambda: experiments.perturbation(_seeds(seed, seeds), filters, _note)}
+    _run(make, {"seeds": seeds, "filters": filters}, seed, out, resume)
 
 
 @patches_app.command()

@@ -37,12 +37,13 @@ LEAD = (
 Note = Callable[[str], None]
 
 
-def noisy_pair(seeds: list[int], note: Note) -> list[PhaseRun]:
-    """Noisy standard and adversarial training (margin) over the same seeds."""
+def noisy_pair(seeds: list[int], filters: int, note: Note) -> list[PhaseRun]:
+    """Noisy standard and adversarial training (margin) over the same seeds, of ``filters`` filters a class."""
     runs = []
     for objective, kind in (("none", "standard"), ("margin", "adversarial")):
         note(f"noisy, {objective}")
-        runs.append(noisy_run(PatchTraining(objective, NOISY_STEPS[kind]), seeds, NOISY))
+        training = PatchTraining(objective, NOISY_STEPS[kind], filters=filters)
+        runs.append(noisy_run(training, seeds, NOISY))
     return runs
 
 
@@ -65,8 +66,8 @@ def phases(
     return phase_experiment(runs)
 
 
-def perturbation(seeds: list[int], note: Note) -> ExperimentResult:
-    return perturbation_experiment(noisy_pair(seeds, note))
+def perturbation(seeds: list[int], filters: int, note: Note) -> ExperimentResult:
+    return perturbation_experiment(noisy_pair(seeds, filters, note))
 
 
 def attacks(seeds: list[int], note: Note) -> ExperimentResult:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from heirloom.analysis.feature_learning import feature_learned
 from heirloom.report import Section, Text
-from heirloom.results.statistics import mean, proportion
+from heirloom.results.statistics import proportion, student
 from heirloom.theory.patches.attack import model_free_perturbation
 from heirloom.theory.patches.model import PatchDistribution, sample_patches
 from heirloom.theory.patches.network import PatchCNN
@@ -67,13 +67,20 @@ def _confidence(network: PatchCNN, x: Tensor, y: Tensor) -> float:
     return float(network(x).softmax(1).gather(1, y[:, None]).mean())
 
 
+def _over_seeds(values: list[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.3f}"
+    found = student(values, 0.0, 1.0)
+    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+
+
 def _radius_table(rows: list[dict[str, Any]]) -> dict[str, Any]:
     cells = []
     for training in ("standard", "adversarial"):
         chosen = [row for row in rows if row["training"] == training and row["eps"] is not None]
         of_radius = ([row["accuracy"].value for row in chosen if row["eps"] == eps] for eps in RADII)
-        cells.append([training, *(f"{mean(values).value:.3f}" for values in of_radius)])
-    caption = "Accuracy under the model-free perturbation of Theorem 4.3, mean over seeds"
+        cells.append([training, *(_over_seeds(values) for values in of_radius)])
+    caption = "Accuracy under the model-free perturbation of Theorem 4.3, mean [95 % interval over seeds]"
     return table(caption, ["training", *(f"eps {eps:g}" for eps in RADII)], cells)
 
 
@@ -83,13 +90,13 @@ def _feature_table(rows: list[dict[str, Any]]) -> dict[str, Any]:
         chosen = [row for row in rows if row["training"] == training and row["eps"] is None]
         line = [training]
         for kind in ("robust", "non-robust"):
-            line.append(f"{mean([row['feature_learning'][kind].value for row in chosen]).value:.3f}")
-            line.append(f"{mean([row['confidence'][kind] for row in chosen]).value:.3f}")
+            line.append(_over_seeds([row["feature_learning"][kind].value for row in chosen]))
+            line.append(_over_seeds([row["confidence"][kind] for row in chosen]))
         cells.append(line)
     columns = ["training", "u alone", "u probability", "v alone", "v probability"]
     caption = (
         "Feature-learning accuracy (Definition 4.1): only one kind of feature present, and the mean "
-        "probability that the network gives its class"
+        "probability that the network gives its class; mean [95 % interval over seeds]"
     )
     return table(caption, columns, cells)
 
