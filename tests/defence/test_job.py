@@ -253,6 +253,10 @@ def test_auto_chooses_on_validation_images_and_says_what_it_saw(
     other = replace(small, test=small.train.select(torch.arange(40)))
     again = defend(encoder, other, settings, tmp_path / "two")[1].details["trials"]
     assert again == seen
+    # a trial that an earlier version kept has no verdicts: it is judged again
+    kept = next((tmp_path / "one").rglob("noise/trial.json"))
+    kept.write_text(json.dumps({name: value for name, value in seen[0].items() if name != "right"}))
+    assert defend(encoder, small, settings, tmp_path / "one", resume=True)[1].details["trials"] == seen
 
 
 def _trial(name: str, attacked: list[int], clean: float = 0.9) -> dict[str, Any]:

@@ -94,7 +94,8 @@ def choose(
         place = folder / method / "trial.json"
         if report is not None:
             report(f"trial of {method}", number, len(CANDIDATES), "")
-        if not distributed.agreed(place.exists()):
+        kept = place.exists() and "right" in read_json(place)  # a trial of an earlier version has no verdicts
+        if not distributed.agreed(kept):
             made = _trial(trials, shortened(settings, method), place)
             if distributed.rank() == 0:
                 write_json(place, to_plain(made))
