@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ CLIPPING = ("clamp", "hardtanh")
 
 
 def saturation(subject: Subject, seen: Slope) -> Finding:
+    """What leaves a loss of the logits no slope, and which loss would have one."""
     lost = (dual(subject, subject.gradient(subject.x, cross_entropy)) == 0) & ~seen.zero
     gap = -subject.values(subject.x)
     probable = "probabilities" in subject.hidden
@@ -70,11 +72,7 @@ def saturation(subject: Subject, seen: Slope) -> Finding:
             "from a worse one."
         )
     elif _level(subject):
-        cause = (
-            f"The margin of every image, and of points around it, is the same number ({float(gap.median()):.3g}): the "
-            "logits are divided by their own margin, so no loss of them tells how near a mistake is, and they jump at "
-            "the decision."
-        )
+        return _of_one_margin(float(gap.median()), evidence)
     else:
         return Finding("saturation", "pass", evidence=evidence)
     return Finding(
@@ -84,6 +82,18 @@ def saturation(subject: Subject, seen: Slope) -> Finding:
         "Divide by a constant (what is saturated, or the logits), take an offset away, compute in float32, or use a "
         "loss that does not depend on the logits' scale (margin, DLR); figures from attacks on cross-entropy alone "
         "are void.",
+        evidence,
+    )
+
+
+def _of_one_margin(margin: float, evidence: dict[str, Any]) -> Finding:
+    return Finding(
+        "saturation",
+        "fail",
+        f"The margin of every image, and of points around it, is the same number ({margin:.3g}): the logits are "
+        "divided by their own margin, so no loss of them tells how near a mistake is, and they jump at the decision.",
+        "Attack the logits as they are before the division (or transfer from a model without it): margin and DLR are "
+        "as blind here as cross-entropy.",
         evidence,
     )
 
