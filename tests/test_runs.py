@@ -152,6 +152,7 @@ def test_every_kind_of_page_is_drawn_by_some_test() -> None:
     elsewhere |= {
         "cropd",
         "cropd-paintings",
+        "cropd-default",
         "cropd-transfer",
         "illustration",
         "feature-learning",

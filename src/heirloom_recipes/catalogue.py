@@ -128,6 +128,12 @@ RECIPES = (
         "cropd.transfer:transfer",
         "cropd.transfer_page:printed",
     ),
+    Recipe(
+        "cropd/default",
+        "ours: which method deserves to be the default, judged on held-out training images",
+        "cropd.default:default",
+        "cropd.default_page:printed",
+    ),
     _cropd("costs", "Tables 11 and 12: seconds and parameters", "costs"),
     _cropd("figure-2", "what each preprocessor makes of images", "figure_2"),
     _illustration("inheritance/figure-1", "Figure 1: the sparse coding model", "sparse_coding"),

@@ -27,6 +27,7 @@ PAGES: dict[str, str] = {
     "inheritance-heads": "heirloom_recipes.inheritance.heads:heads_page",
     "cropd": "heirloom_recipes.cropd.page:cropd_page",
     "cropd-bound": "heirloom_recipes.cropd.bound_page:bound_page",
+    "cropd-default": "heirloom_recipes.cropd.default_page:default_page",
     "cropd-paintings": "heirloom_recipes.cropd.paintings_page:paintings_page",
     "cropd-transfer": "heirloom_recipes.cropd.transfer_page:transfer_page",
     "sparse-coding": "heirloom_recipes.sparse_coding.page:sparse_coding_page",

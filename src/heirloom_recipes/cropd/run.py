@@ -60,7 +60,9 @@ class Runner:
         minutes: float | None = None,
         changes: dict[str, Any] | None = None,
         takes_defence: bool = False,
+        held_out: bool = False,
     ) -> None:
+        """``held_out``: rows are judged on images held out of the training images; no test image is looked at."""
         given, chosen = dict(sources or {}), scale_settings(scale, seed, device)
         chosen = replace(chosen, **(changes or {}))  # what one recipe alone wants otherwise
         known = (*GIVEN, "defence") if takes_defence else GIVEN
@@ -74,10 +76,12 @@ class Runner:
             sources={**chosen.sources, **given},
             datasets=tuple(dict.fromkeys((*chosen.datasets, *given))),
         )
-        self.scale, self.seed, self.device = chosen, seed, device
+        self.scale, self.seed, self.device, self.held_out = chosen, seed, device, held_out
         self.progress, self.loaded = until(minutes, progress), dict[str, ImageSource]()
         shared = replace(chosen, datasets=())  # naming one more data set is the same run
         facts = {"scale": deciding(shared), "seed": seed}
+        if held_out:
+            facts["held out"] = True
         if self.defence is not None:
             facts["defence"] = read_json(Path(self.defence) / "config.json")["digests"]
         self.run = Run(out, facts, resume=True)
@@ -104,7 +108,8 @@ class Runner:
                 limit_test=None if name in SUBSETS else s.limit_test,
                 seed=self.seed,
             )
-            self.loaded[name] = _first_classes(found, 2, s.limit, s.limit_test) if name in SUBSETS else found
+            found = _first_classes(found, 2, s.limit, s.limit_test) if name in SUBSETS else found
+            self.loaded[name] = _validation(found, self.seed) if self.held_out else found
         return self.loaded[name]
 
     def preprocessor(self, cell: Cell) -> tuple[nn.Module, float]:
@@ -236,6 +241,13 @@ def _first_classes(source: ImageSource, count: int, limit: int | None, limit_tes
     return ImageSource(
         f"{source.name}, {count} classes", cut(source.train, limit), cut(source.test, limit_test)
     )
+
+
+def _validation(source: ImageSource, seed: int) -> ImageSource:
+    """Held-out training images in the place of the test images, about as many of them, but half at most."""
+    share = min(0.5, len(source.test) / len(source.train))
+    train, held_out = source.train.split(share, seed)
+    return ImageSource(f"{source.name}, held out", train, held_out)
 
 
 def first_images(data: ImageSource, count: int) -> tuple[torch.Tensor, torch.Tensor]:
