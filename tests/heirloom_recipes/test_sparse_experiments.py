@@ -1,5 +1,6 @@
 """The experiments on sparse coding data, small: their rows, their verdicts."""
 
+import math
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from heirloom_recipes.sparse_coding.inherit import inherit
 from heirloom_recipes.sparse_coding.intervals import interval, spearman
 from heirloom_recipes.sparse_coding.lemma import lemma
 from heirloom_recipes.sparse_coding.purify import arranged, purify
+from heirloom_recipes.sparse_coding.slopes import slope
+from heirloom_recipes.sparse_coding.slopes import verdict as verdict_of
 
 DATA = SparseCoding(d=12, k=2, zeta=0.05)
 SMALL = SparseTraining(data=DATA, nodes=30, steps=12, batch=40, init=0.3)
@@ -131,3 +134,21 @@ def test_curves_over_the_gate_carry_the_line_and_their_own_gate(monkeypatch: pyt
     for axes, c_b in ((first, 0.03), (second, 0.1)):
         assert any(list(line.get_xdata()) == [1, 1] for line in axes.lines)
         assert any(list(line.get_xdata()) == pytest.approx([0.3 / c_b]) for line in axes.lines)
+
+
+def test_a_slope_has_the_papers_rate_and_the_closed_form_beside_it() -> None:
+    found = slope([(x, 3 * x**0.6, x**0.5) for x in (1.0, 2.0, 8.0)], 0.5)
+    assert found["measured"] == pytest.approx(0.6)
+    assert found["closed_form"] == pytest.approx(0.5)
+    assert math.isnan(slope([(1.0, 0.1, None), (2.0, -0.1, None)], 1.0)["measured"])
+
+    def said(low: float, high: float, theory: float | str, closed: float | str = "-") -> str:
+        return verdict_of({"measured": {"low": low, "high": high}, "theory": theory, "closed_form": closed})
+
+    assert said(0.4, 0.6, 0.5) == "the rate"
+    assert said(0.55, 0.6, 0.5, 0.58) == "above the rate, as at this size it must be"
+    assert said(0.3, 0.4, 0.5, 0.58) == "below the rate"
+    assert said(0.3, 0.4, "no rate") == "no rate to compare with"
+    assert said(0.9, 1.2, ">> 1") == "not told from 1"
+    assert said(-1, -0.5, "vanishes") == "off 0"
+    assert said(1.0, 2.0, "-", 3.0) == "below the closed form"

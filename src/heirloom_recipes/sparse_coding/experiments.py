@@ -81,11 +81,15 @@ def tiny() -> Sizes:
         nodes=240,
         ms=(1, 2, 4),
         inputs=40,
+        slope_inputs=100,
         pairs=2000,
         figure=figure,
+        lean=data,
+        lean_nodes=120,
         down=down,
         down_nodes=100,
         fitted=400,
+        plenty=1500,
         seeds=2,
     )
     return Sizes(small, 1, theorem=checks, cases="lazy", task=(1000, 200), effort=Effort(20, 0), **few)

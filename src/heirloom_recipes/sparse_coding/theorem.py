@@ -2,21 +2,23 @@
 
     heirloom theory sparse-coding theorem --out runs/theorem
 
-Equation (2); Lemmas F.3, F.4, 5.1; Theorem 5.2's two terms; Theorems A.1, A.2 and Proposition 6.1; Section C's Linf
-form; membership in Definition 4.1; the symmetrised ReLU of Section B. The paper prints no figures for them. Every
-figure has its 95 % interval over seeds, in each of which everything is drawn anew. About three minutes on one thread
-(``--tiny``: seconds).
+Equation (2); Lemmas F.3, F.4, 5.1; Theorem 5.2's two terms; Theorems A.1, A.2 and Proposition 6.1 with their slopes in
+eps, k and m, and their premises; Section C's Linf form; membership in Definition 4.1; the symmetrised ReLU of Section
+B. The paper prints no figures for them. Every figure has its 95 % interval over seeds, in each of which everything is
+drawn anew. A rate has the paper's beside it, and the closed form's at these sizes where there is one (``verdict``). About
+five minutes on one thread (``--tiny``: seconds).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from heirloom.runtime.randomness import generator_of
-from heirloom_recipes.sparse_coding.downstream_statements import proposition_6_1
+from heirloom_recipes.sparse_coding.downstream_statements import proposition_6_1, sample_of_the_head
 from heirloom_recipes.sparse_coding.gate_statements import (
     definition_4_1,
     equation_2,
@@ -26,7 +28,9 @@ from heirloom_recipes.sparse_coding.gate_statements import (
 )
 from heirloom_recipes.sparse_coding.intervals import interval
 from heirloom_recipes.sparse_coding.loss_statements import lemma_5_1, linf, theorem_5_2
-from heirloom_recipes.sparse_coding.supervised_statements import theorem_a1, theorem_a2
+from heirloom_recipes.sparse_coding.purity_statements import premises, theorem_a2, theorem_a2_slopes
+from heirloom_recipes.sparse_coding.slopes import verdict
+from heirloom_recipes.sparse_coding.supervised_statements import theorem_a1
 from heirloom_recipes.sparse_coding.theorem_setting import Row, TheoremSetting
 
 # columns that say what a row is about; the others are measured
@@ -46,11 +50,13 @@ def theorem(setting: TheoremSetting, seed: int, told: Told = lambda done, of, na
 
 
 def over_seeds(found: Sequence[Sequence[Row]]) -> list[Row]:
-    """One row for the same row of every seed: numbers as intervals, counts added, yes only where all say yes."""
-    return [
-        {name: _together(name, [row[name] for row in same]) for name in same[0]}
-        for same in zip(*found, strict=True)
-    ]
+    """One row for the same row of every seed: numbers as intervals, counts added, yes only where all say yes; where
+    a rate or a value is claimed (``theory``), what to call the comparison."""
+    rows = []
+    for same in zip(*found, strict=True):
+        row = {name: _together(name, [row[name] for row in same]) for name in same[0]}
+        rows.append(row | {"verdict": verdict(row)} if "theory" in row else row)
+    return rows
 
 
 def _together(name: str, values: list[Any]) -> Any:
@@ -59,6 +65,8 @@ def _together(name: str, values: list[Any]) -> Any:
         return values[0]
     if isinstance(values[0], bool):
         return all(values)
+    if isinstance(values[0], float) and any(math.isnan(value) for value in values):
+        return "not above 0 in every seed"
     return sum(values) if isinstance(values[0], int) else interval(values)
 
 
@@ -70,7 +78,10 @@ STATEMENTS: dict[str, Callable[[TheoremSetting, torch.Generator], list[Row]]] = 
     "Theorem 5.2": theorem_5_2,
     "Theorem A.1": theorem_a1,
     "Theorem A.2": theorem_a2,
+    "Theorem A.2, slopes": theorem_a2_slopes,
+    "Theorems A.1 and A.2, premises": premises,
     "Proposition 6.1": proposition_6_1,
+    "Proposition 6.1, sample of the head": sample_of_the_head,
     "Section C (Linf)": linf,
     "Definition 4.1": definition_4_1,
     "Section B (symmetrised ReLU)": relu_in_place_of_gates,

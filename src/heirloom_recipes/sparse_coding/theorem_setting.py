@@ -18,9 +18,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class TheoremSetting:
-    """Sizes: d features, k active, H nodes; ``c_b`` = b_h / |U_h|; ``inputs`` draws of x; ``seeds``: repeats with
-    everything drawn anew. Lemma 5.1 and Theorem 5.2 have ``pairs`` and Figure 4's setting ``figure`` of their own,
-    Proposition 6.1 ``down``, ``down_nodes`` and ``fitted``, the examples that a head is fitted on."""
+    """Sizes: d features, k active, H nodes; ``c_b`` = b_h / |U_h|; ``inputs`` draws of x, ``slope_inputs`` of them for
+    the slopes; ``seeds``: repeats with everything drawn anew.
+
+    Lemma 5.1 and Theorem 5.2 have ``pairs`` and Figure 4's setting ``figure`` of their own. The slopes of Theorem A.2
+    have ``lean`` and ``lean_nodes``: few nodes for so many features, nearer to its premise. Proposition 6.1 has
+    ``down`` and ``down_nodes``, heads from ``plenty`` of examples and from as few as ``fitted``, and the networks of
+    ``inherit``, ``task`` and ``task_nodes``."""
 
     data: SparseCoding = field(default_factory=lambda: SparseCoding(d=400, k=4, zeta=0.005))
     nodes: int = 2000
@@ -28,11 +32,17 @@ class TheoremSetting:
     ks: tuple[float, ...] = (2.0, 4.0, 8.0)
     c_b: float = 0.03
     inputs: int = 300
+    slope_inputs: int = 1000
     pairs: int = 40_000
     figure: Figure4Setting = field(default_factory=lambda: Figure4Setting(repeats=1))
+    lean: SparseCoding = field(default_factory=lambda: SparseCoding(d=2000, k=4, zeta=0.005))
+    lean_nodes: int = 4000
     down: SparseCoding = field(default_factory=lambda: SparseCoding(d=96, k=4, zeta=0.005))
     down_nodes: int = 480
     fitted: int = 3000
+    plenty: int = 20_000
+    task: SparseCoding = field(default_factory=lambda: SparseCoding(d=50, k=3, zeta=0.05))
+    task_nodes: int = 250
     seeds: int = 5
 
     def __post_init__(self) -> None:
