@@ -5,8 +5,8 @@
 Equation (2); Lemmas F.3, F.4, 5.1; Theorem 5.2's two terms; Theorems A.1, A.2 and Proposition 6.1 with their slopes in
 eps, k and m, and their premises; Section C's Linf form; membership in Definition 4.1; the symmetrised ReLU of Section
 B. The paper prints no figures for them. Every figure has its 95 % interval over seeds, in each of which everything is
-drawn anew. A rate has the paper's beside it, and the closed form's at these sizes where there is one (``verdict``). About
-five minutes on one thread (``--tiny``: seconds).
+drawn anew. A rate has the paper's beside it, and the closed form's at these sizes where there is one (``verdict``).
+About five minutes on one thread (``--tiny``: seconds).
 """
 
 from __future__ import annotations
