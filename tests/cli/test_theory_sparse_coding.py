@@ -101,6 +101,12 @@ def test_every_statement_has_its_table(tmp_path: Path) -> None:
     assert all(name in page for name in seen)
 
 
+def test_statements_that_are_asked_for_alone(tmp_path: Path) -> None:
+    assert run("theorem", "--tiny", "--statements", "5.1;premises", "--out", str(tmp_path)) == 0
+    rows = json.loads((tmp_path / "summary.json").read_text())["rows"]
+    assert {row["statement"] for row in rows} == {"Lemma 5.1", "Theorems A.1 and A.2, premises"}
+
+
 def test_one_experiment_with_its_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = ("--d", "40", "--k", "3", "--nodes", "200", "--samples", "20", "--repeats", "2")
     assert run("figure-4", *small, "--m", "2,1", "--gate", "printed", "--out", str(tmp_path)) == 0
@@ -131,7 +137,7 @@ ASKED |= {
     "pretrain_eps": "0.07",
     "inputs": "11",
 }
-ASKED |= {"shares": "0.3"}
+ASKED |= {"shares": "0.3", "statements": "Lemma 5"}
 
 
 @pytest.mark.parametrize("name", ["figure-4", "purify", "inherit", "lemma", "theorem"])
@@ -206,6 +212,7 @@ def test_another_run_is_refused_by_name_and_the_same_one_goes_on(
         (("figure-4", "--nodes", "1001"), "--nodes must be one whose product with m = 1 is a multiple of d"),
         (("purify", "--cases", "nothing"), "cases must be part of a case's name"),
         (("purify", "--seeds", "0"), "seeds must be at least 1"),
+        (("theorem", "--statements", "A.1;A.9"), "statements must be parts of the names"),
         (("--out", "x", "lemma"), "give --out after"),
         (("--seed", "3", "theorem"), "give --seed after"),
         (("figure-4", "--readings", "eps;wider"), "readings must be parts of the names"),

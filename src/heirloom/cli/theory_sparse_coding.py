@@ -184,10 +184,13 @@ def theorem(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Seeds that every statement is measured with [default: 5].")
     ] = None,
+    statements: Annotated[
+        str | None, typer.Option(help="Only these statements: parts of their names, with ; between.")
+    ] = None,
     tiny: Tiny = False,
 ) -> None:
     """Statement by statement: equation (2), Lemmas F.3, F.4, 5.1, Theorems 5.2, A.1, A.2 and more, measured."""
-    run_sizes("theorem", tiny, seed, out, resume, theorem={"seeds": seeds})
+    run_sizes("theorem", tiny, seed, out, resume, theorem={"seeds": seeds, "statements": statements})
 
 
 def run_sizes(name: str, tiny: bool, seed: int, out: Path, resume: bool, **asked: Any) -> None:

@@ -31,7 +31,8 @@ def proposition_6_1(setting: TheoremSetting, generator: torch.Generator) -> list
     tasks = Tasks.of(here, thetas, generator)
     levels = (1, *(m for m in here.ms if m > 1))
     chance = {m: heads_on(here, tasks, "exact", m, generator) for m in levels}
-    groups = {m: heads_on(here, tasks, "grouped", m, generator).best for m in levels}
+    groups = {1: chance[1].best}
+    groups |= {m: heads_on(here, tasks, "grouped", m, generator).best for m in levels[1:]}
     in_k = {here.data.k: chance[1].best}
     for k in (value for value in here.ks if value != here.data.k):
         at_k = with_k(here, k)

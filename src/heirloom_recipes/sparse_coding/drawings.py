@@ -219,6 +219,8 @@ def lemma_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[Par
 def theorem_parts(rows: list[dict[str, Any]], details: dict[str, Any]) -> list[Part]:
     """Lemma F.4: the share of inputs in which a gate flips, over eps / c_b."""
     flips = [row for row in rows if row["statement"] == "Lemma F.4"]
+    if not flips:
+        return []
     figure, axes = new_axes()
     for number, (m, attack) in enumerate(dict.fromkeys((row["m"], row["attack"]) for row in flips)):
         chosen = [row for row in flips if (row["m"], row["attack"]) == (m, attack)]

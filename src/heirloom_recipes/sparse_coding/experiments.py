@@ -21,7 +21,7 @@ from heirloom_recipes.sparse_coding.inherit import PRETRAIN_EPS, SHARES, check_a
 from heirloom_recipes.sparse_coding.lemma import lemma
 from heirloom_recipes.sparse_coding.purify import purify
 from heirloom_recipes.sparse_coding.readings import check_readings, variants
-from heirloom_recipes.sparse_coding.theorem import theorem
+from heirloom_recipes.sparse_coding.theorem import chosen_statements, theorem
 from heirloom_recipes.sparse_coding.theorem_setting import TheoremSetting
 
 Found = tuple[list[dict[str, Any]], dict[str, Any]]  # rows, and what the page draws
@@ -57,6 +57,7 @@ class Sizes:
         for name, least in (("builds", 1), ("inputs", 1), ("variant_repeats", 0)):
             require(getattr(self, name) >= least, name, f"at least {least}", getattr(self, name))
         check_readings(self.readings)
+        chosen_statements(self.theorem.statements)
         radii, shares = self.pretrain_eps, self.shares
         require(all(0 <= e < float("inf") for e in radii), "pretrain_eps", "at least 0 each", radii)
         require(all(0 <= share <= 1 for share in shares), "shares", "from 0 to 1 each", shares)

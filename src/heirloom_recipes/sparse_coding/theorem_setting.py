@@ -24,7 +24,8 @@ class TheoremSetting:
     Lemma 5.1 and Theorem 5.2 have ``pairs`` and Figure 4's setting ``figure`` of their own. The slopes of Theorem A.2
     have ``lean`` and ``lean_nodes``: few nodes for so many features, nearer to its premise. Proposition 6.1 has
     ``down`` and ``down_nodes``, heads from ``plenty`` of examples and from as few as ``fitted``, and the networks of
-    ``inherit``, ``task`` and ``task_nodes``."""
+    ``inherit``, ``task`` and ``task_nodes``. ``statements`` picks among them by parts of their names, with ; between
+    them; empty: all."""
 
     data: SparseCoding = field(default_factory=lambda: SparseCoding(d=400, k=4, zeta=0.005))
     nodes: int = 2000
@@ -35,8 +36,8 @@ class TheoremSetting:
     slope_inputs: int = 1000
     pairs: int = 40_000
     figure: Figure4Setting = field(default_factory=lambda: Figure4Setting(repeats=1))
-    lean: SparseCoding = field(default_factory=lambda: SparseCoding(d=2000, k=4, zeta=0.005))
-    lean_nodes: int = 4000
+    lean: SparseCoding = field(default_factory=lambda: SparseCoding(d=1000, k=4, zeta=0.005))
+    lean_nodes: int = 2000
     down: SparseCoding = field(default_factory=lambda: SparseCoding(d=96, k=4, zeta=0.005))
     down_nodes: int = 480
     fitted: int = 3000
@@ -44,6 +45,7 @@ class TheoremSetting:
     task: SparseCoding = field(default_factory=lambda: SparseCoding(d=50, k=3, zeta=0.05))
     task_nodes: int = 250
     seeds: int = 5
+    statements: str = ""
 
     def __post_init__(self) -> None:
         require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
