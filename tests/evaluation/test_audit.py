@@ -130,6 +130,37 @@ def test_a_clock_that_others_read_is_no_randomness(data: Data) -> None:
     assert set(watched(Draws().eval(), data[0][:4]).random) == {"the operating system"}
 
 
+def test_what_an_import_draws_is_no_randomness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "drawing_when_imported.py").write_text("import random\nrandom.Random().random()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    class Imports(nn.Flatten):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            import drawing_when_imported  # type: ignore[import-not-found]
+
+            return super().forward(x + 0 * len(drawing_when_imported.__name__))
+
+    class Draws(Imports):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + random.random()
+
+    assert watched(Imports(), torch.rand(2, 1, 2, 2)).random == {}
+    assert set(watched(Draws(), torch.rand(2, 1, 2, 2)).random) == {"Python's random"}
+
+
+def test_modules_that_eval_does_not_reach_are_left_as_they_were(data: Data) -> None:
+    dropout, network = nn.Dropout(0.3), broken.clean_net()
+
+    class Closure(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return network(dropout(x))  # type: ignore[no-any-return]
+
+    found = by_name(audit(Closure().eval(), data, broken.THREAT, examples=32))["eval-mode"]
+    assert "(Dropout)" in found.cause
+    assert dropout.training
+    assert not dropout._forward_pre_hooks
+
+
 def test_cost_is_bounded_and_counted(data: Data) -> None:
     cost = audit(broken.pixel_quantiser(), data, broken.THREAT, examples=32)[-1].evidence["cost"]
     assert 0 < cost["forward"] <= 700 * 32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from heirloom.evaluation.chunks import seeded
 
 Mode = Literal["no_grad", "grad", "input", "inference"]
 ASKING = ("grad", "input")
+INSIDE, MANY = 2, 64  # how deep into a container, and how many of what it holds
 
 
 @contextmanager
@@ -67,6 +69,12 @@ def _unit(rows: Tensor) -> Tensor:
     return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-300)
 
 
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """What of the state dict is a tensor, dequantised: quantised layers and extra state keep other things there."""
+    held = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    return {name: value.dequantize() if value.is_quantized else value for name, value in held.items()}
+
+
 def facts_of(model: nn.Module) -> dict[str, Any]:
     """What a module remembers beside its state dict: numbers, lengths of containers, tensors; by name."""
     known = {id(value) for value in model.state_dict(keep_vars=True).values()}
@@ -87,11 +95,13 @@ def facts_of(model: nn.Module) -> dict[str, Any]:
     return found
 
 
-def _size(value: Any) -> Any:
+def _size(value: Any, depth: int = INSIDE) -> Any:
     if isinstance(value, Tensor):
-        return ("tensor", tuple(value.shape), float(value.detach().double().nan_to_num().sum()))
-    if isinstance(value, (dict, list, set, tuple)):
-        return (type(value).__name__, len(value))
+        value = value.detach().dequantize() if value.is_quantized else value.detach()
+        return ("tensor", tuple(value.shape), float(value.double().nan_to_num().sum()))
+    if isinstance(value, (dict, list, set, tuple, deque)):
+        held = list(value.values() if isinstance(value, dict) else value)[:MANY] if depth else []
+        return (type(value).__name__, len(value), [_size(each, depth - 1) for each in held])
     return value if isinstance(value, (int, float, str, bool, type(None))) else type(value).__name__
 
 

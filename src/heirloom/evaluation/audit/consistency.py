@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.losses import Loss, margin, misclassified
 from heirloom.evaluation.apart import connections
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.subject import JUMPING, RANDOM_ABOVE, SLIGHT, SLIGHTLY, Subject, beats
-from heirloom.evaluation.copies import apart, change, facts_of, fixed, logits
+from heirloom.evaluation.copies import apart, change, facts_of, fixed, logits, tensors_of
 from heirloom.evaluation.verdicts import Evaluation
 
 SAME_SHAPE = RANDOM_ABOVE
@@ -30,16 +31,19 @@ GRADIENT = "its place (gradient)"
 
 def eval_mode(subject: Subject) -> Finding:
     """Modules in train mode whose mode matters: copies forced into eval mode answer differently."""
-    plain, forced = subject.fresh(), _forced(subject.fresh())
+    throughout = _forced_throughout if subject.trace.out_of_reach else _forced
+    plain, forced = subject.fresh(), throughout(subject.fresh())
     training = [name or "the model" for name, module in plain.named_modules() if module.training]
-    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    beyond = list(subject.trace.out_of_reach)
+    before = {name: value.clone() for name, value in tensors_of(plain).items()}
     few = subject.x[: max(8, len(subject.x) // 2)]
     other = change(logits(plain, few), logits(forced, few), subject.spread[: len(few)])
-    changed = [name for name, value in plain.state_dict().items() if not _equal(value, before[name])]
-    kept = [name for name, value in forced.state_dict().items() if not _equal(value, before[name])]
+    changed = [name for name, value in tensors_of(plain).items() if not _equal(value, before[name])]
+    kept = [name for name, value in tensors_of(forced).items() if not _equal(value, before[name])]
     moved = largest(other)
     evidence = {"modules_in_train_mode": training[:5], "state_changed": changed[:5], "change": moved}
-    if not training or not (moved > SAME_SHAPE or set(changed) - set(kept)):
+    evidence["out_of_reach"] = beyond[:5]
+    if not (training or beyond) or not (moved > SAME_SHAPE or set(changed) - set(kept)):
         return _batch_statistics(subject, evidence)
     evidence["mended"] = True  # what is asked below is asked of models in eval mode: only other causes remain
     state = f" A forward pass changes the model's state ({changed[0]})." if changed else ""
@@ -47,17 +51,29 @@ def eval_mode(subject: Subject) -> Finding:
     return Finding(
         "eval-mode",
         "fail",
-        cause=f"{len(training)} modules stay in train mode after model.eval() ({leaf or training[0]}), and the "
-        f"logits are others than in eval mode: batch statistics or dropout are at work.{state}",
-        remedy="Evaluate with fixed statistics: model.eval() must reach every module, and a forward "
-        "pass must leave the model as it was.",
+        cause=f"{_in_train_mode(training, leaf, beyond)}, and the logits are others than in eval mode: batch "
+        f"statistics or dropout are at work.{state}",
+        remedy="Evaluate with fixed statistics: model.eval() must reach every module (an attribute, "
+        "nn.ModuleList), and a forward pass must leave the model as it was.",
         evidence=evidence,
+    )
+
+
+def _in_train_mode(training: list[str], leaf: str, beyond: list[str]) -> str:
+    if training:
+        return f"{len(training)} modules stay in train mode after model.eval() ({leaf or training[0]})"
+    last = next((name for name in beyond if "Dropout" in name or "Norm" in name), beyond[-1])
+    return (
+        f"model.eval() does not reach all modules: some that the forward pass calls ({last}) are not the model's own "
+        "but lie in a list, a closure or a global, or are made at each call, and are in train mode"
     )
 
 
 def mended_by(finding: Finding) -> Callable[[nn.Module], nn.Module]:
     """What undoes that modules stay in train mode, where ``finding`` (of :func:`eval_mode`) says so."""
-    return _forced if finding.evidence.get("mended") else lambda model: model
+    if not finding.evidence.get("mended"):
+        return lambda model: model
+    return _forced_throughout if finding.evidence.get("out_of_reach") else _forced
 
 
 def _batch_statistics(subject: Subject, evidence: dict[str, Any]) -> Finding:
@@ -337,8 +353,31 @@ def _forced(model: nn.Module) -> nn.Module:
     return model
 
 
+def _forced_throughout(model: nn.Module) -> nn.Module:
+    """:func:`_forced`, and while it is called every module that it calls."""
+    hooks, turned = list[Any](), list[nn.Module]()
+
+    def turn(module: nn.Module, args: Any) -> None:
+        if module.training:
+            module.training = False
+            turned.append(module)
+
+    def before(module: nn.Module, args: Any) -> None:
+        hooks.append(register_module_forward_pre_hook(turn))
+
+    def after(module: nn.Module, args: Any, output: Any) -> None:
+        hooks.pop().remove()
+        while turned:
+            turned.pop().training = True
+
+    if not isinstance(model, torch.jit.ScriptModule):  # which takes no such hooks
+        model.register_forward_pre_hook(before)
+        model.register_forward_hook(after, always_call=True)
+    return _forced(model)
+
+
 def _numbers(model: nn.Module) -> dict[str, Any]:
-    return {name: float(value.double().nan_to_num().sum()) for name, value in model.state_dict().items()}
+    return {name: float(value.double().nan_to_num().sum()) for name, value in tensors_of(model).items()}
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:

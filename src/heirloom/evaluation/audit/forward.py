@@ -16,7 +16,8 @@ from heirloom.evaluation.copies import fixed
 REPEATS = 12
 ITERATES = 4  # calls of one layer in a pass; two or three are views or shared weights
 FEW = 0.1  # of all logits: so few different values are votes; a network's logits are all different
-SAME = 1e-4  # of the logits' spread: a vote with a trace of the logits added is a vote
+SAME = 3e-3  # of the logits' spread: a vote with a trace of the logits, or with ties broken, is a vote
+REPEATED = 0.2  # of the images: so many with another's logits, number for number, are votes
 COARSE = 1e-3  # of the logits' spread: float32 knows numbers a thousand times closer
 CLIPPED = 0.1  # share of the logits; ten classes whose logits end at a limit have more
 COARSER = (1e-4, 1e-3, 1e-2)
@@ -114,8 +115,16 @@ def _random_cause(subject: Subject, passes: Tensor) -> str:
     if bool(((unit - unit[0]).abs().amax(2) < 1e-4).all()):
         return "The forward pass is random: it rescales the logits of an image by a random factor."
     sources = sorted(subject.trace.random)
-    where = f" (drawn from {', '.join(sources)})" if sources and sources != ["torch"] else ""
+    where = f" (drawn from {', '.join(sources)})" if sources and sources != ["torch"] else _drawn_by(subject)
     return f"The forward pass is random{where}: the same images give different logits at every call."
+
+
+def _drawn_by(subject: Subject) -> str:
+    drawing = list(subject.trace.drawing)
+    dropped = [name for name in subject.trace.functions if "dropout" in name]
+    if dropped and {"bernoulli", "native_dropout"} & set(drawing):
+        return f" (`{dropped[0]}` is at work as in training)"
+    return f" (drawn by `{drawing[0]}`)" if drawing else ""
 
 
 def inner_optimisation(subject: Subject) -> Finding:
@@ -158,20 +167,26 @@ def discrete_output(subject: Subject) -> Finding:
     values = _values(subject, shown)
     evidence = {"values": values, "of": shown.numel()}
     explained = bool(subject.trace.saturating) or subject.offset
-    few = values <= max(4, FEW * shown.numel())
+    alike = _repeated(subject)
+    few = values <= max(4, FEW * shown.numel()) or alike > REPEATED
     rounds = bool(subject.trace.seen(ROUNDING)) and not subject.trace.seen(CHOOSING)
     step = None if explained or subject.random or (few and not rounds) else _grid(subject, shown)
     if step is not None:
-        return _rounded(step, _at_the_ends(shown), evidence)
+        return _rounded(step, _at_the_ends(shown), evidence, subject.trace.seen(DECIDING))
     if explained or not few or not bool(shown.std() > 0):
         return Finding("discrete-output", "pass", evidence=evidence)
     chosen = subject.trace.seen(CHOOSING)
+    agree = (
+        f", and {100 * alike:.0f} % of them have another's logits, number for number"
+        if alike > REPEATED
+        else ""
+    )
     how = f" ({', '.join(chosen[:3])})" if chosen else ""
     return Finding(
         "discrete-output",
         "fail",
-        cause=f"The output takes only {values} values over {len(shown)} images: it is a decision or a vote{how}, not "
-        "logits; between its jumps there is no gradient and no margin.",
+        cause=f"The output takes only {values} values over {len(shown)} images{agree}: it is a decision or a "
+        f"vote{how}, not logits; between its jumps there is no gradient and no margin.",
         remedy="Return what is decided upon (logits, distances to the neighbours), or differentiate a soft version "
         "of the choice in the backward pass (BPDA), and add decision-based and transfer attacks.",
         evidence=evidence,
@@ -183,6 +198,14 @@ def _values(subject: Subject, shown: Tensor) -> int:
     if subject.trace.seen(DECIDING) and not subject.offset:
         shown = (shown.double() / (SAME * subject.spread.double().median())).round()
     return len(shown.nan_to_num().unique())
+
+
+def _repeated(subject: Subject) -> float:
+    """The share of images with the logits of another one, number for number, where the model decides or sorts."""
+    if "lookup" in subject.hidden or not subject.trace.seen(CHOOSING):
+        return 0.0  # what is stored may be the same for many
+    _, counts = subject.logits.nan_to_num().unique(dim=0, return_counts=True)
+    return float(counts[counts > 1].sum()) / len(subject.logits)
 
 
 def _grid(subject: Subject, shown: Tensor) -> float | None:
@@ -205,13 +228,14 @@ def _at_the_ends(shown: Tensor) -> float:
     return float(((shown == shown.max()) | (shown == shown.min())).double().mean())
 
 
-def _rounded(step: float, ends: float, evidence: dict[str, Any]) -> Finding:
+def _rounded(step: float, ends: float, evidence: dict[str, Any], decided: list[str]) -> Finding:
     clipped = f" {100 * ends:.0f} % of them are clipped at the ends of their range." if ends > CLIPPED else ""
+    what = f"counts, a vote ({', '.join(decided[:2])})" if decided else "rounded"
     return Finding(
         "discrete-output",
         "fail",
-        cause=f"The logits are rounded: all are multiples of {step:.2g}; between the steps there is no gradient."
-        f"{clipped}",
+        cause=f"The logits are {what}: all are multiples of {step:.2g}; between the steps there is no gradient."
+        f"{'' if decided else clipped}",
         remedy="Return the logits as they are before rounding, or round straight through in the backward pass (BPDA), "
         "and add black-box and transfer attacks.",
         evidence=evidence | {"step": step, "clipped": ends},

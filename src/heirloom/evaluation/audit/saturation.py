@@ -54,10 +54,11 @@ def saturation(subject: Subject, seen: Slope) -> Finding:
             "a softmax sees small changes."
         )
     elif beats(int((lost & ~_certain(subject)).sum()), len(lost)) and not probable:
+        low = ", ".join(sorted(subject.trace.halves)) or "float16, say"
         cause = (
             f"The gradient of cross-entropy underflows: it is exactly zero for {100 * share_of(lost):.0f} % of the "
             "images, though the softmax is far from 0 and 1 there; a part of the backward pass has too few bits "
-            "(float16, say)."
+            f"({low})."
         )
     elif beats(int(lost.sum()), len(lost)) and not probable:
         cause = (

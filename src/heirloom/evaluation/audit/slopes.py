@@ -15,6 +15,7 @@ from heirloom.evaluation.copies import apart
 
 STEP = 1 / 10  # in eps: a short step, over which the loss of a sound model is all but linear
 SHORT = 1 / 100
+SHORTEST = 1 / 3000
 WITHIN = 4.0  # observed over promised rise of the loss
 CLOSE = 1.5  # the same, close by: where the loss is smooth it is within a hundredth of 1
 MISLED_ABOVE = 0.25  # sound models: 0; k-winners-take-all: above 0.6
@@ -41,6 +42,8 @@ def _compared(subject: Subject, gradient: Tensor) -> list[Finding]:
     wrong = (kept < 1 / WITHIN) | (kept > WITHIN)
     near = _kept(subject, gradient, SHORT)
     lost = (near < 1 / CLOSE) | (near > CLOSE)
+    closest = _kept(subject, gradient, SHORTEST)  # between jumps, where the gradient is the loss's own
+    lost &= (closest < 1 / CLOSE) | (closest > CLOSE)
     smooth = _smooth(subject, gradient)
     again = subject.gradient(subject.start, margin)
     unsteady = float((apart(gradient, again) > 0.1).double().mean())

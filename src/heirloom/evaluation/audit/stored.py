@@ -73,17 +73,22 @@ def _stored(subject: Subject) -> dict[str, float]:
         return {}
     x = subject.x
     first = logits(subject.fresh(), x)
-    whole = _share(_same_around(subject, x, first))
+    whole = _share(_same_around(subject, x, first) & _alone_in(first))
     if whole <= ALL_OVER:
         return {"constant": whole}
     other = _put_together(subject)
     answers = logits(subject.fresh(), other)
-    different = len(first.unique(dim=0)) > 0.5 * len(first)  # votes are the same for many
     return {
         "constant": whole,
         "put_together_constant": _share(_same_around(subject, other, answers)),
-        "answered_as_the_most": _share((answers == first).all(1)) if different else 0.0,
+        "answered_as_the_most": _share((answers == first).all(1) & _alone_in(first)),
     }
+
+
+def _alone_in(answers: Tensor) -> Tensor:
+    """(K,) bool: answers that no other image has; votes are the same for many."""
+    _, which, counts = answers.nan_to_num().unique(dim=0, return_inverse=True, return_counts=True)
+    return counts[which] == 1
 
 
 def _same_around(subject: Subject, x: Tensor, answers: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import random
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -34,6 +36,7 @@ ROUNDING = (
     "fake_quantize_per_channel_affine",
     "quantize_per_tensor",
     "quantize_per_channel",
+    "kernels of integers",
 )
 LEVELS = tuple(name for name in ROUNDING if name not in ("sign", "sgn"))  # a sign is a step's, too
 CHOOSING = ("argmax", "argmin", "topk", "sort", "one_hot", "kthvalue", "mode", "bincount")
@@ -43,8 +46,13 @@ LEAVING = ("detach", "data", "no_grad", "numpy", "tolist", "item", "__array__", 
 HOOKING = ("register_hook", "BackwardHookFunction")  # torch's own, of a module
 SATURATING = ("sigmoid", "tanh", "softmax", "_softmax", "hardtanh", "clamp", "hardsigmoid", "erf")
 NO_PART = ("logging", "threading", "asyncio", "weakref", "torch")  # they read the clock for themselves
+IMPORTING = importlib._bootstrap._find_and_load.__code__  # type: ignore[attr-defined]
 AT_LIMIT = 1e-4  # so near its limit an activation's slope is a ten thousandth
 MOST = 0.6  # of an activation's outputs
+MERGED = (
+    *("functions", "operations", "random", "halves", "overflow", "custom", "saturated"),
+    *("drawing", "out_of_reach"),
+)
 OWN = ("its own generator", "NumPy", "Python's random", "the operating system")  # torch's seed fixes none
 
 
@@ -61,6 +69,9 @@ class Trace:
         halves: types of less than 32 bits that were computed in.
         overflow: operations with an infinite or no number in such a type.
         custom: autograd functions of the model's own.
+        drawing: torch's operations that drew.
+        out_of_reach: types of modules in train mode that were called though the model does not hold them: in a list, a
+            closure or a global they lie beyond ``eval()``.
         calls: how often the leaf module called most often was called.
         batch_statistics: calls of batch_norm that normalised by the batch, as in training.
         drawn: the sum of all that torch drew: another where the image decides the seed.
@@ -75,6 +86,8 @@ class Trace:
     overflow: dict[str, int] = field(default_factory=dict)
     custom: dict[str, int] = field(default_factory=dict)
     calls: int = 0
+    drawing: dict[str, int] = field(default_factory=dict)
+    out_of_reach: dict[str, int] = field(default_factory=dict)
     batch_statistics: int = 0
     drawn: float = 0.0
 
@@ -146,11 +159,14 @@ class _Operations(TorchDispatchMode):
             name != "detach"
         ):  # torch's own, of what a backward pass saves; the model's goes by the function's name
             _add(self.trace.operations, name)
+        if func.namespace == "quantized":
+            _add(self.trace.operations, "kernels of integers")
         if name in ("_to_copy", "view") and _to_integers(out, args[0]):
             _add(self.trace.operations, "to integers")
         if torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name:
             own = (kwargs or {}).get("generator") is not None
             _add(self.trace.random, OWN[0] if own else "torch")
+            _add(self.trace.drawing, name)
             self.trace.drawn += float(out.double().sum()) if isinstance(out, Tensor) else 0.0
         if isinstance(out, Tensor) and out.is_floating_point() and out.numel():
             self._values(name, out, args)
@@ -162,7 +178,7 @@ class _Operations(TorchDispatchMode):
             self.trace.saturated[name] = max(self.trace.saturated.get(name, 0.0), share)
         if out.dtype.itemsize < 4:
             _add(self.trace.halves, str(out.dtype).removeprefix("torch."))
-            if not bool(out.isfinite().all()):
+            if not bool(out.float().isfinite().all()):
                 _add(self.trace.overflow, name)
 
 
@@ -184,9 +200,16 @@ def _calls(trace: Trace, model: nn.Module) -> Iterator[None]:
     """Gradient functions, generators outside torch, custom autograd functions, and calls of leaf modules."""
     watched_code = {torch.autograd.grad.__code__, torch.autograd.backward.__code__}
     apply = torch.autograd.Function.apply.__func__.__code__  # type: ignore[attr-defined]
-    previous, counts = sys.getprofile(), dict[int, int]()
+    previous, counts, importing = sys.getprofile(), dict[int, int](), 0
 
     def watch(frame: Any, event: str, argument: Any) -> None:
+        nonlocal importing
+        if (
+            frame.f_code is IMPORTING
+        ):  # what a module draws when it is first imported is not drawn for an image
+            importing += (event == "call") - (event == "return")
+        if importing:
+            return
         if event == "call":
             trace.gradient_calls += frame.f_code in watched_code
             if frame.f_code is apply:
@@ -200,6 +223,12 @@ def _calls(trace: Trace, model: nn.Module) -> Iterator[None]:
     def count(module: nn.Module, args: Any) -> None:
         counts[id(module)] = counts.get(id(module), 0) + 1
 
+    held = {id(module) for module in model.modules()}
+
+    def beyond(module: nn.Module, args: Any) -> None:
+        if module.training and id(module) not in held:
+            _add(trace.out_of_reach, type(module).__name__)
+
     scripted = torch.jit.ScriptModule  # takes no such hooks
     leaves = [
         module
@@ -207,6 +236,7 @@ def _calls(trace: Trace, model: nn.Module) -> Iterator[None]:
         if not isinstance(module, scripted) and next(module.parameters(recurse=False), None) is not None
     ]
     hooks = [module.register_forward_pre_hook(count) for module in leaves]
+    hooks.append(register_module_forward_pre_hook(beyond))
     collecting = gc.isenabled()
     gc.disable()  # finalisers of others run when they like, and some read the clock
     sys.setprofile(watch)
@@ -243,7 +273,7 @@ def _reads_the_clock(function: Any, owner: Any) -> bool:
 def merged(first: Trace, second: Trace) -> Trace:
     """What either saw."""
     out = Trace(gradient_calls=max(first.gradient_calls, second.gradient_calls))
-    for name in ("functions", "operations", "random", "halves", "overflow", "custom", "saturated"):
+    for name in MERGED:
         setattr(out, name, getattr(second, name) | getattr(first, name))
     out.calls = max(first.calls, second.calls)
     out.batch_statistics = max(first.batch_statistics, second.batch_statistics)

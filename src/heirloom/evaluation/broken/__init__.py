@@ -12,6 +12,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from heirloom.evaluation.broken.accidents import (
+    float8_features,
+    growing_templates,
+    list_of_members,
+    sawtooth_margin,
+    vote_over_noise,
+)
 from heirloom.evaluation.broken.base import THREAT, adversarial_net, clean_net, linear_net
 from heirloom.evaluation.broken.beyond import (
     backward_counter,
@@ -161,12 +168,14 @@ __all__ = [
     "fallback_when_odd",
     "file_cache",
     "fixed_seed_noise",
+    "float8_features",
     "float16_backward",
     "float16_overflow",
     "global_cache",
     "gradient_hook",
     "gradient_mode_switch",
     "grey_levels",
+    "growing_templates",
     "half_rounded",
     "high_temperature",
     "image_seeded_noise",
@@ -174,6 +183,7 @@ __all__ = [
     "known_images",
     "late_defence",
     "linear_net",
+    "list_of_members",
     "lit_thermometer",
     "locked_cache",
     "low_rank",
@@ -200,6 +210,7 @@ __all__ = [
     "rounded_probabilities",
     "saturated_logits",
     "saturated_sigmoid",
+    "sawtooth_margin",
     "scaled_probabilities",
     "sharp_softmax",
     "shattered_pixels",
@@ -218,6 +229,7 @@ __all__ = [
     "train_mode_batch_norm",
     "unit_margin",
     "vit_mae_random_mask",
+    "vote_over_noise",
     "vote_with_a_trace",
     "weight_noise",
     "winners_take_all",
@@ -368,6 +380,11 @@ DEFENCES: tuple[Planted, ...] = (
     Planted(unit_margin, "saturation", "their own margin", Undefended, ("gradients", "gradient-agreement")),
     Planted(narrow_integers, "discrete-output", "clipped", Undefended, ("gradients",)),
     Planted(lit_thermometer, "gradient-agreement", "`ge`", Undefended),
+    Planted(list_of_members, "eval-mode", "does not reach all modules", Expected),
+    Planted(vote_over_noise, "discrete-output", "another's logits", Undefended, ("gradients",)),
+    Planted(growing_templates, "state", "(templates)", Undefended, ("batch",)),
+    Planted(sawtooth_margin, "gradient-agreement", "`floor`", Undefended),
+    Planted(float8_features, "saturation", "too few bits (float8", Undefended),
 )
 
 SOUND: tuple[Callable[[], nn.Module], ...] = (clean_net, adversarial_net, linear_net)
