@@ -14,6 +14,7 @@ from heirloom.attacks.adaptive import BPDA, EOT
 from heirloom.evaluation.adaptive.rewriting import Rewritten
 from heirloom.evaluation.apart import fresh_copy, noticed, separate
 from heirloom.evaluation.askable import differentiated, inside
+from heirloom.evaluation.eval_mode import forced, forced_throughout
 from heirloom.models.defended import Defended
 from heirloom.runtime.errors import reject
 
@@ -135,10 +136,8 @@ def _expected(model: nn.Module, draws: int) -> nn.Module:
 
 
 def _in_eval_mode(model: nn.Module) -> nn.Module:
-    copied = fresh_copy(model) or model
-    for module in copied.modules():
-        module.training = False
-    return copied
+    copied = fresh_copy(model)
+    return forced(model) if copied is None else forced_throughout(copied)
 
 
 class FreshAtEveryCall(nn.Module):

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_pre_hook
 
 from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.losses import Loss, margin, misclassified
@@ -20,6 +19,7 @@ from heirloom.evaluation.apart import connections
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.subject import JUMPING, RANDOM_ABOVE, SLIGHT, SLIGHTLY, Subject, beats
 from heirloom.evaluation.copies import apart, change, facts_of, fixed, logits, tensors_of
+from heirloom.evaluation.eval_mode import forced, forced_throughout
 from heirloom.evaluation.verdicts import Evaluation
 
 SAME_SHAPE = RANDOM_ABOVE
@@ -31,16 +31,16 @@ GRADIENT = "its place (gradient)"
 
 def eval_mode(subject: Subject) -> Finding:
     """Modules in train mode whose mode matters: copies forced into eval mode answer differently."""
-    throughout = _forced_throughout if subject.trace.out_of_reach else _forced
-    plain, forced = subject.fresh(), throughout(subject.fresh())
+    throughout = forced_throughout if subject.trace.out_of_reach else forced
+    plain, other = subject.fresh(), throughout(subject.fresh())
     training = [name or "the model" for name, module in plain.named_modules() if module.training]
     beyond = list(subject.trace.out_of_reach)
     before = {name: value.clone() for name, value in tensors_of(plain).items()}
     few = subject.x[: max(8, len(subject.x) // 2)]
-    other = change(logits(plain, few), logits(forced, few), subject.spread[: len(few)])
+    difference = change(logits(plain, few), logits(other, few), subject.spread[: len(few)])
     changed = [name for name, value in tensors_of(plain).items() if not _equal(value, before[name])]
-    kept = [name for name, value in tensors_of(forced).items() if not _equal(value, before[name])]
-    moved = largest(other)
+    kept = [name for name, value in tensors_of(other).items() if not _equal(value, before[name])]
+    moved = largest(difference)
     evidence = {"modules_in_train_mode": training[:5], "state_changed": changed[:5], "change": moved}
     evidence["out_of_reach"] = beyond[:5]
     if not (training or beyond) or not (moved > SAME_SHAPE or set(changed) - set(kept)):
@@ -73,7 +73,7 @@ def mended_by(finding: Finding) -> Callable[[nn.Module], nn.Module]:
     """What undoes that modules stay in train mode, where ``finding`` (of :func:`eval_mode`) says so."""
     if not finding.evidence.get("mended"):
         return lambda model: model
-    return _forced_throughout if finding.evidence.get("out_of_reach") else _forced
+    return forced_throughout if finding.evidence.get("out_of_reach") else forced
 
 
 def _batch_statistics(subject: Subject, evidence: dict[str, Any]) -> Finding:
@@ -345,35 +345,6 @@ def _sizes(subject: Subject, size: int) -> Tensor:
         return torch.cat([logits(subject.fresh(), part) for part in subject.x[:8].split(size)])
     except (RuntimeError, ValueError):  # BatchNorm in train mode cannot take one image
         return logits(subject.fresh(), subject.x)[:8]
-
-
-def _forced(model: nn.Module) -> nn.Module:
-    for module in model.modules():
-        module.training = False
-    return model
-
-
-def _forced_throughout(model: nn.Module) -> nn.Module:
-    """:func:`_forced`, and while it is called every module that it calls."""
-    hooks, turned = list[Any](), list[nn.Module]()
-
-    def turn(module: nn.Module, args: Any) -> None:
-        if module.training:
-            module.training = False
-            turned.append(module)
-
-    def before(module: nn.Module, args: Any) -> None:
-        hooks.append(register_module_forward_pre_hook(turn))
-
-    def after(module: nn.Module, args: Any, output: Any) -> None:
-        hooks.pop().remove()
-        while turned:
-            turned.pop().training = True
-
-    if not isinstance(model, torch.jit.ScriptModule):  # which takes no such hooks
-        model.register_forward_pre_hook(before)
-        model.register_forward_hook(after, always_call=True)
-    return _forced(model)
 
 
 def _numbers(model: nn.Module) -> dict[str, Any]:

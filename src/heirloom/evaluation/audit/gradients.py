@@ -235,7 +235,8 @@ def _gradient_cause(subject: Subject, seen: Slope) -> str:
         else ""
     )
     if share_of(seen.zero) > 0.5 * share_of(seen.flat):
-        rounded = share_of(seen.constant & seen.zero) > 0.5 or subject.trace.seen(ROUNDING)
+        limits = bool(subject.trace.saturating)  # there, too, small changes change nothing
+        rounded = (share_of(seen.constant & seen.zero) > 0.5 and not limits) or subject.trace.seen(ROUNDING)
         why = ", because values are rounded" if rounded and not custom else ""
         left = "" if why or custom else _left_out(subject) or _ends(seen)
         return f"The gradient is exactly zero for {share:.0f} % of the images{why}.{custom or left}"
