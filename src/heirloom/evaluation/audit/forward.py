@@ -153,10 +153,10 @@ def searching(subject: Subject, finding: Finding, failed: set[str]) -> Finding:
     return Finding(
         "inner-optimisation",
         "fail",
-        cause=f"The forward pass runs the network {subject.trace.calls} times for one call, and no usable gradient "
-        "comes back: it searches for a better input at test time without gradients.",
-        remedy="Attack adaptively: transfer from the classifier without the search, or approximate the search by the "
-        "identity (BPDA), and add Square Attack; report the worst case of all.",
+        cause=f"The forward pass runs a layer {subject.trace.calls} times for one call, and no usable gradient "
+        "comes back: it iterates at test time without gradients (a search for a better input, a solver).",
+        remedy="Attack adaptively: transfer from the classifier without the iterations, unroll them, or approximate "
+        "them by the identity (BPDA), and add Square Attack; report the worst case of all.",
         evidence=finding.evidence,
     )
 

@@ -42,7 +42,7 @@ LEVELS = tuple(name for name in ROUNDING if name not in ("sign", "sgn"))  # a si
 CHOOSING = ("argmax", "argmin", "topk", "sort", "one_hot", "kthvalue", "mode", "bincount")
 DECIDING = ("argmax", "argmin", "one_hot", "mode", "bincount")
 COMPARING = ("gt", "ge", "lt", "le")
-LEAVING = ("detach", "data", "no_grad", "numpy", "tolist", "item", "__array__", "NumPy")
+LEAVING = ("detach", "data", "no_grad", "inference_mode", "numpy", "tolist", "item", "__array__", "NumPy")
 HOOKING = ("register_hook", "BackwardHookFunction")  # torch's own, of a module
 SATURATING = ("sigmoid", "tanh", "softmax", "_softmax", "hardtanh", "clamp", "hardsigmoid", "erf")
 NO_PART = ("logging", "threading", "asyncio", "weakref", "torch")  # they read the clock for themselves
@@ -159,6 +159,8 @@ class _Operations(TorchDispatchMode):
             name != "detach"
         ):  # torch's own, of what a backward pass saves; the model's goes by the function's name
             _add(self.trace.operations, name)
+        if torch.is_inference_mode_enabled():
+            self.trace.functions["inference_mode"] = 1
         if func.namespace == "quantized":
             _add(self.trace.operations, "kernels of integers")
         if name in ("_to_copy", "view") and _to_integers(out, args[0]):
