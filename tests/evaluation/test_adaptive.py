@@ -13,6 +13,7 @@ from heirloom.cli.common import run as run_command
 from heirloom.data.images import load_images
 from heirloom.evaluation import broken
 from heirloom.evaluation.adaptive.attack import Draws
+from heirloom.evaluation.adaptive.job import _differs
 from heirloom.evaluation.adaptive.rewriting import Rewritten
 from heirloom.evaluation.adaptive.sources import AsJudged, sources, with_bpda
 from heirloom.results.schema import Summary
@@ -153,3 +154,15 @@ def test_options_that_need_each_other(tmp_path: Path, capsys: pytest.CaptureFixt
     ):
         assert run_command(app, [*start, *arguments]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_model_that_draws_in_one_call_of_ten_is_seen_to_be_random() -> None:
+    class Rarely(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + (torch.rand(()) < 0.1)
+
+    x = torch.zeros(2, 10)
+    torch.manual_seed(0)
+    seen = sum(_differs(Rarely(), x) for _ in range(100))
+    assert seen >= 98  # 64 calls like the first: .9 x .9^64 + .1 x .1^64, about one in a thousand
+    assert not _differs(torch.nn.Identity(), x)

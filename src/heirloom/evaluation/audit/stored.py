@@ -73,7 +73,9 @@ def _stored(subject: Subject) -> dict[str, float]:
         return {}
     x = subject.x
     first = logits(subject.fresh(), x)
-    whole = _share(_same_around(subject, x, first) & _alone_in(first))
+    if _votes(first):
+        return {}
+    whole = _share(_same_around(subject, x, first))
     if whole <= ALL_OVER:
         return {"constant": whole}
     other = _put_together(subject)
@@ -81,14 +83,16 @@ def _stored(subject: Subject) -> dict[str, float]:
     return {
         "constant": whole,
         "put_together_constant": _share(_same_around(subject, other, answers)),
-        "answered_as_the_most": _share((answers == first).all(1) & _alone_in(first)),
+        "answered_as_the_most": _share((answers == first).all(1)),
     }
 
 
-def _alone_in(answers: Tensor) -> Tensor:
-    """(K,) bool: answers that no other image has; votes are the same for many."""
-    _, which, counts = answers.nan_to_num().unique(dim=0, return_inverse=True, return_counts=True)
-    return counts[which] == 1
+def _votes(answers: Tensor) -> bool:
+    """Whether different answers are made of the same few numbers, as counts are. Many images may have one stored image
+    as their nearest, and then its very answer, but the answers of two stored images share no number.
+    """
+    different = answers.nan_to_num().unique(dim=0)
+    return len(different.unique()) < different.numel() / 2
 
 
 def _same_around(subject: Subject, x: Tensor, answers: Tensor) -> Tensor:
