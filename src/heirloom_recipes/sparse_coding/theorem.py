@@ -12,6 +12,7 @@ About five minutes on one thread (``--tiny``: seconds).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,11 +54,14 @@ def theorem(setting: TheoremSetting, seed: int, told: Told = lambda done, of, na
 
 
 def chosen_statements(asked: str) -> list[str]:
-    """The statements whose names hold one of the parts ``asked``, with ; between them; empty: all."""
+    """The statements in whose names a word begins with one of the parts ``asked``, with ; between them; empty: all."""
     parts = [part.strip() for part in asked.split(";")]
-    unknown = [part for part in parts if not any(part in name for name in STATEMENTS)]
+    named = {
+        part: [name for name in STATEMENTS if re.search(rf"(?<!\w){re.escape(part)}", name)] for part in parts
+    }
+    unknown = [part for part, names in named.items() if not names]
     require(not unknown, "statements", f"parts of the names {'; '.join(STATEMENTS)}", "; ".join(unknown))
-    return [name for name in STATEMENTS if any(part in name for part in parts)]
+    return [name for name in STATEMENTS if any(name in names for names in named.values())]
 
 
 def over_seeds(found: Sequence[Sequence[Row]]) -> list[Row]:
