@@ -395,8 +395,8 @@ def _not_given_back(path: Path, content: dict[str, Any]) -> list[str]:
     given = defaults_from(path, command_context(name))
     parsed = COMMANDS[name].make_context(name, [], default_map=given).params
     known = {n: v for n, v in content.get("options", {}).items() if isinstance(v, str | int | float)}
-    if name == "defend":  # older ones say it by their figures alone
-        known |= {"method": content["rows"][-1]["defence"]}
+    if name == "defend" and not content.get("options"):  # older ones say it by their figures alone
+        known = {"method": content["rows"][-1]["defence"]}
         known |= {"attacks": content["settings"]["attacks"].replace(" ", "")}
     return [n for n, v in known.items() if n != "command" and str(parsed[n]) != str(v)]
 
