@@ -11,7 +11,7 @@ from heirloom.attacks import misclassified
 from heirloom.attacks.cascade import cascade
 from heirloom.attacks.engine.campaign import Campaign
 from heirloom.attacks.engine.passes import Counted
-from heirloom.attacks.engine.rungs import persist
+from heirloom.attacks.engine.rungs import persist, search_on
 from heirloom.evaluation.verdicts import Evaluation, evaluate
 from tests.attacks.small import Linear, digits
 from tests.attacks.test_peers import network
@@ -150,6 +150,18 @@ def test_a_search_that_does_not_lead_there_in_time_is_given_up() -> None:
     campaign.model = flat
     persist(campaign, place, queries=50, turns=10)
     assert flat.passes.forward <= 6 * 52  # one turn, of 50 queries, a start and a look
+
+
+def test_the_last_random_search_stops_where_its_gains_end() -> None:
+    """``finish`` behind a part without a gradient: its Square ends after one turn where nothing moves."""
+    campaign, place = near_the_boundary()
+    still = Counted(NoGradient(Still(campaign.model)))
+    campaign.model = still
+    search_on(campaign, place, None, queries=100, turns=5)
+    assert still.passes.forward <= 6 * 2 * 102  # of five turns the one from the start, and one to see no gain
+    campaign, place = near_the_boundary()
+    search_on(campaign, place, None, queries=400, turns=5)
+    assert bool(torch.isinf(campaign.best.value).all())  # five turns from its own start do what they are for
 
 
 class Still(nn.Module):

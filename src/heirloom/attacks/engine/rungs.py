@@ -20,6 +20,7 @@ from heirloom.attacks.square import square
 
 ALL = float("inf")
 SEARCHED = 5000  # queries of AutoAttack's own Square Attack
+TURN = 1000  # queries after which a search is judged by its gains
 MASKED = 0.1  # share of the examples for which a random search keeps up with gradients
 
 
@@ -108,34 +109,51 @@ def all_of_autoattack(campaign: Campaign, place: Tensor) -> None:
 
 
 def finish(campaign: Campaign, place: Tensor) -> None:
-    """AutoAttack's own targeted APGD and FAB, and its Square Attack: where gradients end a random search may not."""
-    _run(campaign, place, autoattack_parts("standard")[1:])
+    """AutoAttack's own targeted APGD and FAB, then its Square Attack: where gradients end a random search may not.
+
+    It asks what Square asks, in turns, and ends early on what it will not break.
+    """
+    _run(campaign, place, autoattack_parts("standard")[1:-1])
+    search_on(campaign, place, None, queries=TURN, turns=SEARCHED // TURN)
 
 
 def persist(campaign: Campaign, place: Tensor, *, queries: int, turns: int) -> None:
-    """Random search from the best point that any attack found, as long as gains like the last one may suffice.
+    """Random search from the best point that any attack found.
 
     Luck decides what stands by next to nothing: on such an image one run of Square succeeds and the next ends just
-    short. The search goes on where it was, so that a gain is kept, and stops where it no longer leads there in time.
+    short. The search goes on where it was, so that a gain is kept.
     """
-    for left in reversed(range(turns)):
-        x, y, best = campaign.region.x[place], campaign.y[place], campaign.best
-        before, spent = best.value[place], SEARCHED + (turns - 1 - left) * queries
-        found = square(
-            campaign.model,
-            x,
-            y,
-            campaign.threat,
-            queries=queries,
-            start=best.point[place],
-            spent=spent,
-            generator=campaign.generator,
-        )
-        campaign.look(place, found)
-        now = best.value[place]
-        place = place[~torch.isinf(now) & ((now - before) * left >= -now)]
+    point = campaign.best.point[place]
+    search_on(campaign, place, point, queries=queries, turns=turns, spent=SEARCHED)
+
+
+def search_on(
+    campaign: Campaign, place: Tensor, point: Tensor | None, *, queries: int, turns: int, spent: int = 0
+) -> None:
+    """Square from ``point`` (None: its own start) in turns, each from where the last one ended.
+
+    An example is left where gains like its last turn's would not bring it over in the turns that remain: a random
+    search gains less and less.
+    """
+    value = campaign.clean[place] if point is None else campaign.best.value[place]
+    for turn in range(turns):
+        kept = ~torch.isinf(campaign.best.value[place])
+        place, value, point = place[kept], value[kept], None if point is None else point[kept]
         if not len(place):
             return
+        found = square(
+            campaign.model,
+            campaign.region.x[place],
+            campaign.y[place],
+            campaign.threat,
+            queries=queries,
+            start=point,
+            spent=spent + turn * queries,
+            generator=campaign.generator,
+        )
+        now = campaign.look(place, found)
+        hopeful = (now - value) * (turns - 1 - turn) >= -now
+        place, value, point = place[hopeful], now[hopeful], found[hopeful]
 
 
 def _run(campaign: Campaign, place: Tensor, parts: tuple[Part, ...]) -> None:
