@@ -68,13 +68,11 @@ FINE = {
     ("defend", "fidelity", "0"),
     ("weight", "0"),
     ("compare", ""),
-    ("cases", ""),
     ("shares", ""),
     ("pretrain_eps", ""),
     ("pretrain", "adversarial_epochs", "0"),
     ("pretrain", "clean_epochs", "0"),
     ("pretrain", "beta", "0"),
-    ("cases", "inf"),
     ("features build", "eps", "8"),  # in L2
     ("warmup", "0"),
     ("weight_decay", "0"),

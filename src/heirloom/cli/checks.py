@@ -13,7 +13,7 @@ import typer
 
 from heirloom.runtime.errors import require
 
-EMPTY_IS_NONE = ("compare", "cases", "pretrain_eps", "shares")  # options that say so
+EMPTY_IS_NONE = ("compare", "pretrain_eps", "shares")  # options that say so
 MOST = 2**63 - 1  # of a tensor's sizes and of a generator's seed
 
 

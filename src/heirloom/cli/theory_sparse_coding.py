@@ -92,7 +92,8 @@ def figure_4(
         int | None, typer.Option(help="Repeats of other readings; 0: leave them out [default: 5].")
     ] = None,
     readings: Annotated[
-        str | None, typer.Option(help="Only these other readings: parts of their names, with ; between.")
+        str | None,
+        typer.Option(help="Only these other readings: names, or beginnings of their words, with ; between."),
     ] = None,
     tiny: Tiny = False,
 ) -> None:
@@ -120,7 +121,8 @@ def purify(
     seeds: Seeds = None,
     steps: Steps = None,
     cases: Annotated[
-        str | None, typer.Option(help="Only these trainings: names, or parts of them, with ; between.")
+        str | None,
+        typer.Option(help="Only these trainings: names, or beginnings of their words, with ; between."),
     ] = None,
     points: Points = None,
     restarts: Restarts = None,
@@ -185,7 +187,8 @@ def theorem(
         int | None, typer.Option(min=1, help="Seeds that every statement is measured with [default: 5].")
     ] = None,
     statements: Annotated[
-        str | None, typer.Option(help="Only these statements: parts of their names, with ; between.")
+        str | None,
+        typer.Option(help="Only these statements: names, or beginnings of their words, with ; between."),
     ] = None,
     tiny: Tiny = False,
 ) -> None:

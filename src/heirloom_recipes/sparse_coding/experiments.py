@@ -19,8 +19,9 @@ from heirloom_recipes.sparse_coding.cases import CASES, Case
 from heirloom_recipes.sparse_coding.figure_4 import Figure4Setting, figure_4
 from heirloom_recipes.sparse_coding.inherit import PRETRAIN_EPS, SHARES, check_asked, inherit
 from heirloom_recipes.sparse_coding.lemma import lemma
+from heirloom_recipes.sparse_coding.picked import picked
 from heirloom_recipes.sparse_coding.purify import purify
-from heirloom_recipes.sparse_coding.readings import check_readings, variants
+from heirloom_recipes.sparse_coding.readings import chosen_readings, variants
 from heirloom_recipes.sparse_coding.theorem import chosen_statements, theorem
 from heirloom_recipes.sparse_coding.theorem_setting import TheoremSetting
 
@@ -32,7 +33,7 @@ LABS = ("figure-4", "purify", "inherit", "lemma", "theorem")
 class Sizes:
     """How much to run. ``seeds`` counts training runs per eps; ``variant_repeats`` 0 leaves Figure 4's other
     readings out, ``readings`` picks among them and ``cases`` among those of ``purify``, by names or parts of
-    them, with ; between them; ``steps`` None keeps each case's own number; ``task``: examples to fit a downstream
+    them (:func:`picked`); ``steps`` None keeps each case's own number; ``task``: examples to fit a downstream
     head on, and to test it; ``effort``: that of the gate-aware attack.
     """
 
@@ -56,19 +57,17 @@ class Sizes:
         require(self.steps is None or self.steps >= 1, "steps", "at least 1", self.steps)
         for name, least in (("builds", 1), ("inputs", 1), ("variant_repeats", 0)):
             require(getattr(self, name) >= least, name, f"at least {least}", getattr(self, name))
-        check_readings(self.readings)
+        chosen_readings(self.readings)
+        self.chosen()
         chosen_statements(self.theorem.statements)
         radii, shares = self.pretrain_eps, self.shares
         require(all(0 <= e < float("inf") for e in radii), "pretrain_eps", "at least 0 each", radii)
         require(all(0 <= share <= 1 for share in shares), "shares", "from 0 to 1 each", shares)
-        require(bool(self.chosen()), "cases", f"part of a case's name ({CASES[0].name}, say)", self.cases)
 
     def chosen(self) -> list[Case]:
-        """A whole name picks that case alone, a part of a name every case that holds it."""
-        names = {case.name for case in CASES}
-        wanted = [part.strip() for part in self.cases.split(";")]
-        parts = [part for part in wanted if part not in names]
-        return [case for case in CASES if case.name in wanted or any(part in case.name for part in parts)]
+        """The cases of ``purify`` that ``cases`` means (:func:`picked`); empty: all."""
+        names = picked((case.name for case in CASES), self.cases, "cases")
+        return [case for case in CASES if case.name in names]
 
 
 def tiny() -> Sizes:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from heirloom.runtime.errors import require
 from heirloom_recipes.sparse_coding.figure_4 import Figure4Setting, gate_width
+from heirloom_recipes.sparse_coding.picked import picked
 
 SEEN, OVER = "gate-aware attack", "over eps / c_b"
 SEEN_EXACT = f"{SEEN}, exactly m per node"
@@ -30,7 +30,7 @@ MOVED: dict[str, tuple[str, float]] = {
 
 
 def variants(setting: Figure4Setting, repeats: int, chosen: str = "") -> list[tuple[str, Figure4Setting]]:
-    """All readings of ``setting`` with ``repeats`` each, or those whose names hold a part in ``chosen`` (; between)."""
+    """All readings of ``setting`` with ``repeats`` each, or those that ``chosen`` means."""
     fewer = replace(setting, repeats=repeats)
     found = [(name, replace(fewer, **change)) for name, change in VARIANTS.items()]
     found += [
@@ -44,13 +44,10 @@ def variants(setting: Figure4Setting, repeats: int, chosen: str = "") -> list[tu
         for m in dict.fromkeys((fewer.ms[0], fewer.ms[-1]))
         for ratio in RATIOS
     ]
-    parts = [part.strip() for part in chosen.split(";")]
-    return [(name, reading) for name, reading in found if any(part in name for part in parts)]
+    names = chosen_readings(chosen)
+    return [(name, reading) for name, reading in found if name in names]
 
 
-def check_readings(chosen: str) -> None:
-    """Refuse a part that no reading's name holds."""
-    names = (*VARIANTS, *MOVED, SEEN, SEEN_EXACT, OVER)
-    for part in chosen.split(";"):
-        known = any(part.strip() in name for name in names)
-        require(known, "readings", f"parts of the names {', '.join(names)}", part)
+def chosen_readings(chosen: str) -> list[str]:
+    """The names of the readings that ``chosen`` means (:func:`picked`); empty: all."""
+    return picked((*VARIANTS, *MOVED, SEEN, SEEN_EXACT, OVER), chosen, "readings")

@@ -12,13 +12,11 @@ About five minutes on one thread (``--tiny``: seconds).
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from heirloom.runtime.errors import require
 from heirloom.runtime.randomness import generator_of
 from heirloom_recipes.sparse_coding.downstream_statements import proposition_6_1, sample_of_the_head
 from heirloom_recipes.sparse_coding.gate_statements import (
@@ -30,6 +28,7 @@ from heirloom_recipes.sparse_coding.gate_statements import (
 )
 from heirloom_recipes.sparse_coding.intervals import interval
 from heirloom_recipes.sparse_coding.loss_statements import lemma_5_1, linf, theorem_5_2
+from heirloom_recipes.sparse_coding.picked import picked
 from heirloom_recipes.sparse_coding.purity_statements import premises, theorem_a2, theorem_a2_slopes
 from heirloom_recipes.sparse_coding.slopes import verdict
 from heirloom_recipes.sparse_coding.supervised_statements import theorem_a1
@@ -54,14 +53,8 @@ def theorem(setting: TheoremSetting, seed: int, told: Told = lambda done, of, na
 
 
 def chosen_statements(asked: str) -> list[str]:
-    """The statements in whose names a word begins with one of the parts ``asked``, with ; between them; empty: all."""
-    parts = [part.strip() for part in asked.split(";")]
-    named = {
-        part: [name for name in STATEMENTS if re.search(rf"(?<!\w){re.escape(part)}", name)] for part in parts
-    }
-    unknown = [part for part, names in named.items() if not names]
-    require(not unknown, "statements", f"parts of the names {'; '.join(STATEMENTS)}", "; ".join(unknown))
-    return [name for name in STATEMENTS if any(name in names for names in named.values())]
+    """The statements that ``asked`` means (:func:`picked`); empty: all."""
+    return picked(STATEMENTS, asked, "statements")
 
 
 def over_seeds(found: Sequence[Sequence[Row]]) -> list[Row]:

@@ -24,8 +24,8 @@ class TheoremSetting:
     Lemma 5.1 and Theorem 5.2 have ``pairs`` and Figure 4's setting ``figure`` of their own. The slopes of Theorem A.2
     have ``lean`` and ``lean_nodes``: few nodes for so many features, nearer to its premise. Proposition 6.1 has
     ``down`` and ``down_nodes``, heads from ``plenty`` of examples and from as few as ``fitted``, and the networks of
-    ``inherit``, ``task`` and ``task_nodes``. ``statements`` picks among them by parts of their names, with ; between
-    them; empty: all."""
+    ``inherit``, ``task`` and ``task_nodes``. ``statements`` picks among them by names or parts of them, with ;
+    between them; empty: all."""
 
     data: SparseCoding = field(default_factory=lambda: SparseCoding(d=400, k=4, zeta=0.005))
     nodes: int = 2000
