@@ -16,7 +16,7 @@ from heirloom.evaluation import broken
 from heirloom.evaluation.adaptive.job import further
 from heirloom.evaluation.audit import audit, failed, fresh_copy
 from heirloom.evaluation.chunks import margins_of
-from heirloom.evaluation.job import EvaluationSettings
+from heirloom.evaluation.settings import EvaluationSettings
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.results.provenance import Stopwatch
 from heirloom.results.statistics import proportion

@@ -12,8 +12,9 @@ from heirloom import InputError
 from heirloom.data.batches import batches
 from heirloom.data.images import load_images
 from heirloom.data.labelled import LabelledImages
-from heirloom.data.pixels import InMemory, UnitImages, digest_of_images
+from heirloom.data.pixels import InMemory
 from heirloom.data.streamed import Streamed
+from heirloom.data.unit_images import UnitImages, digest_of_images
 from heirloom.runtime.identity import digest
 
 

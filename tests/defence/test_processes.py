@@ -80,7 +80,8 @@ def saved_vit(folder: Path) -> Path:
 
 def sharded(vit: Path, out: Path, fsdp: bool) -> dict[str, Any]:
     """A defence of the ViT and its evaluation; before, features and gradients of five images."""
-    from heirloom.evaluation.job import EvaluationSettings, evaluate_job
+    from heirloom.evaluation.job import evaluate_job
+    from heirloom.evaluation.settings import EvaluationSettings
     from heirloom.runtime import distributed
 
     def passed(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:

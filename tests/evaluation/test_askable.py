@@ -15,8 +15,9 @@ from heirloom.data.images import load_images
 from heirloom.evaluation.adaptive.sources import with_bpda
 from heirloom.evaluation.askable import InMultiples, Undifferentiated, askable, remarks_on
 from heirloom.evaluation.audit import audit, failed
-from heirloom.evaluation.job import EvaluationSettings, evaluate_job
+from heirloom.evaluation.job import evaluate_job
 from heirloom.evaluation.precision import in_dtype, type_of
+from heirloom.evaluation.settings import EvaluationSettings
 from heirloom.evaluation.verdicts import evaluate
 from tests.cli.factories import that_casts_for_itself
 

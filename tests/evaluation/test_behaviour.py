@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 from heirloom import InputError, Threat
-from heirloom.data import pixels
+from heirloom.data import pixels, unit_images
 from heirloom.data.images import load_images
 from heirloom.evaluation import behaviour as behaviours
 from heirloom.evaluation import broken, verdicts
 from heirloom.evaluation import job as jobs
 from heirloom.evaluation.behaviour import behaviour, model_facts
-from heirloom.evaluation.job import EvaluationSettings, evaluate_job
+from heirloom.evaluation.job import evaluate_job
+from heirloom.evaluation.settings import EvaluationSettings
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.runtime import identity
 
@@ -73,8 +74,10 @@ def test_an_evaluation_hashes_its_images_once(
     """Its facts, its verdict store, what it is compared with and its result all need their digest."""
     test = load_images("digits", limit_test=20).test
 
-    def data() -> pixels.Pair:
-        images = pixels.UnitImages(pixels.InMemory(test.images)) if kind == "batch by batch" else test.images
+    def data() -> unit_images.Pair:
+        images = (
+            unit_images.UnitImages(pixels.InMemory(test.images)) if kind == "batch by batch" else test.images
+        )
         return images, test.labels
 
     settings = EvaluationSettings("linear", "digits", Threat("Linf", 0.05), ("fgsm",), audit_examples=0)
@@ -82,7 +85,7 @@ def test_an_evaluation_hashes_its_images_once(
     hashed: list[int] = []
     kept, whole = pixels._bytes, identity.digest
     monkeypatch.setattr(pixels, "_bytes", lambda x: hashed.append(x.numel()) or kept(x))  # type: ignore[func-returns-value]
-    for place in (pixels, behaviours, jobs, verdicts):
+    for place in (unit_images, behaviours, jobs, verdicts):
         monkeypatch.setattr(
             place, "digest", lambda *x: hashed.extend(t.numel() for t in x) or whole(*x), raising=False
         )

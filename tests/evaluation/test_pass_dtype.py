@@ -9,8 +9,9 @@ import torch
 from heirloom import InputError, Threat
 from heirloom.data.images import load_images
 from heirloom.evaluation import broken, pass_dtype
-from heirloom.evaluation.job import EvaluationSettings, evaluate_job
+from heirloom.evaluation.job import evaluate_job
 from heirloom.evaluation.pass_dtype import ROUNDS, measured_dtype
+from heirloom.evaluation.settings import EvaluationSettings
 
 from .subjects import linear
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from heirloom.cli.groups import words_of
 from heirloom.runtime.errors import InputError, reject, require
 
 OWN = {"config", "as_json", "quiet", "verbose", "help", "version"}
@@ -23,8 +24,6 @@ def defaults_from(path: Path, context: Any) -> dict[str, Any]:
         InputError: no such file, neither JSON nor TOML, of another command, or with a key that is no option.
     """
     found = read_config(path)
-    from heirloom.cli.shared import words_of
-
     words = " ".join(words_of(context))
     if is_summary(found):
         options = recorded_options(found, context.find_root().command, path)

@@ -85,10 +85,11 @@ def evaluate(
     from heirloom.cli.targets import resolve_target
     from heirloom.data.images import load_images
     from heirloom.evaluation.askable import askable
-    from heirloom.evaluation.job import EvaluationSettings, check_before_work, evaluate_job
+    from heirloom.evaluation.job import check_before_work, evaluate_job
     from heirloom.evaluation.plan import plan_of_evaluation
     from heirloom.evaluation.precision import OWN, dtype_named, in_dtype, type_of
     from heirloom.evaluation.preflight import TIMED
+    from heirloom.evaluation.settings import EvaluationSettings
     from heirloom.models.encoder import module_from_factory
     from heirloom.runs import check_new
     from heirloom.runtime import distributed

@@ -110,3 +110,11 @@ def grouped(params: Iterable[Any]) -> list[tuple[str, Sequence[Any]]]:
         kind = param.param_type_name
         found["Arguments" if kind == "argument" else group_of(param.name)].append(param)
     return list(found.items())
+
+
+def words_of(context: Any) -> list[str]:
+    """The command's words without the program's: ``["theory", "patches", "phases"]``."""
+    words: list[str] = []
+    while context.parent is not None:
+        words, context = [context.info_name, *words], context.parent
+    return words

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from heirloom.cli.groups import COMMANDS, grouped
+from heirloom.cli.groups import COMMANDS, grouped, words_of
 from heirloom.cli.voice import voice
 from heirloom.runtime.given import GIVEN, Given
 
@@ -147,14 +147,6 @@ class App(typer.Typer):
 
     def command(self, name: str | None = None, **options: Any) -> Any:
         return super().command(name, cls=Command, **options)
-
-
-def words_of(context: Any) -> list[str]:
-    """The command's words without the program's: ``["theory", "patches", "phases"]``."""
-    words: list[str] = []
-    while context.parent is not None:
-        words, context = [context.info_name, *words], context.parent
-    return words
 
 
 def _spoken(invoke: Any, context: Any) -> Any:

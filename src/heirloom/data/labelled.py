@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from heirloom.data.batches import batches
-from heirloom.data.pixels import InMemory, Pair, Pixels, UnitImages, digest_of, pass_size, to_unit_range
+from heirloom.data.pixels import InMemory, Pixels, digest_of, pass_size, to_unit_range
+from heirloom.data.unit_images import Pair, UnitImages
 from heirloom.results.schema import DataUsed
 from heirloom.runtime.errors import reject, require
 from heirloom.runtime.identity import digest

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from heirloom.data.pixels import Images
+from heirloom.data.unit_images import Images
 
 CLEAN = -1
 

@@ -7,7 +7,7 @@ import hashlib
 import torch
 from torch import nn
 
-from heirloom.data.pixels import Images
+from heirloom.data.unit_images import Images
 from heirloom.evaluation.apart import fresh_copy
 from heirloom.evaluation.copies import logits
 from heirloom.runtime import distributed

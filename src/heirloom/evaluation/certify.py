@@ -18,7 +18,7 @@ from scipy.special import betaincinv, ndtri
 from torch import Tensor, nn
 
 from heirloom.attacks.engine.gradient import predict
-from heirloom.data.pixels import Pair, check_all
+from heirloom.data.unit_images import Pair, check_all
 from heirloom.evaluation.chunks import seeded
 from heirloom.models.memory import fitting
 from heirloom.results.schema import Proportion

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from heirloom.data.pixels import Pair, digest_of_images, digest_of_pair
+from heirloom.data.unit_images import Pair, digest_of_images, digest_of_pair
 from heirloom.evaluation.behaviour import model_facts
 from heirloom.evaluation.certify import (
     CertifySettings,

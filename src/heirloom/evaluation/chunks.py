@@ -17,7 +17,7 @@ from heirloom.attacks.engine.passes import Counted, Passes
 from heirloom.attacks.engine.rows import images_at_once
 from heirloom.attacks.losses import check_labels, margin
 from heirloom.attacks.named import Part
-from heirloom.data.pixels import Images
+from heirloom.data.unit_images import Images
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import InputError, out_of_memory, reject
 from heirloom.runtime.randomness import generator_of, seed_of

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heirloom.data.pixels import Pair, digest_of_pair
+from heirloom.data.unit_images import Pair, digest_of_pair
 from heirloom.evaluation.verdicts import Evaluation
 from heirloom.results.schema import Difference, Mean
 from heirloom.results.statistics import mean, paired_difference

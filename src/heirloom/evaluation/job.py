@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-from heirloom.attacks.named import attack_list
-from heirloom.data.pixels import Pair, digest_of_images, digest_of_pair, digested_once
+from heirloom.data.unit_images import Pair, digest_of_images, digest_of_pair, digested_once
 from heirloom.evaluation.adaptive.job import check_parts, further
 from heirloom.evaluation.askable import remarks_on
 from heirloom.evaluation.audit import Finding, audit, audit_details, fresh_copy
@@ -25,6 +24,7 @@ from heirloom.evaluation.comparison import (
 )
 from heirloom.evaluation.pass_dtype import AUTO, passes_in
 from heirloom.evaluation.precision import dtype_named
+from heirloom.evaluation.settings import EvaluationSettings
 from heirloom.evaluation.verdicts import Evaluation, check_evaluable, evaluate
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.models.sharded import check_shardable
@@ -33,46 +33,9 @@ from heirloom.runs import Progress, Run
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import require
 from heirloom.runtime.identity import deciding, digest, module_facts
-from heirloom.threat import Threat
 
 Data = Pair
 STAGE = "attack-dtype"
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """What ``heirloom evaluate`` was asked for.
-
-    Attributes:
-        attack_dtype: of the attacks' passes; ``"auto"``: the faster of float32 and bfloat16, measured
-            (:mod:`heirloom.evaluation.pass_dtype`). compile: them. audit_examples: 0: no audit.
-        fsdp: spread the frozen model's weights over the processes (:mod:`heirloom.models.sharded`).
-        draws: None: 20 for a random model that is attacked adaptively.
-    """
-
-    name: str
-    data: str
-    threat: Threat
-    attacks: tuple[str, ...]
-    batch_size: int | None = None
-    seed: int = 0
-    seeds: int = 1
-    device: str = "cpu"
-    dtype: str = "float32"
-    attack_dtype: torch.dtype | Literal["auto"] | None = None
-    compile: bool = False
-    fsdp: bool = False
-    audit_examples: int = 64
-    limit: int | None = None
-    adaptive: bool = False
-    bpda: tuple[str, ...] = ()
-    draws: int | None = None
-
-    def __post_init__(self) -> None:
-        attack_list(self.attacks)
-        size = self.batch_size
-        require(size is None or size >= 1, "batch_size", "at least 1", size)
-        require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
 
 
 def check_before_work(

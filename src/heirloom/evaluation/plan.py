@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.passes import Passes
 from heirloom.evaluation.certify import CertifySettings
-from heirloom.evaluation.job import EvaluationSettings
 from heirloom.evaluation.preflight import Plan, Stage, audit_stage, cost_of, measuring
+from heirloom.evaluation.settings import EvaluationSettings
 from heirloom.models.memory import at_most
 
 ADAPTIVE = 300  # passes of the adaptive attack for each source of gradients, about

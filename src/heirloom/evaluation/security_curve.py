@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from heirloom.data.pixels import Pair, select
+from heirloom.data.unit_images import Pair, select
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.results.statistics import proportion
 from heirloom.threat import Threat

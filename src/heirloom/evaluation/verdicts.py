@@ -17,7 +17,7 @@ from heirloom.attacks.engine.low_precision import low_precision
 from heirloom.attacks.engine.passes import Passes
 from heirloom.attacks.losses import check_labels
 from heirloom.attacks.named import Attack, Part, attack_list
-from heirloom.data.pixels import Pair, check_all, digest_of_images
+from heirloom.data.unit_images import Pair, check_all, digest_of_images
 from heirloom.evaluation.adversarial_images import AdversarialImages
 from heirloom.evaluation.askable import askable, remarks_on
 from heirloom.evaluation.behaviour import model_facts

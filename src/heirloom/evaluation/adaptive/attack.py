@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from heirloom.attacks.losses import cross_entropy, margin
 from heirloom.attacks.pgd import pgd
 from heirloom.attacks.square import square
-from heirloom.data.pixels import Pair
+from heirloom.data.unit_images import Pair
 from heirloom.evaluation.adaptive.sources import Source
 from heirloom.evaluation.adversarial_images import AdversarialImages
 from heirloom.evaluation.chunks import margins_of, repair, seeded

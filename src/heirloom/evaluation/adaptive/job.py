@@ -5,27 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from heirloom.data.pixels import Pair
+from heirloom.data.unit_images import Pair
 from heirloom.evaluation.adaptive.attack import STEPS, Draws, Setting, adaptive, drawn
 from heirloom.evaluation.adaptive.sources import judged, sources, with_bpda
 from heirloom.evaluation.adversarial_images import AdversarialImages
 from heirloom.evaluation.askable import inside
 from heirloom.evaluation.audit import Finding, failed
 from heirloom.evaluation.chunks import seeded
+from heirloom.evaluation.settings import EvaluationSettings
 from heirloom.evaluation.verdicts import Evaluation
 from heirloom.models.encoder import module_from_factory
 from heirloom.runs import Progress
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import reject, renamed, require
 from heirloom.runtime.randomness import seed_of
-
-if TYPE_CHECKING:
-    from heirloom.evaluation.job import EvaluationSettings
 
 DRAWS = 20
 RANDOM = {"randomness", "eval-mode"}

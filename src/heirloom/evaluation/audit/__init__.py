@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from heirloom.data.pixels import Images, Pair, check_all
+from heirloom.data.unit_images import Images, Pair, check_all
 from heirloom.evaluation.apart import fresh_copy
 from heirloom.evaluation.askable import alike, askable
 from heirloom.evaluation.audit import consistency, forward, modes, numbers, stored, symptoms

@@ -7,7 +7,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from heirloom.data.pixels import Images
+from heirloom.data.unit_images import Images
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.verdicts import Evaluation
 
