@@ -12,7 +12,6 @@ from heirloom.cli import main
 from heirloom.cli.theory import theory_app
 from heirloom.results.schema import Summary
 from heirloom_recipes.sparse_coding.experiments import Sizes, sizes_of, tiny
-from heirloom_recipes.sparse_coding.page import sparse_coding_page
 
 
 def run(*arguments: str) -> int:
@@ -40,13 +39,12 @@ def test_all_experiments_run_and_are_drawn(tmp_path: Path, capsys: pytest.Captur
     assert keys | {"gamma_1", "gamma_2"} <= set(figure[0])
     assert set(figure[0]["gamma_1"]) == {"value", "sd", "n"}
     page = (tmp_path / "report.html").read_text()
-    assert page == sparse_coding_page(summary)  # drawn from the JSON alone
     assert not re.search(r"(src|href)=\"http", page)
     assert page.count("<figure>") >= 7
     (tmp_path / "report.html").unlink()
     with pytest.raises(SystemExit):
         main(["report", str(tmp_path)])
-    assert (tmp_path / "report.html").read_text() == page
+    assert (tmp_path / "report.html").read_text() == page  # drawn from the JSON alone
     assert str(tmp_path) not in page.replace(summary.command, "")
 
 

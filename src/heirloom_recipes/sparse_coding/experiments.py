@@ -72,10 +72,12 @@ class Sizes:
 
 def tiny() -> Sizes:
     """Sizes that show in seconds that everything runs; their figures mean nothing."""
-    small = Figure4Setting(d=100, k=3, nodes=1000, samples=60, repeats=2)
+    small = Figure4Setting(d=100, k=3, nodes=400, ms=(1, 5), samples=20, repeats=2)
     few: dict[str, Any] = {"seeds": 2, "inherit_seeds": 2, "builds": 2, "inputs": 50, "steps": 30}
+    few |= {"pretrain_eps": (0.0, 0.3), "shares": (0.0, 1.0), "task": (1000, 200), "effort": Effort(5, 0)}
     data = SparseCoding(d=60, k=3, zeta=0.005)
-    figure, down = replace(small, ms=(1, 10), repeats=1), SparseCoding(d=20, k=3, zeta=0.005)
+    figure = replace(small, nodes=1000, ms=(1, 10), samples=60, repeats=1)
+    down = SparseCoding(d=20, k=3, zeta=0.005)
     checks = TheoremSetting(
         data,
         nodes=240,
@@ -92,7 +94,8 @@ def tiny() -> Sizes:
         plenty=1500,
         seeds=2,
     )
-    return Sizes(small, 1, theorem=checks, cases="lazy", task=(1000, 200), effort=Effort(20, 0), **few)
+    cases = "contrastive, gate, lazy;square, relu"
+    return Sizes(small, 1, theorem=checks, cases=cases, **few)
 
 
 def run_labs(

@@ -11,7 +11,7 @@ from heirloom_recipes.sparse_coding.picked import picked
 
 SEEN, OVER = "gate-aware attack", "over eps / c_b"
 SEEN_EXACT = f"{SEEN}, exactly m per node"
-SEEN_POINTS, OVER_POINTS = 60, 20  # pairs of a repeat that the gate-aware attack sees
+SEEN_POINTS, OVER_POINTS = 60, 20  # pairs of a repeat, at most, that the gate-aware attack sees
 RATIOS = (0.3, 1.0, 3.0, 10.0)  # eps over c_b
 # each changes one thing
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -37,7 +37,7 @@ def variants(setting: Figure4Setting, repeats: int, chosen: str = "") -> list[tu
         (name, replace(fewer, **{field: factor * getattr(fewer, field)}))
         for name, (field, factor) in MOVED.items()
     ]
-    seen = replace(fewer, gate_aware_points=SEEN_POINTS)
+    seen = replace(fewer, gate_aware_points=min(SEEN_POINTS, fewer.samples))
     found += [(SEEN, seen), (SEEN_EXACT, replace(seen, kind="exact"))]
     found += [
         (OVER, replace(fewer, ms=(m,), eps=ratio * gate_width(fewer, m), gate_aware_points=OVER_POINTS))
