@@ -377,6 +377,19 @@ class _Stepped(nn.Module):
         return self.net.head(torch.floor(features.clamp(0, 2) * 8) / 8)  # type: ignore[operator, no-any-return]
 
 
+class _ForwardMode(nn.Module):
+    """Walks downhill by a derivative of forward mode, which calls no gradient function of autograd."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = broken.clean_net()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ahead = torch.ones_like(x)
+        _, slope = torch.func.jvp(lambda z: self.net(z).logsumexp(1), (x.detach(),), (ahead,))
+        return self.net(x - 1e-3 * slope[:, None, None, None])  # type: ignore[no-any-return]
+
+
 class _HalfPrecisionHead(nn.Module):
     """Features times 3000, weights by 3000, in float16: the logits are right, their gradients underflow."""
 
@@ -397,6 +410,7 @@ class _HalfPrecisionHead(nn.Module):
         (_DrawnBackward, "backward", "its gradient is random"),
         (_Stepped, "quantisation", "(`floor`)"),
         (_HalfPrecisionHead, "saturation", "underflows"),
+        (_ForwardMode, "inner-optimisation", "computes gradients itself"),
     ],
 )
 def test_causes_that_need_more_than_one_look(model: type, check: str, says: str, data: Data) -> None:

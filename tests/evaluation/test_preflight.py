@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from heirloom.attacks.engine.passes import Passes
 from heirloom.cli import app, common
 from heirloom.cli.progress import Lines
+from heirloom.evaluation import broken
 from heirloom.evaluation.preflight import Cost, cost_of, measuring, passes_of
 from heirloom.runtime.errors import InputError
 from heirloom.threat import Threat
@@ -47,6 +48,11 @@ def test_a_cost_is_measured_on_a_copy(generator: torch.Generator) -> None:
     assert cost.weights == 4 * (192 * 7 + 7)
     assert cost.activations >= 4 * 7  # what relu keeps
     assert cost.gradient > cost.forward > 0
+
+
+def test_a_model_that_differentiates_by_torch_func_has_a_cost(generator: torch.Generator) -> None:
+    images = torch.rand(4, 1, 8, 8, generator=generator)
+    assert cost_of(broken.latent_search(), images).activations >= images[0].numel() * 4
 
 
 def test_a_plan_adds_up() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from heirloom.data.unit_images import Images, Pair, check_all
 from heirloom.evaluation.apart import fresh_copy
 from heirloom.evaluation.askable import alike, askable
-from heirloom.evaluation.audit import consistency, forward, modes, numbers, stored, symptoms
+from heirloom.evaluation.audit import consistency, drawing, forward, modes, numbers, stored, symptoms
 from heirloom.evaluation.audit.findings import (
     CHECKS,
     MECHANISMS,
@@ -137,7 +137,7 @@ def _findings(
         *check("gradient-mode", lambda: modes.gradient_mode(subject)),
         *check("batch", lambda: consistency.batch(subject)),
         *check("lookup", lambda: stored.lookup(subject)),
-        *check("randomness", lambda: forward.randomness(subject)),
+        *check("randomness", lambda: drawing.randomness(subject)),
         *check("inner-optimisation", lambda: forward.inner_optimisation(subject)),
         *(votes := check("discrete-output", lambda: forward.discrete_output(subject))),
         *check("probabilities", lambda: forward.probabilities(subject, votes[0])),
@@ -162,7 +162,7 @@ def _findings(
         "selection": lambda: selection(images, labels, subject.logits.shape[1], margins),
     }.items():
         seen += check(name, make)  # type: ignore[arg-type]
-    named = {finding.check for finding in failed(seen) if finding.check in MECHANISMS}
+    named = failed(seen)
     seen = [forward.searching(subject, f, named) if f.check == "inner-optimisation" else f for f in seen]
     return sorted(weighed(seen), key=lambda finding: list(CHECKS).index(finding.check))
 

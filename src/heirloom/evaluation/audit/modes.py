@@ -77,10 +77,13 @@ def _asked_by_an_attack(subject: Subject) -> float:
 
 @torch.no_grad()
 def _elsewhere(subject: Subject, first: Tensor) -> float:
-    """The same pixels as a part of a longer tensor, and with other strides; 0 where the model refuses them."""
+    """The same pixels as a part of a longer tensor, and with other strides; 0 where the model refuses them.
+
+    What draws like its input (``randn_like``) fills other strides in another order: that is asked of no such model.
+    """
     x, moved = subject.x, 0.0
-    turned = x.transpose(2, 3).contiguous().transpose(2, 3)
-    for placed in (torch.cat([x, x])[len(x) :], turned):
+    turned = [] if subject.trace.random else [x.transpose(2, 3).contiguous().transpose(2, 3)]
+    for placed in (torch.cat([x, x])[len(x) :], *turned):
         try:
             with fixed(x.device):
                 told = subject.fresh()(placed).float()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from heirloom.attacks.losses import margin
+from heirloom.evaluation.audit.derivative import derivative
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.subject import SLIGHTLY, Subject
 from heirloom.evaluation.audit.watch import CHOOSING, COMPARING, HOOKING, LEAVING, ROUNDING
@@ -19,6 +20,8 @@ SHORTEST = 1 / 3000
 WITHIN = 4.0  # observed over promised rise of the loss
 CLOSE = 1.5  # the same, close by: where the loss is smooth it is within a hundredth of 1
 MISLED_ABOVE = 0.25  # sound models: 0; k-winners-take-all: above 0.6
+FAIR = 0.8  # cosine with the true gradient: most attacks get through with that
+ITERATES = 4  # calls of one layer in a pass; two or three are views or shared weights
 SMOOTH_ABOVE = 0.7  # share of images whose loss rises in the same proportion at both steps
 
 
@@ -58,7 +61,10 @@ def _compared(subject: Subject, gradient: Tensor) -> list[Finding]:
         "smooth": smooth,
         "gradient_differs_when_asked_again": unsteady,
     }
-    foreign = unsteady > MISLED_ABOVE or (_share(lost) > MISLED_ABOVE and smooth > SMOOTH_ABOVE)
+    own = derivative(subject)
+    evidence |= {"turned": own.foreign, "cosine": own.cosine}
+    promised = _share(lost) > MISLED_ABOVE and smooth > SMOOTH_ABOVE
+    foreign = unsteady > MISLED_ABOVE or promised or own.foreign > MISLED_ABOVE
     shattered = _share(wrong) > MISLED_ABOVE and not foreign
     return [_backward(subject, foreign, evidence), _agreement(subject, shattered, evidence)]
 
@@ -69,16 +75,26 @@ def _backward(subject: Subject, foreign: bool, evidence: dict[str, Any]) -> Find
     left = [name for name in subject.trace.seen((*HOOKING, *LEAVING)) if name != "data"]
     seen = list(subject.trace.custom)[:1] or left[:2]
     named = f" Seen: {', '.join(seen)}." if seen else ""
-    how = "random" if evidence["gradient_differs_when_asked_again"] > MISLED_ABOVE else "another function's"
+    random = evidence["gradient_differs_when_asked_again"] > MISLED_ABOVE
+    evidence["slight"] = not random and evidence["cosine"] > FAIR
+    how = "random" if random else "another function's"
+    about = "" if random else f" Its cosine with the true one is about {evidence['cosine']:.2f}."
     return Finding(
         "backward",
         "fail",
         cause=f"The gradient is not that of the loss: the loss is smooth, but its gradient is {how} (a custom "
-        f"backward pass, a gradient hook, or a part that is detached).{named}",
+        f"backward pass, a gradient hook, or a part that is detached).{named}{about}{_iterating(subject)}",
         remedy="Remove the custom backward pass, the hook or the detach, or put the true derivative (or BPDA's "
         "approximation) in its place, and evaluate again; until then only Square and transfer attacks count.",
         evidence=evidence,
     )
+
+
+def _iterating(subject: Subject) -> str:
+    runs = subject.trace.calls
+    if runs < ITERATES:
+        return ""
+    return f" A layer runs {runs} times for one call: an iteration, of which only a part is differentiated, it seems."
 
 
 def _agreement(subject: Subject, shattered: bool, evidence: dict[str, Any]) -> Finding:

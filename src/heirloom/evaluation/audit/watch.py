@@ -43,6 +43,7 @@ CHOOSING = ("argmax", "argmin", "topk", "sort", "one_hot", "kthvalue", "mode", "
 DECIDING = ("argmax", "argmin", "one_hot", "mode", "bincount")
 COMPARING = ("gt", "ge", "lt", "le")
 LEAVING = ("detach", "data", "no_grad", "inference_mode", "numpy", "tolist", "item", "__array__", "NumPy")
+DIFFERENTIATING = (torch.autograd.grad, torch.autograd.backward, torch.autograd.forward_ad.make_dual)
 HOOKING = ("register_hook", "BackwardHookFunction")  # torch's own, of a module
 SATURATING = ("sigmoid", "tanh", "softmax", "_softmax", "hardtanh", "clamp", "hardsigmoid", "erf")
 NO_PART = ("logging", "threading", "asyncio", "weakref", "torch")  # they read the clock for themselves
@@ -200,7 +201,7 @@ def _at_limits(name: str, out: Tensor, given: Any) -> float:
 @contextmanager
 def _calls(trace: Trace, model: nn.Module) -> Iterator[None]:
     """Gradient functions, generators outside torch, custom autograd functions, and calls of leaf modules."""
-    watched_code = {torch.autograd.grad.__code__, torch.autograd.backward.__code__}
+    watched_code = {function.__code__ for function in DIFFERENTIATING}
     apply = torch.autograd.Function.apply.__func__.__code__  # type: ignore[attr-defined]
     previous, counts, importing = sys.getprofile(), dict[int, int](), 0
 

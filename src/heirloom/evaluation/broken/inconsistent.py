@@ -64,8 +64,10 @@ class _PositionDependent(Around):
 
 class _FixedSeedNoise(Around):
     def forward(self, x: Tensor) -> Tensor:
-        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-        return self.network(x + 0.2 * noise.to(x))
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            noise = torch.randn_like(x)  # other strides are filled in another order
+        return self.network(x + 0.2 * noise)
 
 
 class _ImageSeededNoise(Around):

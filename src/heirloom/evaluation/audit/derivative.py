@@ -1,0 +1,57 @@
+"""Is the gradient the loss's own? Differences of the loss along random directions, where it is smooth, against it.
+
+Along the gradient itself a foreign one may keep its promise: one at a cosine of .8 to the true one gives .8 of it.
+Over random directions the differences are the true gradient's products with them, and those of a wrong one differ in
+most.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from heirloom.attacks.losses import margin
+from heirloom.evaluation.audit.subject import Subject
+
+DIRECTIONS = 8
+REACH = 1 / 100  # in eps
+STRAIGHT = 1e-2  # how far slopes over one and two such steps may differ, squared, relative
+TURNED = 0.95  # the cosine of a right gradient is 1, where the loss is so straight
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """``foreign``: share of images whose loss is straight around them and has another gradient than was given;
+    ``cosine``: the median over the straight ones of the cosine between both (1 where none is).
+    """
+
+    foreign: float
+    cosine: float
+
+
+def derivative(subject: Subject) -> Derivative:
+    """What the loss does along :data:`DIRECTIONS` random sign vectors, and what the gradient says of it."""
+    inside = subject.start.clamp(0.02, 0.98)  # so that no step leaves the pixel range
+    gradient = subject.gradient(inside, margin).double()
+    reach = min(subject.threat.eps, 0.5) * REACH
+    one, two, told = [], [], []
+    for draw in range(DIRECTIONS):
+        generator = subject.generator("derivative", draw)
+        signs = torch.randint(0, 2, inside.shape, generator=generator, device=inside.device) * 2.0 - 1
+        one.append(_slope(subject, inside, reach * signs))
+        two.append(_slope(subject, inside, 2 * reach * signs) / 2)
+        told.append((gradient * reach * signs).flatten(1).sum(1))
+    near, far, said = (torch.stack(parts, 1) for parts in (one, two, told))
+    size = near.square().sum(1)
+    straight = (size > 0) & ((near - far).square().sum(1) < STRAIGHT * size)
+    lengths = (size * said.square().sum(1)).sqrt()
+    cosine = (near * said).sum(1) / lengths.clamp_min(1e-300)
+    foreign = straight & (cosine < TURNED)
+    kept = cosine[straight]
+    return Derivative(float(foreign.double().mean()), float(kept.median()) if len(kept) else 1.0)
+
+
+def _slope(subject: Subject, x: Tensor, step: Tensor) -> Tensor:
+    return (subject.values(x + step) - subject.values(x - step)).double() / 2
