@@ -33,9 +33,9 @@ class Derivative:
 
 def derivative(subject: Subject) -> Derivative:
     """What the loss does along :data:`DIRECTIONS` random sign vectors, and what the gradient says of it."""
-    inside = subject.start.clamp(0.02, 0.98)  # so that no step leaves the pixel range
-    gradient = subject.gradient(inside, margin).double()
     reach = min(subject.threat.eps, 0.5) * REACH
+    inside = _untied(subject, min(16 * reach, 0.02))
+    gradient = subject.gradient(inside, margin).double()
     one, two, told = [], [], []
     for draw in range(DIRECTIONS):
         generator = subject.generator("derivative", draw)
@@ -51,6 +51,17 @@ def derivative(subject: Subject) -> Derivative:
     foreign = straight & (cosine < TURNED)
     kept = cosine[straight]
     return Derivative(float(foreign.double().mean()), float(kept.median()) if len(kept) else 1.0)
+
+
+def _untied(subject: Subject, size: float) -> Tensor:
+    """Points near :attr:`Subject.start` from which no step leaves the pixel range, and where no two pixels are alike.
+
+    Black ones are: a maximum of equal numbers has a slope to either side, and autograd names one of them.
+    """
+    drawn = torch.rand(
+        subject.start.shape, generator=subject.generator("untied"), device=subject.start.device
+    )
+    return 0.04 + 0.92 * subject.start + size * (2 * drawn - 1)
 
 
 def _slope(subject: Subject, x: Tensor, step: Tensor) -> Tensor:
