@@ -2,7 +2,6 @@
 
 import json
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import torch
 
 from heirloom import InputError, Summary, Threat
 from heirloom.attacks.cascade import FIRST_LOOK
+from heirloom.cli import app, common
 from heirloom.cli.defend import print_summary
 from heirloom.data.labelled import ImageSource, LabelledImages, Unlabelled
 from heirloom.defence.budget import steps_of
@@ -34,6 +34,7 @@ from heirloom.report.pages import draw
 from heirloom.results.statistics import proportion
 from heirloom.runtime.files import write_tensors
 from heirloom.training.loop import TrainingSettings
+from tests.children import Child
 
 THREAT = Threat("Linf", 0.15)
 
@@ -118,6 +119,7 @@ def test_the_type_of_the_passes_is_measured_once_for_each_defence_and_kept(
 
     monkeypatch.setattr("heirloom.evaluation.pass_dtype.measured_dtype", measured)
     settings = _settings(compare=("identity",), attack_dtype="auto", curve_images=0)
+    settings = replace(settings, audit_examples=0)
     encoder = load_encoder(EncoderSettings(str(foundation)))
     _, summary = defend(encoder, small, settings, tmp_path)
     kept = {"identity": {"chosen": "float32"}, "cropd": {"chosen": "bfloat16"}}
@@ -173,7 +175,7 @@ def classifier(tmp_path: Path) -> Path:
 
 def _distil(settings: DefendSettings, **own: object) -> DefendSettings:
     chosen = replace(settings.defence, method="distil", distil=DistilSettings(width=4, **own))  # type: ignore[arg-type]
-    return replace(settings, defence=chosen, audit_examples=0)
+    return replace(settings, defence=chosen, audit_examples=0, curve_images=0)
 
 
 def test_an_encoder_in_the_models_place_survives_reload_and_takes_the_models_own_head(
@@ -220,7 +222,7 @@ def test_what_a_classifier_says_is_learned_where_its_head_is_kept(
 def test_distil_that_is_only_compared_has_its_student_beside_it(
     small: ImageSource, foundation: Path, tmp_path: Path
 ) -> None:
-    settings = _settings(compare=("distil",))
+    settings = _settings(compare=("distil",), curve_images=0)
     chosen = replace(settings.defence, method="noise", distil=DistilSettings(width=4))
     encoder = load_encoder(EncoderSettings(str(foundation)))
     _, summary = defend(encoder, small, replace(settings, defence=chosen, audit_examples=0), tmp_path)
@@ -302,70 +304,40 @@ def test_a_folder_in_use_and_other_settings_are_refused(
     small: ImageSource, foundation: Path, tmp_path: Path
 ) -> None:
     encoder = load_encoder(EncoderSettings(str(foundation)))
-    defend(encoder, small, _settings(compare=()), tmp_path)
+    settings = replace(_settings(compare=(), curve_images=0), audit_examples=0)
+    defend(encoder, small, settings, tmp_path)
     with pytest.raises(InputError, match="out must be a new folder unless resume is given"):
-        defend(encoder, small, _settings(compare=()), tmp_path)
+        defend(encoder, small, settings, tmp_path)
     with pytest.raises(InputError, match="resume must be of the run"):
-        defend(encoder, small, _settings(compare=("noise",)), tmp_path, resume=True)
+        defend(encoder, small, replace(settings, compare=("noise",)), tmp_path, resume=True)
 
 
 @pytest.mark.slow
 def test_killed_at_random_moments_and_resumed_the_numbers_are_the_same(
     foundation: Path, tmp_path: Path
 ) -> None:
-    def command(out: Path) -> list[str]:
-        return [
-            sys.executable,
-            "-m",
-            "heirloom",
-            "defend",
-            "--model",
-            str(foundation),
-            "--data",
-            "digits",
-            "--eps",
-            "0.15",
-            "--method",
-            "cropd",
-            "--compare",
-            "identity",
-            "--epochs",
-            "30",
-            "--batch-size",
-            "64",
-            "--head-epochs",
-            "3",
-            "--limit",
-            "400",
-            "--limit-test",
-            "40",
-            "--attacks",
-            "pgd-10",
-            "--audit-examples",
-            "0",
-            "--checkpoint-seconds",
-            "0.05",
-            "--resume",
-            "--out",
-            str(out),
-        ]
-
+    words = (
+        f"defend --model {foundation} --data digits --eps 0.15 --method cropd --compare identity --epochs 30 "
+    )
+    words += (
+        "--batch-size 64 --head-epochs 3 --limit 400 --limit-test 40 --attacks pgd-10 --audit-examples 0 "
+    )
+    words += "--checkpoint-seconds 0.05 --resume --out"
     whole, cut, moments = tmp_path / "whole", tmp_path / "cut", random.Random(0)
-    subprocess.run(command(whole), check=True, capture_output=True)
+    assert common.run(app, [*words.split(), str(whole)]) == 0
     # somewhere in training, and somewhere between the end of training and the page
     for sign in ("work/cropd/checkpoint.safetensors", "work/cropd/model.safetensors"):
-        process = subprocess.Popen(command(cut), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        child = Child(lambda say: common.run(app, [*words.split(), str(cut)]))
         while not (cut / sign).exists():
-            assert process.poll() is None
+            assert child.runs()
             time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.3))
-        assert process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert child.is_killed()
         for part in cut.rglob("*.json"):
             json.loads(part.read_text())  # whole or absent
         assert not (cut / "report.html").exists()
-    subprocess.run(command(cut), check=True, capture_output=True)
+    command = [sys.executable, "-m", "heirloom", *words.split(), str(cut)]  # that knows of nothing
+    subprocess.run(command, check=True, capture_output=True)
     one, other = (Summary.read(folder / "summary.json") for folder in (whole, cut))
     assert one.rows == other.rows
     for detail in ("defences", "classes"):

@@ -108,7 +108,7 @@ def sharded(vit: Path, out: Path, fsdp: bool) -> dict[str, Any]:
     evaluate_job(
         DefendedModel.from_pretrained(out / "defence"),
         images().test.pair,
-        EvaluationSettings("vit", "digits", THREAT, ("pgd-3",), audit_examples=8, fsdp=fsdp),
+        EvaluationSettings("vit", "digits", THREAT, ("pgd-3",), audit_examples=8 * fsdp, fsdp=fsdp),
         out / "evaluation",
         resume=True,
     )

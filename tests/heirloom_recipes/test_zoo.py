@@ -63,7 +63,7 @@ def _another_size_of_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A changed member is refused by name and told on the page, and the others stay as they are."""
-    changed = replace(make.MEMBERS[1], sizes={"smoke": Size(80, 8, 1, 2, 2, 8)})
+    changed = replace(make.MEMBERS[1], sizes={"smoke": Size(80, 8, 1, 2, 2, 0, 0)})
     monkeypatch.setattr(make, "MEMBERS", (make.MEMBERS[0], changed))
     words = ["reproduce", "zoo", "--scale", "smoke", "--out", str(folder), "-q"]
     assert common.run(app, words) == 2

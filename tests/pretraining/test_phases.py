@@ -1,6 +1,5 @@
 """Pre-training as a whole: exact after kill -9, alike on two processes, chosen on validation images."""
 
-import signal
 import subprocess
 import sys
 import textwrap
@@ -22,6 +21,7 @@ from heirloom.runtime.files import read_tensors
 from heirloom.training.inner_attack import InnerAttack
 from heirloom.training.loop import TrainingSettings
 from heirloom_recipes.inheritance.scales import scale_settings
+from tests.children import Child, Say
 
 THREAT = Threat("Linf", 0.1)
 SETTINGS = PretrainSettings(
@@ -77,14 +77,13 @@ def test_kill_9_and_resume_end_with_the_same_weights(digits: LabelledImages, tmp
     finally:
         torch.set_num_threads(threads)
     root = str(Path(__file__).parents[2])
-    command = [sys.executable, "-c", textwrap.dedent(CHILD), root, str(tmp_path / "cut")]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    for line in child.stdout:
-        if line.strip() == "adversarial 3":  # in the middle of an epoch of the second phase
-            child.send_signal(signal.SIGKILL)
-            break
-    assert child.wait(timeout=60) == -signal.SIGKILL
+    command = [sys.executable, "-c", textwrap.dedent(CHILD), root, str(tmp_path / "cut")]  # knows of nothing
+
+    def work(say: Say) -> None:
+        report = lambda phase, done, *_: say(phase, done)  # noqa: E731
+        pretrain(digits, THREAT, SETTINGS, tmp_path / "cut", resume=True, report=report)
+
+    assert Child(work).is_killed_at("adversarial 3")  # in the middle of an epoch of the second phase
     assert not (tmp_path / "cut" / "encoder").exists()
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "clean" not in done.stdout
