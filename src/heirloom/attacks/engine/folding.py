@@ -33,7 +33,7 @@ def folded(model: nn.Module, x: Tensor) -> nn.Module:
     try:
         original = copy.deepcopy(model).requires_grad_(False)
         with torch.random.fork_rng(devices=devices):
-            candidate = _fold(copy.deepcopy(model)).requires_grad_(False)
+            candidate = _fold(original).requires_grad_(False)  # shares what is not folded
             same = _agree(original, candidate, x[:1]) and _agree(original, candidate, x[:3])
     except Exception:  # whatever a foreign model's tracing meets: the model itself is always right
         return model
