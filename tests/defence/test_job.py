@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -312,9 +313,19 @@ def test_a_folder_in_use_and_other_settings_are_refused(
         defend(encoder, small, replace(settings, compare=("noise",)), tmp_path, resume=True)
 
 
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As children have it, so that sums are of one order everywhere."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
 def test_killed_at_random_moments_and_resumed_the_numbers_are_the_same(
-    foundation: Path, tmp_path: Path
+    foundation: Path, tmp_path: Path, one_thread: None
 ) -> None:
     words = (
         f"defend --model {foundation} --data digits --eps 0.15 --method cropd --compare identity --epochs 30 "

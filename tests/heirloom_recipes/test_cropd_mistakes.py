@@ -39,6 +39,7 @@ def test_with_masks_fixed_scoring_again_changes_nothing(
         head=HeadSettings(epochs=3),
         attacks=("fgsm",),
         audit_examples=0,
+        curve_images=0,
     )
     defend(load_encoder(EncoderSettings(str(foundation))), small, settings, tmp_path / "run")
     (tmp_path / "run" / "foundation").symlink_to(foundation)
