@@ -23,8 +23,8 @@ TURNED = 0.95  # the cosine of a right gradient is 1, where the loss is so strai
 
 @dataclass(frozen=True)
 class Derivative:
-    """``foreign``: share of images whose loss is straight around them and has another gradient than was given;
-    ``cosine``: the median over the straight ones of the cosine between both (1 where none is).
+    """``foreign``: share of images whose loss is straight around them and has another gradient than was given, which
+    is not zero; ``cosine``: the median over the straight ones of the cosine between both (1 where none is).
     """
 
     foreign: float
@@ -46,6 +46,9 @@ def derivative(subject: Subject) -> Derivative:
     near, far, said = (torch.stack(parts, 1) for parts in (one, two, told))
     size = near.square().sum(1)
     straight = (size > 0) & ((near - far).square().sum(1) < STRAIGHT * size)
+    straight &= (
+        said.square().sum(1) > 0
+    )  # a gradient of zero is no other function's: ``gradients`` tells of it
     lengths = (size * said.square().sum(1)).sqrt()
     cosine = (near * said).sum(1) / lengths.clamp_min(1e-300)
     foreign = straight & (cosine < TURNED)
