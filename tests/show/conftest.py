@@ -30,6 +30,7 @@ def saved(digits: ImageSource, foundation: Path, tmp_path_factory: pytest.TempPa
             head=HeadSettings(epochs=8),
             attacks=("pgd-2",),
             audit_examples=0,
+            curve_images=0,
         )
         defend(load_encoder(EncoderSettings(str(foundation))), small, settings, folder / name)
     return [folder / "one", folder / "two"]
