@@ -46,9 +46,8 @@ def derivative(subject: Subject) -> Derivative:
     near, far, said = (torch.stack(parts, 1) for parts in (one, two, told))
     size = near.square().sum(1)
     straight = (size > 0) & ((near - far).square().sum(1) < STRAIGHT * size)
-    straight &= (
-        said.square().sum(1) > 0
-    )  # a gradient of zero is no other function's: ``gradients`` tells of it
+    # a gradient of zero is no other function's: ``gradients`` tells of it
+    straight &= said.square().sum(1) > 0
     lengths = (size * said.square().sum(1)).sqrt()
     cosine = (near * said).sum(1) / lengths.clamp_min(1e-300)
     foreign = straight & (cosine < TURNED)
