@@ -41,6 +41,7 @@ CANDIDATES: tuple[DefenceMethod, ...] = (
 )
 PART = 0.25  # of the budget, for each trial, on top of it: at a twentieth the trials chose badly (docs/lab-notes)
 JUDGED = 256  # validation images that the trials are judged on
+SMALLEST = 16  # pixels a side of grey images that a student is better on: between 8, where it is not, and 28
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,11 @@ class Trials:
 
 def recommended(shape: tuple[int, int, int]) -> DefenceMethod:
     """The method that stood best against the worst case on images of ``shape`` (C, H, W), as recorded in
-    docs/what-a-preprocessor-can-give.md: on grey images to restore them, and not to move under attack; on colour images
-    at 8/255 nothing but ``distil`` gave anything.
+    docs/what-a-preprocessor-can-give.md: on grey images of 8 pixels a side to restore them, and not to move under
+    attack; on those of 28, and on colour images at 8/255, ``distil``.
     """
-    return "distil" if shape[0] == 3 else "stability"
+    tiny = shape[0] == 1 and max(shape[1:]) < SMALLEST
+    return "stability" if tiny else "distil"
 
 
 def compared_with(method: str) -> tuple[DefenceMethod, ...]:
