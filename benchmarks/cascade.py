@@ -50,6 +50,10 @@ CASES = (
     ("MNIST, convolutional, L2 1.5", Threat("L2", 1.5), 200),
     ("CIFAR-10, ResNet-8, standard", Threat("Linf", 1 / 255), 40),
     ("CIFAR-10, ResNet-8, Linf 8/255", Threat("Linf", 8 / 255), 40),
+    ("digits, convolutional, Linf .15", Threat("L1", 1.0), 200),
+    ("digits, convolutional, Linf .15", Threat("L1", 1.5), 200),
+    ("digits, LayerNorm, Linf .15", Threat("L1", 2.0), 200),
+    ("digits, cropd", Threat("L1", 1.5), 200),
 )
 
 

@@ -25,7 +25,8 @@ def verdicts(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, attack: str
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "norm", "eps"), [("convolutional", "Linf", 0.15), ("normalised", "L2", 0.6)]
+    ("name", "norm", "eps"),
+    [("convolutional", "Linf", 0.15), ("normalised", "L2", 0.6), ("convolutional", "L1", 1.0)],
 )
 def test_not_above_autoattack_at_a_fifth_of_its_passes(name: str, norm: str, eps: float) -> None:
     model, (x, y) = network(name), digits()

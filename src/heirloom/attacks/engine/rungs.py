@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from heirloom.attacks.autoattack import Part, autoattack_parts
 from heirloom.attacks.engine.ascent import STEPS
 from heirloom.attacks.engine.campaign import Campaign
 from heirloom.attacks.engine.rows import rows_at_once
+from heirloom.attacks.fab import fab
 from heirloom.attacks.losses import Loss, margin, misclassified, targeted_dlr
 from heirloom.attacks.pgd import pgd
 from heirloom.attacks.pma import probability_margin, target_probability_margin
 from heirloom.attacks.square import square
+from heirloom.threat import Threat
 
 ALL = float("inf")
 SEARCHED = 5000  # queries of AutoAttack's own Square Attack
@@ -42,7 +44,7 @@ class Rung:
 def sprint(campaign: Campaign, place: Tensor, *, steps: int) -> None:
     """The margin of probabilities, from the clean image."""
     task = torch.stack([campaign.y[place], campaign.y[place], place], 1)
-    campaign.ascend(task, campaign.region.x[place], steps, probability_margin(campaign.scale))
+    campaign.ascend(task, _start(campaign, place, "clean"), steps, probability_margin(campaign.scale))
 
 
 def targets(
@@ -106,6 +108,18 @@ def all_of_autoattack(campaign: Campaign, place: Tensor) -> None:
     if campaign.masked:
         flat(campaign, place, steps=100, restarts=3)
         _run(campaign, place, autoattack_parts("standard"))
+
+
+def boundary(campaign: Campaign, place: Tensor, *, targets: int, steps: int) -> None:
+    """FAB in L1: it finds boundaries there that no ascent came near, in few steps; in Linf and L2 ascent is as good."""
+    if campaign.threat.norm == "L1":
+        _run(campaign, place, (partial(_fab, targets=targets, steps=steps),))
+
+
+def _fab(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: torch.Generator, **settings: int
+) -> Tensor:
+    return fab(model, x, y, threat, generator=generator, **settings)
 
 
 def finish(campaign: Campaign, place: Tensor) -> None:
@@ -177,7 +191,8 @@ _LOSSES: dict[str, Callable[[Campaign], Loss]] = {
 
 def _start(campaign: Campaign, row: Tensor, start: str) -> Tensor:
     region = campaign.region[row]
-    if start == "clean":
+    # a step in L1 moves about as many pixels as the point has moved: from the clean image one
+    if start == "clean" and campaign.threat.norm != "L1":
         return region.x
     if start == "best":
         return campaign.best.point[row]
@@ -209,6 +224,7 @@ RUNGS = (
         reach=0.2,
         nearest=0.15,
     ),
+    Rung("boundary", partial(boundary, targets=9, steps=20), reach=0.4, nearest=0.3),
     Rung("finish", finish, reach=0.05, nearest=0.03),
     Rung("persist", partial(persist, queries=1000, turns=10), reach=0.02),
     Rung(  # other starts, other optima: last, so that what falls without it falls as before
