@@ -6,20 +6,18 @@ A plan is an upper bound where attacks may stop early: its passes are those of i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from heirloom.attacks.engine.passes import Counted, Passes
 from heirloom.attacks.named import attack_list
 from heirloom.evaluation.apart import fresh_copy
 from heirloom.models.defended import check_whole
-from heirloom.models.memory import MOST, fitting
+from heirloom.models.memory import MOST, Allocated, fitting
 from heirloom.threat import Threat
 
 TIMED = 16  # images whose passes are timed, at most
@@ -178,23 +176,8 @@ def _saved_bytes(model: nn.Module, images: Tensor) -> int:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             outputs = model(images.detach().clone().requires_grad_())
             del outputs
-    except (
-        RuntimeError
-    ):  # torch.func in the forward pass takes no such hooks: then the memory of all that it makes
-        with _Made(pack):
+    except RuntimeError:  # torch.func in the forward pass takes no such hooks: then all that it could keep
+        with Allocated() as allocated:
             model(images.detach().clone().requires_grad_())
+        return allocated.bytes
     return sum(kept.values())
-
-
-class _Made(TorchDispatchMode):
-    """Shows ``pack`` every tensor that is made."""
-
-    def __init__(self, pack: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.pack = pack
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if isinstance(out, Tensor):
-            self.pack(out)
-        return out

@@ -42,7 +42,7 @@ class Rung:
 
 
 def sprint(campaign: Campaign, place: Tensor, *, steps: int) -> None:
-    """The margin of probabilities, from the clean image."""
+    """The margin of probabilities, from the clean image (in L1 from near it)."""
     task = torch.stack([campaign.y[place], campaign.y[place], place], 1)
     campaign.ascend(task, _start(campaign, place, "clean"), steps, probability_margin(campaign.scale))
 
@@ -191,12 +191,11 @@ _LOSSES: dict[str, Callable[[Campaign], Loss]] = {
 
 def _start(campaign: Campaign, row: Tensor, start: str) -> Tensor:
     region = campaign.region[row]
-    # a step in L1 moves about as many pixels as the point has moved: from the clean image one
-    if start == "clean" and campaign.threat.norm != "L1":
-        return region.x
     if start == "best":
         return campaign.best.point[row]
-    return STEPS[campaign.threat.norm].random_start(region, campaign.generator)
+    rule = STEPS[campaign.threat.norm]
+    begin = rule.near_start if start == "clean" else rule.random_start
+    return begin(region, campaign.generator)
 
 
 # one start of "again" misses what another finds: what is near gets four more, towards its nearest class alone

@@ -55,6 +55,10 @@ class StepRule(ABC):
     @abstractmethod
     def random_start(self, region: Region, generator: torch.Generator | None) -> Tensor: ...
 
+    def near_start(self, region: Region, generator: torch.Generator | None) -> Tensor:
+        """Where a short run begins: the clean image, if steps lead away from it."""
+        return region.x
+
     @abstractmethod
     def first_interval(self, steps: int) -> int:
         """Steps to the first checkpoint."""
@@ -120,6 +124,10 @@ class SparseSteps(StepRule):
         """In the ball of radius 3 eps."""
         noise = region.threat.geometry.noise(region.x, generator)
         return region.nearest(region.x + noise, 3 * region.threat.eps)
+
+    def near_start(self, region: Region, generator: torch.Generator | None) -> Tensor:
+        """At random: a step moves about as many pixels as the point has moved, from the clean image one."""
+        return self.random_start(region, generator)
 
     def first_interval(self, steps: int) -> int:
         return max(int(0.04 * steps), 1)

@@ -35,12 +35,13 @@ def randomness(subject: Subject) -> Finding:
     }
     drawn = evidence["drawn_from"] or subject.own_generators
     if not subject.random:
-        for size in (JUMP, *COARSER) if drawn and _drawn_by_content(subject) else (JUMP,):
+        by_content = bool(drawn) and _drawn_by_content(subject)
+        for size in (JUMP, *COARSER) if by_content else (JUMP,):
             evidence["jumps"], evidence["size"] = _jumps(subject, size), size
             if evidence["jumps"] > JUMPING:
                 break
         else:
-            evidence["redrawn"] = _redrawn(subject, COARSER[-1]) if drawn else 0.0
+            evidence["redrawn"] = _redrawn(subject, COARSER[-1]) if by_content else 0.0
             if evidence["redrawn"] <= 0.5:
                 return Finding("randomness", "pass", evidence=evidence)
         return _by_content(evidence, "draws noise from" if drawn else "chooses what it does by")
@@ -81,11 +82,13 @@ def _drawn_by_content(subject: Subject) -> bool:
         return False  # constant in between: a tree, a rounding; noise on a network moves with it
     if set(subject.trace.random) & set(OWN[1:]):
         return True  # what is drawn outside of torch is not seen
-    sums = []
-    for x in (subject.off_grid[:4], subject.off_grid[4:8]):
-        with fixed(x.device):
-            sums.append(watched(subject.fresh(), x).drawn)
-    return sums[0] != sums[1]
+    return _drawn(subject, subject.off_grid[:4]) != _drawn(subject, subject.off_grid[4:8])
+
+
+def _drawn(subject: Subject, x: Tensor) -> float:
+    """What a fresh copy draws for the images ``x``, from one and the same seed."""
+    with fixed(x.device):
+        return watched(subject.fresh(), x).drawn
 
 
 def _redrawn(subject: Subject, size: float) -> float:
@@ -93,14 +96,11 @@ def _redrawn(subject: Subject, size: float) -> float:
 
     Seeds of rounded pixels stay the same over steps so short that a jump could be told from a slope.
     """
-    if size > subject.threat.eps or not _drawn_by_content(subject):
+    if size > subject.threat.eps:
         return 0.0
-    moved, redrawn = subject.jumps(size) > 1e-2, []
-    for one, other in zip(subject.off_grid[:8].split(1), subject.beside(size)[:8].split(1), strict=True):
-        with fixed(one.device):
-            first = watched(subject.fresh(), one).drawn
-        with fixed(one.device):
-            redrawn.append(watched(subject.fresh(), other).drawn != first)
+    moved = subject.jumps(size) > 1e-2
+    pairs = zip(subject.off_grid[:8].split(1), subject.beside(size)[:8].split(1), strict=True)
+    redrawn = [_drawn(subject, one) != _drawn(subject, other) for one, other in pairs]
     return float((torch.tensor(redrawn).to(moved) & moved[:8]).double().mean())
 
 
