@@ -1,6 +1,7 @@
 """Recipes: the published figures as the paper prints them, the verdicts on orderings, the smoke scale."""
 
 import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from heirloom import InputError
 from heirloom.networks.backbones import BackboneSettings, build_backbone
 from heirloom.results.schema import Summary
 from heirloom.runs import silent
+from heirloom.runtime.files import write_text
 from heirloom_recipes.catalogue import OutOfTimeError
 from heirloom_recipes.inheritance.heads import DECAYS, feature_margin, heads, heads_page, share_of_gain
 from heirloom_recipes.inheritance.orderings import check_orderings
@@ -190,10 +192,29 @@ def test_seeds_and_heads_at_smoke_size(tmp_path: Path) -> None:
     assert "over training seeds" in drawn
     behind = heads("smoke", tmp_path / "seed-0", method="supervised", width=4)
     assert len(behind.rows) == 2 * (2 + len(DECAYS))
+    again = table_over_seeds(
+        "table-1", "smoke", _summaries_alone(tmp_path), seeds=2, method="supervised", width=4
+    )
+    assert again.rows == summary.rows
+    assert again.details == summary.details
+    for other, options in (("networks", {}), ("seed", {"seed": 1, "width": 4})):
+        with pytest.raises(InputError, match=f"of other {other}"):
+            table_over_seeds(
+                "table-1", "smoke", _summaries_alone(tmp_path), seeds=2, method="supervised", **options
+            )
     usual = next(row for row in behind.rows if row["head"] == "clean, the usual")
     assert usual["against the usual clean head"]["value"] == 0
     assert all(row["length"] > 0 for row in behind.rows)
     assert "always the most frequent class" in heads_page(behind)
+
+
+def _summaries_alone(runs: Path) -> Path:
+    """A new folder with the summaries of two seeds and nothing else of them, the second's as that of a third too."""
+    place = Path(tempfile.mkdtemp(dir=runs))
+    for seed, of in ((0, 0), (1, 1), (2, 1)):
+        kept = runs / f"seed-{of}" / "table-1" / "summary.json"
+        write_text(place / f"seed-{seed}" / "table-1" / "summary.json", kept.read_text())
+    return place
 
 
 def test_the_share_of_the_adversarial_heads_gain() -> None:

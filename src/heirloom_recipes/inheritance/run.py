@@ -205,11 +205,7 @@ def reproduce_table(
         OutOfTimeError: after ``minutes``; the same call again goes on.
     """
     runner = make_runner(scale, out, **options)
-    wanted = TABLES[table] + (CONTROLS if table == "table-1" and runner.scale.controls else ())
-    rows = tuple(
-        row for row in wanted if runner.covers(row.encoder.data) and method in (None, row.encoder.method)
-    )
-    missing = [shown(row) for row in wanted if row not in rows]
+    rows, missing = rows_of(runner, table, method)
     for row in share_of(rows):
         runner.row(row)
     leave_if_sharded()
@@ -222,16 +218,27 @@ def reproduce_table(
         device=runner.device,
         threat=THREAT,
         data=runner.data("cifar10").used(),
-        settings=_shown_settings(runner, table),
+        settings=shown_settings(runner, table),
         details={
             "table": table,
             "orderings": orderings,
-            "not covered": missing,
+            "not covered": [shown(row) for row in missing],
             "constant": constant_classifier(runner.data("cifar10")),
         },
         into=table,
         seconds=max(runner.seconds(rows), runner.run.seconds),
     )
+
+
+def rows_of(
+    runner: Runner, table: str, method: str | None
+) -> tuple[tuple[PaperRow, ...], tuple[PaperRow, ...]]:
+    """(the rows of ``table`` that the run makes, those that it has no images for or that ``method`` leaves out)."""
+    wanted = TABLES[table] + (CONTROLS if table == "table-1" and runner.scale.controls else ())
+    made = tuple(
+        row for row in wanted if runner.covers(row.encoder.data) and method in (None, row.encoder.method)
+    )
+    return made, tuple(row for row in wanted if row not in made)
 
 
 def encoder_filters(runner: Runner, keys: Sequence[EncoderKey]) -> dict[str, tuple[Path, torch.Tensor]]:
@@ -263,7 +270,8 @@ def make_runner(
     return Runner(settings, sources or {}, out, seed=seed, device=device, progress=progress, minutes=minutes)
 
 
-def _figures(row: PaperRow, correct: dict[str, torch.Tensor]) -> dict[str, Any]:
+def row_identity(row: PaperRow) -> dict[str, Any]:
+    """What tells a row of a summary from the others."""
     key = row.encoder
     return {
         "pretrain": key.pretrain,
@@ -272,12 +280,18 @@ def _figures(row: PaperRow, correct: dict[str, torch.Tensor]) -> dict[str, Any]:
         "stem": key.stem,
         "augmentation": key.augmented,
         "equal_epochs": key.equal_epochs,
+    }
+
+
+def _figures(row: PaperRow, correct: dict[str, torch.Tensor]) -> dict[str, Any]:
+    return {
+        **row_identity(row),
         **{name: proportion(verdicts) for name, verdicts in correct.items()},
         "paper": {"clean": row.clean, "robust": row.robust},
     }
 
 
-def _shown_settings(runner: Runner, table: str) -> dict[str, Any]:
+def shown_settings(runner: Runner, table: str) -> dict[str, Any]:
     scale = runner.scale
     return {
         "table": table,

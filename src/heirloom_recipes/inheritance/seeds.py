@@ -13,7 +13,13 @@ from heirloom.runtime.errors import require
 from heirloom.threat import Threat
 from heirloom_recipes.catalogue import until
 from heirloom_recipes.claims import NEAR_ZERO, below, case
-from heirloom_recipes.inheritance.run import reproduce_table
+from heirloom_recipes.inheritance.run import (
+    make_runner,
+    reproduce_table,
+    row_identity,
+    rows_of,
+    shown_settings,
+)
 from heirloom_recipes.shards import leave_if_sharded, share_of, working_on
 
 
@@ -33,7 +39,11 @@ def table_over_seeds(
 
     Every accuracy is the mean over the runs with its 95 % Student interval, every ordering is judged by the interval
     of its differences over the runs. ``out/<table>-<seeds>-seeds`` gets the summary and the page, each run's lie in
-    ``out/seed-N/<table>``, so that more seeds can be added later.
+    ``out/seed-N/<table>``, so that more seeds can be added later, on other machines too: a seed of which the summary
+    alone is there (its record, say) is taken as it is.
+
+    Raises:
+        InputError: such a summary is of another table, size, seed or data.
     """
     require(seeds >= 2, "seeds", "at least 2 where it is given", seeds)
     runs, progress = [], until(minutes, progress)
@@ -41,9 +51,7 @@ def table_over_seeds(
         told = _numbered(progress, number)
         place = out / f"seed-{number}"
         with working_on(None):
-            runs.append(
-                reproduce_table(table, scale, place, seed=number, device=device, progress=told, **options)
-            )
+            runs.append(_one_seed(table, scale, place, seed=number, device=device, progress=told, **options))
     leave_if_sharded()
     first = runs[0]
     facts = {"table": table, "scale": scale, "seeds": seeds, "seed": seed, "rows": [run.rows for run in runs]}
@@ -59,6 +67,24 @@ def table_over_seeds(
         details={**first.details, "orderings": judged([run.details["orderings"] for run in runs])},
         seconds=sum(run.seconds for run in runs),
     )
+
+
+def _one_seed(table: str, scale: str, place: Path, *, method: str | None = None, **options: Any) -> Summary:
+    kept = place / table / "summary.json"
+    if (place / "rows").exists() or not kept.exists():
+        return reproduce_table(table, scale, place, method=method, **options)
+    found, runner = Summary.read(kept), make_runner(scale, place, **options)
+    rows = [row_identity(row) for row in rows_of(runner, table, method)[0]]
+    asked = {**shown_settings(runner, table), "seed": runner.seed, "rows": rows}
+    of = {**found.settings, "seed": found.seed, "rows": [_part(row, rows[0]) for row in found.rows]}
+    told = ("table", "scale", "attacks", "limit", "limit_test", "networks", "seed", "rows")
+    other = [name for name in told if of.get(name) != asked[name]]
+    require(not other, "out", f"with a {kept} of the same run", f"one of other {', '.join(other)}")
+    return found
+
+
+def _part(row: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+    return {name: row.get(name) for name in like}
 
 
 def merged(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
