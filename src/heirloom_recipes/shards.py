@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from heirloom.runtime.errors import InputError, require
 from heirloom.runtime.files import read_json, write_json
 from heirloom.runtime.identity import check_same
+from heirloom_recipes.same_images import IMAGES_OF
 
 Item = TypeVar("Item")
 FOLDER, FINISHED = "shards", "shard.json"
@@ -101,14 +102,19 @@ def merge(out: Path, recipe: str) -> None:
 
 
 def _check_of_one_run(folders: Sequence[Path]) -> None:
-    """Raise :class:`InputError` where two of the folders hold runs of one place with other facts."""
+    """Raise :class:`InputError` where two of the folders hold runs of one place with other facts or images."""
     first: dict[Path, Path] = {}
     for folder in folders:
-        for path in folder.rglob("run.json"):
+        for path in (*folder.rglob("run.json"), *folder.rglob(f"{IMAGES_OF.format('*')}.json")):
             inside = path.relative_to(folder)
             known = first.setdefault(inside, path)
             if FOLDER not in inside.parts and known != path:
-                check_same(read_json(known).get("facts"), read_json(path).get("facts"), folder)
+                check_same(_deciding(known), _deciding(path), folder)
+
+
+def _deciding(path: Path) -> Any:
+    kept = read_json(path)
+    return kept.get("facts", kept)
 
 
 def _take_over(shard: Path, out: Path) -> None:

@@ -39,6 +39,7 @@ from heirloom_recipes.cropd.paper import Cell
 from heirloom_recipes.cropd.scales import SOURCES, scale_settings
 from heirloom_recipes.cropd.spent import counted, spent
 from heirloom_recipes.judging import judged
+from heirloom_recipes.same_images import same_images
 
 SUBSETS = {"cifar2": "cifar10"}  # its first two classes
 STUDENT_SECONDS = "student.json"
@@ -78,7 +79,7 @@ class Runner:
         )
         self.scale, self.seed, self.device, self.held_out = chosen, seed, device, held_out
         self.progress, self.loaded = until(minutes, progress), dict[str, ImageSource]()
-        shared = replace(chosen, datasets=())  # naming one more data set is the same run
+        shared = replace(chosen, datasets=(), sources={})  # naming one more data set is the same run
         facts = {"scale": deciding(shared), "seed": seed}
         if held_out:
             facts["held out"] = True
@@ -109,7 +110,8 @@ class Runner:
                 seed=self.seed,
             )
             found = _first_classes(found, 2, s.limit, s.limit_test) if name in SUBSETS else found
-            self.loaded[name] = _validation(found, self.seed) if self.held_out else found
+            found = _validation(found, self.seed) if self.held_out else found
+            self.loaded[name] = same_images(self.run, name, found)
         return self.loaded[name]
 
     def preprocessor(self, cell: Cell) -> tuple[nn.Module, float]:

@@ -25,10 +25,11 @@ from heirloom.pretraining.phases import pretrain
 from heirloom.pretraining.settings import PretrainSettings
 from heirloom.runs import Progress, Run, silent
 from heirloom.runtime.errors import require
-from heirloom.runtime.identity import check_same, deciding
+from heirloom.runtime.identity import deciding
 from heirloom.threat import Threat
 from heirloom_recipes.catalogue import until
 from heirloom_recipes.features.scales import HUB_IDS, THREATS, Scale
+from heirloom_recipes.same_images import same_images
 
 KINDS = {"standard": "non-robust", "adversarial": "robust"}  # what the representations of such networks hold
 
@@ -72,11 +73,10 @@ class Laboratory:
     def data(self, name: str) -> ImageSource:
         if name not in self.loaded:
             scale = self.scale
-            self.loaded[name] = load_images(
+            found = load_images(
                 self.sources[name], limit=scale.limit, limit_test=scale.limit_test, seed=self.seed
             )
-            facts = self.loaded[name].facts()
-            check_same(self.run.stage(f"data-{name}", lambda: facts), facts, self.run.folder)
+            self.loaded[name] = same_images(self.run, name, found)
         return self.loaded[name]
 
     def threat(self, data: str) -> Threat:

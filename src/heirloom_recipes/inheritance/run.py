@@ -36,6 +36,7 @@ from heirloom_recipes.inheritance.orderings import check_orderings, shown
 from heirloom_recipes.inheritance.paper import CONTROLS, TABLES, EncoderKey, PaperRow
 from heirloom_recipes.inheritance.scales import HUB_IDS, Scale, scale_settings
 from heirloom_recipes.judging import judged
+from heirloom_recipes.same_images import same_images
 from heirloom_recipes.shards import leave_if_sharded, share_of
 
 THREAT = Threat("Linf", 8 / 255)
@@ -69,13 +70,14 @@ class Runner:
     def data(self, name: str) -> ImageSource:
         if name not in self.loaded:
             scale = self.scale
-            self.loaded[name] = load_images(
+            found = load_images(
                 self.sources[name],
                 image_size=scale.image_size,
                 limit=scale.limit,
                 limit_test=scale.limit_test,
                 seed=self.seed,
             )
+            self.loaded[name] = same_images(self.run, name, found)
         return self.loaded[name]
 
     def encoder(self, key: EncoderKey) -> Path:
@@ -189,7 +191,7 @@ class Runner:
 
     def _facts(self) -> dict[str, Any]:
         """A folder of other settings is refused: its encoders would be taken for this run's."""
-        return {"scale": deciding(self.scale), "sources": self.sources, "seed": self.seed}
+        return {"scale": deciding(replace(self.scale, sources={})), "seed": self.seed}
 
 
 def reproduce_table(
