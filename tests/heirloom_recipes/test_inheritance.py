@@ -17,9 +17,10 @@ from heirloom_recipes.catalogue import OutOfTimeError
 from heirloom_recipes.inheritance.heads import DECAYS, feature_margin, heads, heads_page, share_of_gain
 from heirloom_recipes.inheritance.orderings import check_orderings
 from heirloom_recipes.inheritance.paper import TABLE_1, TABLE_4, TABLE_5, TABLES
-from heirloom_recipes.inheritance.run import Runner, reproduce_table
+from heirloom_recipes.inheritance.runner import Runner
 from heirloom_recipes.inheritance.scales import scale_settings
 from heirloom_recipes.inheritance.seeds import table_over_seeds
+from heirloom_recipes.inheritance.table import reproduce_table
 
 TEXT = Path(__file__).parents[3] / "shared" / "papers" / "inheritance-arxiv-2401.15248.txt"
 

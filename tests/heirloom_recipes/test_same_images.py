@@ -10,7 +10,7 @@ import pytest
 from heirloom import InputError
 from heirloom_recipes.cropd.run import Runner
 from heirloom_recipes.features.open import open_laboratory
-from heirloom_recipes.inheritance.run import make_runner
+from heirloom_recipes.inheritance.runner import make_runner
 from heirloom_recipes.shards import Shard, finish, merge
 
 Opened = Callable[[Path, dict[str, str]], Any]

@@ -23,7 +23,8 @@ from heirloom.results.schema import Proportion, Summary
 from heirloom.results.statistics import LEVEL, RESAMPLES, paired_difference, proportion
 from heirloom.runtime.files import read_tensors, write_tensors
 from heirloom_recipes.inheritance.paper import TABLE_1, EncoderKey, PaperRow
-from heirloom_recipes.inheritance.run import THREAT, Runner, constant_classifier, make_runner
+from heirloom_recipes.inheritance.runner import THREAT, Runner, make_runner
+from heirloom_recipes.inheritance.table import constant_classifier
 
 DECAYS = (0.0, 1.0, 10.0, 100.0)  # the usual head has .01
 ENCODERS = tuple(dict.fromkeys(row.encoder for row in TABLE_1))

@@ -15,9 +15,10 @@ from heirloom.inspection.filters import filter_details, plain
 from heirloom.results.schema import Summary
 from heirloom.runtime.errors import require
 from heirloom_recipes.inheritance.paper import EncoderKey
-from heirloom_recipes.inheritance.run import Runner, encoder_filters, make_runner, reproduce_table
+from heirloom_recipes.inheritance.runner import Runner, encoder_filters, make_runner
 from heirloom_recipes.inheritance.scales import Scale
 from heirloom_recipes.inheritance.seeds import table_over_seeds
+from heirloom_recipes.inheritance.table import reproduce_table
 
 FILTERS = {  # whose first layers each figure shows, clean and adversarial beside each other
     "figure-5": EncoderKey("cifar10", "supervised", False),

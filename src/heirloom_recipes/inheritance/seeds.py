@@ -13,13 +13,8 @@ from heirloom.runtime.errors import require
 from heirloom.threat import Threat
 from heirloom_recipes.catalogue import until
 from heirloom_recipes.claims import NEAR_ZERO, below, case
-from heirloom_recipes.inheritance.run import (
-    make_runner,
-    reproduce_table,
-    row_identity,
-    rows_of,
-    shown_settings,
-)
+from heirloom_recipes.inheritance.runner import make_runner
+from heirloom_recipes.inheritance.table import reproduce_table, row_identity, rows_of, shown_settings
 from heirloom_recipes.shards import leave_if_sharded, share_of, working_on
 
 
