@@ -7,6 +7,7 @@ import pytest
 
 from heirloom import DefendedModel, InputError, Summary
 from heirloom.cli import app, common
+from heirloom.defence.choose import recommended
 from heirloom_recipes.zoo import make
 from heirloom_recipes.zoo.members import MEMBERS, Size
 
@@ -14,6 +15,14 @@ from heirloom_recipes.zoo.members import MEMBERS, Size
 def test_every_member_has_both_scales_and_a_name_of_its_own() -> None:
     assert len({member.name for member in MEMBERS}) == len(MEMBERS) >= 5
     assert all(set(member.sizes) == {"smoke", "small"} for member in MEMBERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("digits", (1, 8, 8)), ("mnist", (1, 28, 28)), ("fashion_mnist", (1, 28, 28)), ("cifar10", (3, 32, 32))],
+)
+def test_members_are_made_by_what_defend_recommends(name: str, shape: tuple[int, int, int]) -> None:
+    assert {member.name: member.method for member in MEMBERS}[name] == recommended(shape)
 
 
 @pytest.mark.slow
