@@ -59,6 +59,12 @@ def fresh_copy(model: nn.Module) -> nn.Module | None:
     return copied
 
 
+def copy_or_itself(model: nn.Module) -> nn.Module:
+    """:func:`fresh_copy`, or the model itself where it cannot be copied. (A compiled one has no truth value.)"""
+    copied = fresh_copy(model)
+    return model if copied is None else copied
+
+
 def _deep_copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     try:
         return copy.deepcopy(model, dict(memo))
@@ -151,7 +157,7 @@ def noticed(pristine: nn.Module, x: Tensor) -> Slots:
 def separate(pristine: nn.Module, slots: Slots) -> nn.Module:
     """A copy of ``pristine`` for which ``slots`` are what they were when that was taken, whatever others do to them."""
     if not slots:
-        return fresh_copy(pristine) or pristine
+        return copy_or_itself(pristine)
     taken = _TAKEN[pristine]
     memo = _renewed(taken.cached) | _handles([*map(vars, pristine.modules()), *taken.values.values()])
     copied = _deep_copy(pristine, memo)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.engine.low_precision import InDtype
-from heirloom.evaluation.apart import fresh_copy, taken_as
+from heirloom.evaluation.apart import copy_or_itself, taken_as
 from heirloom.evaluation.copies import fixed
+from heirloom.evaluation.one_mode import OneMode
 from heirloom.runtime.errors import out_of_memory
 
 ASKED = (1, 3)  # two are asked before any work
@@ -83,7 +84,7 @@ def askable(model: nn.Module, images: Tensor, device: str | torch.device = "cpu"
     known = kind in AS_IT_IS.get(model, ()) or isinstance(model, (InMultiples, Undifferentiated))
     if known or not len(images):
         return model  # asked before: by the command line, by an evaluation before the audit
-    shown = (fresh_copy(model) or model).to(place).eval()
+    shown = copy_or_itself(model).to(place).eval()
     step, most = _numbers(shown, images, place)
     taken, shown = (InMultiples(each, step, most) if step else each for each in (model, shown))
     error = _backward_error(shown, images[:2].to(place))
@@ -115,7 +116,7 @@ def remarks_on(model: nn.Module) -> str:
 
 def inside(model: nn.Module) -> nn.Module:
     """The user's own module, in which parts have the names that the user knows."""
-    while isinstance(model, (InMultiples, Undifferentiated, InDtype)):
+    while isinstance(model, (InMultiples, Undifferentiated, InDtype, OneMode)):
         model = model.model
     return model
 

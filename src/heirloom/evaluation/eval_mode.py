@@ -9,10 +9,16 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 
+def is_training(module: nn.Module) -> bool:
+    """Whether ``module`` is in train mode; a frozen script has no mode at all."""
+    return bool(getattr(module, "training", False))
+
+
 def forced(model: nn.Module) -> nn.Module:
     """``model`` with every module of it in eval mode, whatever its ``train()`` and ``eval()`` do."""
     for module in model.modules():
-        module.training = False
+        if is_training(module):
+            module.training = False
     return model
 
 
@@ -25,7 +31,7 @@ def forced_throughout(model: nn.Module) -> nn.Module:
     hooks, turned = list[Any](), list[nn.Module]()
 
     def turn(module: nn.Module, args: Any) -> None:
-        if module.training:
+        if is_training(module):
             module.training = False
             turned.append(module)
 

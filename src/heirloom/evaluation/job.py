@@ -22,6 +22,7 @@ from heirloom.evaluation.comparison import (
     spread_over_seeds,
     write_verdicts,
 )
+from heirloom.evaluation.one_mode import with_modes
 from heirloom.evaluation.pass_dtype import AUTO, passes_in
 from heirloom.evaluation.precision import dtype_named
 from heirloom.evaluation.settings import EvaluationSettings
@@ -68,7 +69,7 @@ def evaluate_job(
 
     Under ``torchrun`` all processes measure; the first one audits and writes.
     """
-    data = digested_once(data)
+    data, model = digested_once(data), with_modes(model)
     check_before_work(model, data, settings, against)
     wants_copy = settings.audit_examples and not settings.fsdp
     pristine = fresh_copy(model) if wants_copy else None  # before any call

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.engine.low_precision import InDtype
-from heirloom.evaluation.apart import fresh_copy
+from heirloom.evaluation.apart import copy_or_itself
 from heirloom.evaluation.copies import fixed
 from heirloom.runtime.errors import require
 
@@ -31,7 +31,7 @@ def in_dtype(model: nn.Module, dtype: torch.dtype, images: Tensor | None = None)
     copied = InDtype(model, dtype)
     if dtype != torch.float32 or images is None or _runs(copied, images):
         return copied
-    return model if _runs(fresh_copy(model) or model, images) else copied
+    return model if _runs(copy_or_itself(model), images) else copied
 
 
 def type_of(model: nn.Module) -> torch.dtype:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.passes import Counted, Passes
 from heirloom.attacks.named import attack_list
-from heirloom.evaluation.apart import fresh_copy
+from heirloom.evaluation.apart import copy_or_itself
 from heirloom.models.defended import check_whole
 from heirloom.models.memory import MOST, Allocated, fitting
 from heirloom.threat import Threat
@@ -87,7 +87,7 @@ def cost_of(
     Raises:
         InputError: whatever :func:`heirloom.models.defended.check_whole` refuses, tried on the first two images.
     """
-    whole = (fresh_copy(model) or model).to(device).eval()
+    whole = copy_or_itself(model).to(device).eval()
     first = images[:2].to(device)
     with torch.random.fork_rng():
         outputs = check_whole(whole, first, classes)

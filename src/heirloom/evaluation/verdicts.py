@@ -22,6 +22,7 @@ from heirloom.evaluation.adversarial_images import AdversarialImages
 from heirloom.evaluation.askable import askable, remarks_on
 from heirloom.evaluation.behaviour import model_facts
 from heirloom.evaluation.chunks import Bench, ChunkResult, margins_of, run_halving, seeded
+from heirloom.evaluation.one_mode import with_modes
 from heirloom.evaluation.store import Store
 from heirloom.models.memory import Allocated, at_once
 from heirloom.results.schema import Proportion
@@ -125,7 +126,8 @@ def evaluate(
     names = [attack.name for attack in chosen]
     distributed.join()
     place = distributed.local_device(device)
-    given, was_training = model, model.training
+    given = model = with_modes(model)
+    was_training = given.training
     model = model.to(place).eval()
     try:
         check_all(images)
@@ -247,6 +249,7 @@ def check_evaluable(model: nn.Module, data: Pair, device: str | torch.device = "
         the bytes that a forward pass of an image allocates.
     """
     images, labels = data
+    model = with_modes(model)
     check_all(images)
     require(len(images) == len(labels), "labels", f"as many as images ({len(images)})", len(labels))
     place, was_training = distributed.local_device(device), model.training

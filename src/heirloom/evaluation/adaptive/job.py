@@ -60,7 +60,7 @@ def further(
         return result
     together = "eval-mode" in found and not random
     few = data[0][:32].to(place)
-    scored_on = judged(model, found, few[:8], pristine and pristine.to(place).eval())
+    scored_on = judged(model, found, few[:8], None if pristine is None else pristine.to(place).eval())
     setting = Setting(scored_on, (), settings.threat, settings.seed, random, together, place)
     x_adv = evaluation.x_adv
     if settings.adaptive:

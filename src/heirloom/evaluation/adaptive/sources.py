@@ -43,7 +43,7 @@ def judged(model: nn.Module, found: set[str], x: Tensor, pristine: nn.Module | N
     ``x``: a few images. ``pristine``: :func:`heirloom.evaluation.apart.fresh_copy` of it before it was called.
     """
     if "state" in found:
-        return FreshAtEveryCall(pristine or model, x)
+        return FreshAtEveryCall(model if pristine is None else pristine, x)
     return OneByOne(model) if "batch" in found else model
 
 

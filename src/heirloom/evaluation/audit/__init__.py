@@ -32,6 +32,7 @@ from heirloom.evaluation.audit.ledger import Ledger
 from heirloom.evaluation.audit.sample import attack_output, sample_of, selection, too_few
 from heirloom.evaluation.audit.subject import Subject
 from heirloom.evaluation.chunks import seeded
+from heirloom.evaluation.one_mode import with_modes
 from heirloom.evaluation.verdicts import Evaluation
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import require
@@ -92,9 +93,9 @@ def audit(
     require(len(images) == len(labels), "labels", f"as many as images ({len(images)})", len(labels))
     place = distributed.local_device(device)
     index = sample_of(len(images), examples, seed)
-    given, was_training = model, model.training
-    model, pristine = model.to(place).eval(), pristine and pristine.to(place).eval()
-    pristine = pristine or fresh_copy(model)
+    given = model = with_modes(model)
+    was_training, model = given.training, model.to(place).eval()
+    pristine = fresh_copy(model) if pristine is None else pristine.to(place).eval()
     try:
         model = askable(model, images[:3], place).eval()
         with seeded(place, seed_of(seed, "audit")):
@@ -145,7 +146,7 @@ def _findings(
     told = ("eval-mode", *subject.hidden)
     subject.hidden += [f.check for f in failed(seen) if f.check not in told and not f.evidence.get("slight")]
     margins = None if evaluation is None else evaluation.margin
-    without = without or _without_preprocessor(subject.model.model)
+    without = _without_preprocessor(subject.model.model) if without is None else without
     for name, make in {
         "not-finite": lambda: numbers.not_finite(subject),
         "gradients": lambda: gradients(subject),

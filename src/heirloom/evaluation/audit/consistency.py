@@ -19,7 +19,7 @@ from heirloom.evaluation.apart import connections
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.subject import JUMPING, RANDOM_ABOVE, SLIGHT, SLIGHTLY, Subject, beats
 from heirloom.evaluation.copies import apart, change, facts_of, fixed, logits, tensors_of
-from heirloom.evaluation.eval_mode import forced, forced_throughout
+from heirloom.evaluation.eval_mode import forced, forced_throughout, is_training
 from heirloom.evaluation.verdicts import Evaluation
 
 SAME_SHAPE = RANDOM_ABOVE
@@ -33,7 +33,7 @@ def eval_mode(subject: Subject) -> Finding:
     """Modules in train mode whose mode matters: copies forced into eval mode answer differently."""
     throughout = forced_throughout if subject.trace.out_of_reach else forced
     plain, other = subject.fresh(), throughout(subject.fresh())
-    training = [name or "the model" for name, module in plain.named_modules() if module.training]
+    training = [name or "the model" for name, module in plain.named_modules() if is_training(module)]
     beyond = list(subject.trace.out_of_reach)
     before = {name: value.clone() for name, value in tensors_of(plain).items()}
     few = subject.x[: max(8, len(subject.x) // 2)]
@@ -47,7 +47,7 @@ def eval_mode(subject: Subject) -> Finding:
         return _batch_statistics(subject, evidence)
     evidence["mended"] = True  # what is asked below is asked of models in eval mode: only other causes remain
     state = f" A forward pass changes the model's state ({changed[0]})." if changed else ""
-    leaf = next((name for name, m in plain.named_modules() if m.training and not list(m.children())), "")
+    leaf = next((name for name, m in plain.named_modules() if is_training(m) and not list(m.children())), "")
     return Finding(
         "eval-mode",
         "fail",

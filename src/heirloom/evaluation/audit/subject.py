@@ -87,7 +87,7 @@ class Subject:
         batch_size: int,
         pristine: nn.Module | None = None,
     ) -> None:
-        self.pristine = pristine or fresh_copy(model)
+        self.pristine = fresh_copy(model) if pristine is None else pristine
         self.model, self.x, self.y, self.index, self.threat = Counted(model).eval(), x, y, index, threat
         self.seed, self.batch_size, self.batch = seed, batch_size, batch_size
         self.hidden: list[str] = []
@@ -123,7 +123,7 @@ class Subject:
     def _written(self) -> int:
         given = self.x[:8].clone()
         with fixed(given.device):
-            separate(self.pristine, {})(given) if self.pristine else None
+            separate(self.pristine, {})(given) if self.pristine is not None else None
         return int((given != self.x[:8]).flatten(1).any(1).sum())
 
     @cached_property

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from heirloom.evaluation.copies import global_generators
+from heirloom.evaluation.eval_mode import is_training
 
 ROUNDING = (
     "round",
@@ -229,7 +230,7 @@ def _calls(trace: Trace, model: nn.Module) -> Iterator[None]:
     held = {id(module) for module in model.modules()}
 
     def beyond(module: nn.Module, args: Any) -> None:
-        if module.training and id(module) not in held:
+        if is_training(module) and id(module) not in held:
             _add(trace.out_of_reach, type(module).__name__)
 
     scripted = torch.jit.ScriptModule  # takes no such hooks
