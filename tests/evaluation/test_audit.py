@@ -239,6 +239,12 @@ def test_quantisation_with_a_straight_through_gradient_is_not_a_missing_gradient
     assert found["gradients"].verdict == "pass"
 
 
+def test_ramps_between_the_limits_of_an_activation_are_no_shattered_loss(data: Data) -> None:
+    said = failed(audit(broken.steep_codes(), data, Threat("Linf", 0.3), examples=EXAMPLES))
+    assert said[0].check == "saturation"
+    assert "`tanh` lie at its limits, and the loss moves in ramps" in said[0].cause
+
+
 def test_one_step_beating_many_is_reported(data: Data) -> None:
     found = by_name(audit(broken.noise_injection(), data, broken.THREAT))
     assert found["one-step"].verdict == "fail"

@@ -70,3 +70,39 @@ def test_a_seed_of_rounded_pixels_is_seen_in_what_is_drawn() -> None:
     found = randomness(_subject(broken.coarsely_seeded(), test.images[chosen], broken.THREAT.eps))
     assert found.verdict == "fail"
     assert found.evidence["redrawn"] > 0.5
+
+
+def test_a_gradient_that_is_a_multiple_is_off_though_it_points_the_right_way(
+    generator: torch.Generator,
+) -> None:
+    class Scaled(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.factor, self.net = factor, nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x.detach() + self.factor * (x - x.detach()))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    images = torch.rand(24, 1, 8, 8, generator=generator)
+    for factor, off in ((1.0, 0.0), (1.2, 1.0)):
+        found = derivative(_subject(Scaled(factor), images))
+        assert found.cosine > 0.99
+        assert found.foreign == 0
+        assert abs(found.off - off) < 0.1
+
+
+def test_what_is_seen_once_in_hundreds_of_draws_is_not_said_to_be_explained() -> None:
+    class Seldom(nn.Module):
+        """Draws at every call and never uses it here: the pass that differed has been."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)[:, :10] + 0 * torch.rand(())
+
+    subject = _subject(Seldom(), torch.rand(8, 1, 8, 8))
+    assert randomness(subject).verdict == "pass"
+    subject.__dict__["random"] = True
+    assert "shows it seldom" in randomness(subject).cause
+    silent = _subject(nn.Flatten(), torch.rand(8, 1, 8, 8))
+    silent.__dict__["random"] = True
+    assert randomness(silent).verdict == "skipped"

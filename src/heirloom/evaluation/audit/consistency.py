@@ -289,7 +289,7 @@ def batch(subject: Subject) -> Finding:
         return Finding("batch", "pass", evidence=evidence)
     evidence["slight"] = GRADIENT not in worst and max(moved.values()) <= SLIGHT
     subject.hidden.append(f"batch{SLIGHTLY * evidence['slight']}")
-    seeds = subject.trace.random and "its place" in worst
+    seeds = evidence["seeded"] = bool(subject.trace.random) and "its place" in worst
     words = "The model draws noise from a seed that it sets itself: " if seeds else ""
     what = "gradient" if worst == [GRADIENT] else "logits"
     on = " and ".join(name for name in worst).removesuffix(" (gradient)")

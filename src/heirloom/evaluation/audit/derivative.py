@@ -18,17 +18,21 @@ from heirloom.evaluation.audit.subject import Subject
 DIRECTIONS = 8
 REACH = 1 / 100  # in eps
 STRAIGHT = 1e-2  # how far slopes over one and two such steps may differ, squared, relative
+STRAIGHTER = 1e-4  # there the slopes of sound models are told to within .03
+OFF = 0.05  # of their length
 TURNED = 0.95  # the cosine of a right gradient is 1, where the loss is so straight
 
 
 @dataclass(frozen=True)
 class Derivative:
     """``foreign``: share of images whose loss is straight around them and has another gradient than was given, which
-    is not zero; ``cosine``: the median over the straight ones of the cosine between both (1 where none is).
+    is not zero; ``cosine``: the median over the straight ones of the cosine between both (1 where none is); ``off``:
+    share of images whose loss is straighter still, and whose slopes are a twentieth or more off: a part is detached.
     """
 
     foreign: float
     cosine: float
+    off: float
 
 
 def derivative(subject: Subject) -> Derivative:
@@ -45,14 +49,17 @@ def derivative(subject: Subject) -> Derivative:
         told.append((gradient * reach * signs).flatten(1).sum(1))
     near, far, said = (torch.stack(parts, 1) for parts in (one, two, told))
     size = near.square().sum(1)
-    straight = (size > 0) & ((near - far).square().sum(1) < STRAIGHT * size)
+    bent = (near - far).square().sum(1)
     # a gradient of zero is no other function's: ``gradients`` tells of it
-    straight &= said.square().sum(1) > 0
+    given = (size > 0) & (said.square().sum(1) > 0)
+    straight, straighter = (given & (bent < most * size) for most in (STRAIGHT, STRAIGHTER))
+    off = straighter & ((near - said).square().sum(1) > OFF**2 * size)
     lengths = (size * said.square().sum(1)).sqrt()
     cosine = (near * said).sum(1) / lengths.clamp_min(1e-300)
     foreign = straight & (cosine < TURNED)
     kept = cosine[straight]
-    return Derivative(float(foreign.double().mean()), float(kept.median()) if len(kept) else 1.0)
+    middle = float(kept.median()) if len(kept) else 1.0
+    return Derivative(float(foreign.double().mean()), middle, float(off.double().mean()))
 
 
 def _untied(subject: Subject, size: float) -> Tensor:

@@ -92,6 +92,8 @@ def weighed(findings: Sequence[Finding]) -> list[Finding]:
         heavier = {"saturation": {"discrete-output"}, "probabilities": {"quantisation"}}.get(
             finding.check, set()
         )
+        if finding.evidence.get("seeded"):  # where a search starts weighs less than that it searches
+            heavier = {"inner-optimisation"}
         if finding.evidence.get("slight"):
             heavier = LOSING
         aside = finding.verdict == "fail" and bool(heavier & named)

@@ -11,7 +11,7 @@ from torch import Tensor
 from heirloom.evaluation.audit.findings import MECHANISMS, Finding
 from heirloom.evaluation.audit.slopes import ITERATES
 from heirloom.evaluation.audit.subject import Subject
-from heirloom.evaluation.audit.watch import CHOOSING, DECIDING, ROUNDING
+from heirloom.evaluation.audit.watch import CHOOSING, COMPARING, DECIDING, ROUNDING
 
 FEW = 0.1  # of all logits: so few different values are votes; a network's logits are all different
 SAME = 3e-3  # of the logits' spread: a vote with a trace of the logits, or with ties broken, is a vote
@@ -61,11 +61,13 @@ def searching(subject: Subject, finding: Finding, failed: Sequence[Finding]) -> 
 def discrete_output(subject: Subject) -> Finding:
     """Votes and decisions in place of logits: few values, and nothing in between."""
     shown = torch.cat([subject.logits, subject.predict(subject.start)])
+    if _decides_beside(subject):
+        shown = subject.predict(subject.start)
     values = _values(subject, shown)
     evidence = {"values": values, "of": shown.numel()}
     explained = bool(subject.trace.saturating) or subject.offset
     alike = _repeated(subject)
-    few = values <= max(4, FEW * shown.numel()) or alike > REPEATED
+    few = (_few(values, shown) and not _lost(subject, shown)) or alike > REPEATED
     rounds = bool(subject.trace.seen(ROUNDING)) and not subject.trace.seen(CHOOSING)
     step = None if explained or subject.random or (few and not rounds) else _grid(subject, shown)
     if step is not None:
@@ -88,6 +90,29 @@ def discrete_output(subject: Subject) -> Finding:
         "of the choice in the backward pass (BPDA), and add decision-based and transfer attacks.",
         evidence=evidence,
     )
+
+
+def _few(values: int, shown: Tensor) -> bool:
+    return values <= max(4, FEW * shown.numel())
+
+
+def _decides_beside(subject: Subject) -> bool:
+    """Whether beside the images, and not at them, there are decisions in place of logits, as of a detector."""
+    beside = subject.predict(subject.start)
+    several = len(beside.nan_to_num().unique(dim=0)) > 1
+    return (
+        several
+        and _few(_values(subject, beside), beside)
+        and not _few(_values(subject, subject.logits), subject.logits)
+    )
+
+
+def _lost(subject: Subject, shown: Tensor) -> bool:
+    """Whether most logits are one number and no other comes twice, and nothing chooses: an underflow, no votes."""
+    _, counts = shown.nan_to_num().unique(return_counts=True)
+    rest = shown.numel() - int(counts.max())
+    chosen = subject.trace.seen((*CHOOSING, *COMPARING, "eq", "where", "masked_fill"))
+    return not chosen and len(counts) - 1 > rest / 2
 
 
 def _values(subject: Subject, shown: Tensor) -> int:

@@ -8,8 +8,8 @@ from torch import Tensor
 from heirloom.attacks.losses import margin
 from heirloom.evaluation.askable import Undifferentiated
 from heirloom.evaluation.audit.findings import Finding
-from heirloom.evaluation.audit.losing import Slope, dual, lost_in, share_of
-from heirloom.evaluation.audit.saturation import CLIPPING, saturation
+from heirloom.evaluation.audit.losing import LIMITED, Slope, dual, lost_in, share_of
+from heirloom.evaluation.audit.saturation import CLIPPING, saturation, steep
 from heirloom.evaluation.audit.slopes import slopes
 from heirloom.evaluation.audit.subject import Subject, beats
 from heirloom.evaluation.audit.watch import CHOOSING, COMPARING, HOOKING, LEAVING, LEVELS, ROUNDING
@@ -48,9 +48,11 @@ def _of_gradients(subject: Subject) -> list[Finding]:
         found = [
             Finding(f.check, "skipped", f"Hidden by {' and '.join(hidden)}.", "", f.evidence) for f in found
         ]
-    rest = slopes(subject, second, any(f.verdict == "fail" for f in found[1:]))
+    rest = slopes(subject, second, any(f.verdict == "fail" for f in found[1:]), share_of(seen.constant))
     if rest[1].verdict == "fail" and share_of(seen.constant) > 0.5:
         found[1] = _around_the_rounding(subject, found[1])
+    elif rest[1].verdict == "fail" and found[0].verdict == "pass":
+        found[0] = steep(subject, found[0], rest[1].evidence)
     return [*found, *rest]
 
 
@@ -103,7 +105,7 @@ def _quantisation(subject: Subject, seen: Slope) -> Finding:
     enough = 0.3 if rounding else 0.5
     clipped = subject.trace.saturating in CLIPPING and bool(rounding)
     saturated = bool(subject.trace.saturating) and not clipped
-    if saturated or not share_of(blocked) > enough or _left_torch(subject):
+    if saturated or _at_limits(subject, seen) or not share_of(blocked) > enough or _left_torch(subject):
         return Finding("quantisation", "pass", evidence=evidence)
     return Finding(
         "quantisation",
@@ -115,6 +117,11 @@ def _quantisation(subject: Subject, seen: Slope) -> Finding:
         "black-box attack with many queries; gradient attacks on the whole are void.",
         evidence=evidence,
     )
+
+
+def _at_limits(subject: Subject, seen: Slope) -> bool:
+    """Whether the gradient ends in an operation that is flat at its limits, with nothing in the pass that rounds."""
+    return seen.lost_in in LIMITED and not subject.trace.seen((*ROUNDING, *CHOOSING, *COMPARING))
 
 
 def _to_what(subject: Subject) -> str:
@@ -235,7 +242,8 @@ def _gradient_cause(subject: Subject, seen: Slope) -> str:
         else ""
     )
     if share_of(seen.zero) > 0.5 * share_of(seen.flat):
-        limits = bool(subject.trace.saturating)  # there, too, small changes change nothing
+        # at limits, too, small changes change nothing
+        limits = bool(subject.trace.saturating) or _at_limits(subject, seen)
         rounded = (share_of(seen.constant & seen.zero) > 0.5 and not limits) or subject.trace.seen(ROUNDING)
         why = ", because values are rounded" if rounded and not custom else ""
         left = "" if why or custom else _left_out(subject) or _ends(seen)

@@ -17,6 +17,8 @@ from heirloom.evaluation.audit.watch import ROUNDING
 MARGINS = 16  # so many tell whether all are one number
 UNDERFLOW = 1e-30  # a probability, times weights and slopes below 1e-8, is zero in float32
 CLIPPING = ("clamp", "hardtanh")
+SMOOTH = 0.7  # share of images
+OWN = 0.95  # cosine of the gradient with the true one
 
 
 def saturation(subject: Subject, seen: Slope) -> Finding:
@@ -84,6 +86,26 @@ def saturation(subject: Subject, seen: Slope) -> Finding:
         "loss that does not depend on the logits' scale (margin, DLR); figures from attacks on cross-entropy alone "
         "are void.",
         evidence,
+    )
+
+
+def steep(subject: Subject, finding: Finding, evidence: dict[str, Any]) -> Finding:
+    """``finding``, once the slopes' ``evidence`` is known: a loss that is smooth close by, with its own gradient, and
+    does not keep its promise over a step, is at an activation's limits where that is at its limits for most outputs.
+    """
+    activation = subject.trace.saturating
+    smooth = evidence["smooth"] > SMOOTH and evidence["cosine"] > OWN
+    if activation is None or activation in CLIPPING or not smooth:
+        return finding
+    share = 100 * subject.trace.saturated[activation]
+    return Finding(
+        "saturation",
+        "fail",
+        f"An activation is saturated: {share:.0f} % of the outputs of `{activation}` lie at its limits, and the loss "
+        "moves in ramps between them, so that the gradient is right for far shorter steps than an attack takes.",
+        "Divide what goes into the activation by a constant (or leave the activation out) and attack that; figures "
+        "from attacks on the steep one are void.",
+        finding.evidence | {"activation": activation},
     )
 
 

@@ -21,12 +21,17 @@ WITHIN = 4.0  # observed over promised rise of the loss
 CLOSE = 1.5  # the same, close by: where the loss is smooth it is within a hundredth of 1
 MISLED_ABOVE = 0.25  # sound models: 0; k-winners-take-all: above 0.6
 FAIR = 0.8  # cosine with the true gradient: most attacks get through with that
+CONSTANT_ABOVE = 0.5  # share of images
+TWICE = 2.0
 ITERATES = 4  # calls of one layer in a pass; two or three are views or shared weights
 SMOOTH_ABOVE = 0.7  # share of images whose loss rises in the same proportion at both steps
 
 
-def slopes(subject: Subject, gradient: Tensor, flat: bool) -> list[Finding]:
-    """``backward``: a smooth loss with a foreign gradient. ``gradient-agreement``: a loss that is not smooth."""
+def slopes(subject: Subject, gradient: Tensor, flat: bool, constant: float = 0.0) -> list[Finding]:
+    """``backward``: a smooth loss with a foreign gradient. ``gradient-agreement``: a loss that is not smooth.
+
+    ``constant``: the share of images of which tiny changes change no logit.
+    """
     hidden = [name for name in subject.hidden if not name.endswith(SLIGHTLY)]
     hidden = [name for name in hidden if name != "randomness" or not subject.model.frozen]
     if subject.loose and "randomness" not in hidden:
@@ -36,11 +41,11 @@ def slopes(subject: Subject, gradient: Tensor, flat: bool) -> list[Finding]:
     elif flat:
         cause = "There is no usable gradient to compare with."
     else:
-        return _compared(subject, gradient)
+        return _compared(subject, gradient, constant)
     return [Finding(check, "skipped", cause=cause) for check in ("backward", "gradient-agreement")]
 
 
-def _compared(subject: Subject, gradient: Tensor) -> list[Finding]:
+def _compared(subject: Subject, gradient: Tensor, constant: float) -> list[Finding]:
     kept = _kept(subject, gradient, STEP)
     wrong = (kept < 1 / WITHIN) | (kept > WITHIN)
     near = _kept(subject, gradient, SHORT)
@@ -62,11 +67,20 @@ def _compared(subject: Subject, gradient: Tensor) -> list[Finding]:
         "gradient_differs_when_asked_again": unsteady,
     }
     own = derivative(subject)
-    evidence |= {"turned": own.foreign, "cosine": own.cosine}
+    evidence |= {"turned": own.foreign, "cosine": own.cosine, "off": own.off}
     promised = _share(lost) > MISLED_ABOVE and smooth > SMOOTH_ABOVE
-    foreign = unsteady > MISLED_ABOVE or promised or own.foreign > MISLED_ABOVE
-    shattered = _share(wrong) > MISLED_ABOVE and not foreign
+    foreign = unsteady > MISLED_ABOVE or promised or max(own.foreign, own.off) > MISLED_ABOVE
+    shattered = (_share(wrong) > MISLED_ABOVE or _stands_in(kept, constant)) and not foreign
     return [_backward(subject, foreign, evidence), _agreement(subject, shattered, evidence)]
+
+
+def _stands_in(kept: Tensor, constant: float) -> bool:
+    """Whether the loss has steps, and over many of them does not do what the gradient that is passed around them says.
+
+    Over some levels of pixels a straight-through gradient is right on average; a surrogate of spikes is not.
+    """
+    middle = float(kept.median())
+    return constant > CONSTANT_ABOVE and not 1 / TWICE < middle < TWICE
 
 
 def _backward(subject: Subject, foreign: bool, evidence: dict[str, Any]) -> Finding:
