@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.engine.gradient import input_gradient
+from heirloom.attacks.losses import Loss
 from heirloom.evaluation.chunks import seeded
 
 Mode = Literal["no_grad", "grad", "input", "inference"]
@@ -55,6 +57,17 @@ def change(one: Tensor, other: Tensor, spread: Tensor) -> Tensor:
     same = (one == other) | (one.isnan() & other.isnan())
     difference = torch.where(same, torch.zeros_like(one), (one - other).abs()).nan_to_num(torch.inf)
     return difference.amax(1) / spread
+
+
+def largest(values: Tensor) -> float:
+    """The maximum, which a result file can hold: it knows no infinity."""
+    return min(float(values.max()), 1e30)
+
+
+def seeded_gradient(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
+    """The loss's gradient (N, C, H, W), with randomness fixed."""
+    with fixed(x.device):
+        return input_gradient(model, x, y, loss)[0]
 
 
 def apart(one: Tensor, other: Tensor) -> Tensor:

@@ -16,7 +16,17 @@ from torch import Tensor, nn
 from heirloom.data.unit_images import Images, Pair, check_all
 from heirloom.evaluation.apart import fresh_copy
 from heirloom.evaluation.askable import alike, askable
-from heirloom.evaluation.audit import consistency, drawing, forward, modes, numbers, stored, symptoms
+from heirloom.evaluation.audit import (
+    batches,
+    drawing,
+    forward,
+    modes,
+    numbers,
+    state,
+    stored,
+    symptoms,
+    training_mode,
+)
 from heirloom.evaluation.audit.findings import (
     CHECKS,
     MECHANISMS,
@@ -132,11 +142,11 @@ def _findings(
     if evaluation is not None:
         last = list(evaluation.correct.values())[-1]
         standing = last[subject.index].to(subject.x.device)
-    seen = check("eval-mode", lambda: consistency.eval_mode(subject))
-    subject.mend = consistency.mended_by(seen[0])
+    seen = check("eval-mode", lambda: training_mode.eval_mode(subject))
+    subject.mend = training_mode.mended_by(seen[0])
     seen += [
         *check("gradient-mode", lambda: modes.gradient_mode(subject)),
-        *check("batch", lambda: consistency.batch(subject)),
+        *check("batch", lambda: batches.batch(subject)),
         *check("lookup", lambda: stored.lookup(subject)),
         *check("randomness", lambda: drawing.randomness(subject)),
         *check("inner-optimisation", lambda: forward.inner_optimisation(subject)),
@@ -159,7 +169,7 @@ def _findings(
         "attack-output": lambda: attack_output(evaluation),
         "too-few": lambda: too_few(len(subject.x), int(subject.right.sum())),
         # after hundreds of calls: counters have had their time
-        "state": lambda: consistency.state(subject, evaluation),
+        "state": lambda: state.state(subject, evaluation),
         "selection": lambda: selection(images, labels, subject.logits.shape[1], margins),
     }.items():
         seen += check(name, make)  # type: ignore[arg-type]

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.pgd import pgd
-from heirloom.evaluation.audit.consistency import largest
 from heirloom.evaluation.audit.findings import Finding
 from heirloom.evaluation.audit.subject import SLIGHT, Subject
-from heirloom.evaluation.copies import Mode, change, fixed, logits
+from heirloom.evaluation.copies import Mode, change, fixed, largest, logits
 
 MODES: tuple[Mode, ...] = ("grad", "input", "inference")
 WHEN = {

@@ -180,7 +180,7 @@ class Subject:
 
     @cached_property
     def _held(self) -> bool:
-        few = [logits(self.model.model, self.x[:8]) for _ in range(4)]
+        few = [logits(self.model.model, self.x[:8]) for _ in range(PASSES)]  # fewer agree by chance
         return all(bool((change(few[0], one, self.spread[:8]) <= RANDOM_ABOVE).all()) for one in few[1:])
 
     @property
