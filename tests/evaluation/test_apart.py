@@ -4,15 +4,22 @@ import gc
 import os
 import threading
 from multiprocessing import Pipe
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from heirloom import Summary
+from heirloom.cli import app, common
 from heirloom.data.images import load_images
 from heirloom.evaluation.apart import connections, fresh_copy, noticed, separate
+from heirloom.evaluation.askable import askable
+from heirloom.evaluation.behaviour import behaviour
 from heirloom.evaluation.broken import beyond
 from heirloom.evaluation.broken.inconsistent import Around
+from heirloom.evaluation.pass_dtype import measured_dtype
+from heirloom.evaluation.preflight import cost_of
 
 
 class _Environment(Around):
@@ -54,6 +61,51 @@ def test_copies_have_what_a_call_changes_for_themselves(make, monkeypatch: pytes
         assert torch.equal(other(beside), truth)
         assert {name: slot.get() for name, slot in slots.items()} == held  # and the model's is as it was
         assert not torch.equal(model(beside), truth)
+
+
+SERVED = {"calls": 0}
+
+
+class _WarmedUp(nn.Module):
+    """Its first three calls, counted for the whole process, can be differentiated; later ones cannot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        SERVED["calls"] += 1
+        with torch.set_grad_enabled(torch.is_grad_enabled() and SERVED["calls"] <= 3):
+            return self.layer(x.flatten(1)) + 0.5 * (SERVED["calls"] > 3)  # type: ignore[no-any-return]
+
+
+TRIED = {
+    "how it can be asked": lambda model, images, labels: askable(model, images),
+    "what it costs": lambda model, images, labels: cost_of(model, images),
+    "how it behaves": lambda model, images, labels: behaviour(model, images),
+    "its fastest type": lambda model, images, labels: measured_dtype(model, (images, labels), "cpu", 8),
+}
+
+
+@pytest.mark.parametrize("tried", TRIED)
+def test_what_is_tried_before_a_run_leaves_nothing_behind(
+    tried: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SERVED, "calls", 1)
+    data = load_images("digits").test
+    TRIED[tried](_WarmedUp().eval(), data.images[:8], data.labels[:8])
+    assert SERVED == {"calls": 1}
+
+
+def test_first_calls_that_are_otherwise_are_told_by_the_audit_of_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SERVED, "calls", 0)
+    words = ["evaluate", "--model", f"{__name__}:_WarmedUp", "--data", "digits", "--limit", "30", "-q"]
+    words += ["--eps", "0.3", "--attacks", "pgd-2", "--audit-examples", "16", "--out", str(tmp_path)]
+    assert common.run(app, words) == 0
+    found = Summary.read(tmp_path / "summary.json").details["audit"]["failed"]
+    assert found[0] == "state"
 
 
 def test_a_model_with_what_cannot_be_copied_is_copied_around_it() -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -57,6 +58,25 @@ def fresh_copy(model: nn.Module) -> nn.Module | None:
         values = _copied(read(slots), memo)
         _TAKEN[copied] = Taken(slots, values, [memo[id(each)] for each in cached])
     return copied
+
+
+@contextmanager
+def on_a_copy(model: nn.Module) -> Iterator[nn.Module | None]:
+    """A copy to call, None where there is none; what its calls change outside the modules is put back afterwards.
+
+    So that trying a model out leaves nothing behind: a counter in a global would have had its first calls.
+    """
+    copied = fresh_copy(model)
+    try:
+        yield copied
+    finally:
+        taken = None if copied is None else _TAKEN.get(copied)
+        if copied is not None and taken is not None:
+            changed = [name for name in moved(copied) if taken.values[name] is not ABSENT]
+            kept = [
+                name for name in changed if not isinstance(taken.slots[name].get(), LRU)
+            ]  # used elsewhere, too
+            _write({name: taken.slots[name] for name in kept}, taken.values)
 
 
 def copy_or_itself(model: nn.Module) -> nn.Module:

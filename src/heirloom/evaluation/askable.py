@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.engine.low_precision import InDtype
-from heirloom.evaluation.apart import copy_or_itself, taken_as
+from heirloom.evaluation.apart import on_a_copy, taken_as
 from heirloom.evaluation.copies import fixed
 from heirloom.evaluation.one_mode import OneMode
 from heirloom.runtime.errors import out_of_memory
@@ -84,10 +84,11 @@ def askable(model: nn.Module, images: Tensor, device: str | torch.device = "cpu"
     known = kind in AS_IT_IS.get(model, ()) or isinstance(model, (InMultiples, Undifferentiated))
     if known or not len(images):
         return model  # asked before: by the command line, by an evaluation before the audit
-    shown = copy_or_itself(model).to(place).eval()
-    step, most = _numbers(shown, images, place)
-    taken, shown = (InMultiples(each, step, most) if step else each for each in (model, shown))
-    error = _backward_error(shown, images[:2].to(place))
+    with on_a_copy(model) as copied:
+        shown = (model if copied is None else copied).to(place).eval()
+        step, most = _numbers(shown, images, place)
+        error = _backward_error(InMultiples(shown, step, most) if step else shown, images[:2].to(place))
+    taken = InMultiples(model, step, most) if step else model
     taken = Undifferentiated(taken, error) if error else taken
     if taken is model:
         AS_IT_IS.setdefault(model, set()).add(kind)

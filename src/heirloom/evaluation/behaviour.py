@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from heirloom.data.unit_images import Images
-from heirloom.evaluation.apart import fresh_copy
+from heirloom.evaluation.apart import on_a_copy
 from heirloom.evaluation.copies import logits
 from heirloom.runtime import distributed
 from heirloom.runtime.identity import module_facts
@@ -30,13 +30,17 @@ def model_facts(model: nn.Module, images: Images) -> dict[str, str]:
 
 def behaviour(model: nn.Module, images: Images) -> str:
     """The digest of :func:`model_facts`; that of no logits where the model cannot be copied."""
-    copied = model if distributed.are_in_step() else fresh_copy(model)  # what is spread cannot be copied
-    if copied is None:
-        return "none: the model cannot be copied"
+    if distributed.are_in_step():  # what is spread cannot be copied
+        return _digest(model, images)
+    with on_a_copy(model) as copied:
+        return "none: the model cannot be copied" if copied is None else _digest(copied, images)
+
+
+def _digest(model: nn.Module, images: Images) -> str:
     place = next((p.device for p in model.parameters()), torch.device("cpu"))
     noise = torch.rand((IMAGES, *images.shape[1:]), generator=generator_of("behaviour"))
     shown = torch.cat([images[:IMAGES].cpu(), noise]).to(place)
-    found = logits(copied.eval(), shown).double().nan_to_num(0.0, 1e30, -1e30).flatten(1)
+    found = logits(model.eval(), shown).double().nan_to_num(0.0, 1e30, -1e30).flatten(1)
     spread = found.std(1, keepdim=True).nan_to_num(1.0).clamp_min(1e-30)
     centred = found - found.mean(1, keepdim=True)
     coarse = (centred / spread / GRID).round().long().cpu()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.losses import cross_entropy
-from heirloom.evaluation.apart import fresh_copy
+from heirloom.evaluation.apart import on_a_copy
 from heirloom.evaluation.chunks import seeded
 from heirloom.evaluation.verdicts import for_the_passes
 from heirloom.models.memory import fitting
@@ -50,10 +50,14 @@ def measured_dtype(
 
     float32 where bfloat16 is not faster by a margin, or the model cannot be copied (``{"chosen": "float32"}``).
     """
-    place, copied = distributed.local_device(device), fresh_copy(model)
-    if copied is None:
-        return {"chosen": "float32"}
-    images, labels = data
+    with on_a_copy(model) as copied:
+        return {"chosen": "float32"} if copied is None else _timed_both(copied, data, device, batch_size)
+
+
+def _timed_both(
+    copied: nn.Module, data: tuple[Any, Tensor], device: str, batch_size: int | None
+) -> dict[str, Any]:
+    place, (images, labels) = distributed.local_device(device), data
     copied = copied.to(place).eval()
     with seeded(place, 0):
         size = batch_size or fitting(copied, images[:2].to(place), AT_ONCE)

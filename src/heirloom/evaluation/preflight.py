@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.passes import Counted, Passes
 from heirloom.attacks.named import attack_list
-from heirloom.evaluation.apart import copy_or_itself
+from heirloom.evaluation.apart import on_a_copy
 from heirloom.models.defended import check_whole
 from heirloom.models.memory import MOST, Allocated, fitting
 from heirloom.threat import Threat
@@ -87,7 +87,12 @@ def cost_of(
     Raises:
         InputError: whatever :func:`heirloom.models.defended.check_whole` refuses, tried on the first two images.
     """
-    whole = copy_or_itself(model).to(device).eval()
+    with on_a_copy(model) as copied:
+        shown = (model if copied is None else copied).to(device).eval()
+        return _cost(shown, images, classes, device, with_gradient)
+
+
+def _cost(whole: nn.Module, images: Tensor, classes: int | None, device: str, with_gradient: bool) -> Cost:
     first = images[:2].to(device)
     with torch.random.fork_rng():
         outputs = check_whole(whole, first, classes)

@@ -93,9 +93,9 @@ def audit(
             is the same one).
 
     Returns:
-        one finding for each check, in the order of :data:`CHECKS`. Cost: at most about 700 forward and 500
-        backward passes for each sampled image (one that nothing fools), some 100 where attacks succeed;
-        counted in the evidence of the last finding, ``selection``.
+        one finding for each check, in the order of :data:`CHECKS` (:func:`failed` has the likeliest cause first).
+        Cost: at most about 700 forward and 500 backward passes for each sampled image (one that nothing fools), some
+        100 where attacks succeed; counted in the evidence of the last finding, ``selection``.
     """
     images, labels = data
     check_all(images)
