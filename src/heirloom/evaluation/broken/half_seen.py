@@ -12,6 +12,7 @@ from torch.nn import functional
 from heirloom.data.images import load_images
 from heirloom.evaluation.broken.base import fit, seeded_modules, small_encoder
 from heirloom.evaluation.broken.inconsistent import Around
+from heirloom.evaluation.broken.solvers import BehindGenerator
 
 CODES, GAIN = 30, 20.0  # output codes of so many bits, steeper by so much than they were trained
 TIMES, LEAK = 8, 0.8  # of a spiking net
@@ -95,17 +96,10 @@ class _DecisionWhenOdd(Around):
         return torch.where(odd[:, None], 5 * functional.one_hot(logits.argmax(1), 10).float(), logits)
 
 
-class _SeededSearch(Around):
-    """The nearest image of a linear generator, by descent from drawn starts, the better of two (Defense-GAN)."""
+class _SeededSearch(BehindGenerator):
+    """The nearest image of a linear generator, by descent from drawn starts, the better of two."""
 
-    mean: Tensor
-    basis: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        rows = load_images("digits").train.images.flatten(1)
-        self.register_buffer("mean", rows.mean(0))
-        self.register_buffer("basis", torch.linalg.svd(rows - rows.mean(0), full_matrices=False)[2][:LATENT])
+    latent = LATENT
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.detach().flatten(1)

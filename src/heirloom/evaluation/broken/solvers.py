@@ -11,17 +11,24 @@ from heirloom.evaluation.broken.inconsistent import Around
 LATENT, SEARCHED, ITERATIONS = 24, 3, 12
 
 
-class _LatentSearch(Around):
-    """The nearest image of a linear generator, found by descent from zero: torch.func, not autograd (Defense-GAN)."""
+class BehindGenerator(Around):
+    """A linear generator of digits, ``mean + z @ basis``, whose images the network is given (Defense-GAN)."""
 
     mean: Tensor
     basis: Tensor
+    latent = LATENT
 
     def __init__(self) -> None:
         super().__init__()
         rows = load_images("digits").train.images.flatten(1)
         self.register_buffer("mean", rows.mean(0))
-        self.register_buffer("basis", torch.linalg.svd(rows - rows.mean(0), full_matrices=False)[2][:LATENT])
+        self.register_buffer(
+            "basis", torch.linalg.svd(rows - rows.mean(0), full_matrices=False)[2][: self.latent]
+        )
+
+
+class _LatentSearch(BehindGenerator):
+    """The nearest image of a linear generator, found by descent from zero: torch.func, not autograd."""
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.detach().flatten(1)
