@@ -70,13 +70,15 @@ def on_a_copy(model: nn.Module) -> Iterator[nn.Module | None]:
     try:
         yield copied
     finally:
-        taken = None if copied is None else _TAKEN.get(copied)
-        if copied is not None and taken is not None:
-            changed = [name for name in moved(copied) if taken.values[name] is not ABSENT]
-            kept = [
-                name for name in changed if not isinstance(taken.slots[name].get(), LRU)
-            ]  # used elsewhere, too
-            _write({name: taken.slots[name] for name in kept}, taken.values)
+        if copied is not None:
+            _put_back(copied)
+
+
+def _put_back(copied: nn.Module) -> None:
+    # a cached function stays the one that it is: other modules may have imported it
+    slots = {name: slot for name, slot in moved(copied).items() if not isinstance(slot.get(), LRU)}
+    values = _TAKEN[copied].values if slots else {}
+    _write({name: slot for name, slot in slots.items() if values[name] is not ABSENT}, values)
 
 
 def copy_or_itself(model: nn.Module) -> nn.Module:

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from heirloom.evaluation.eval_mode import is_training
+
 
 class OneMode(nn.Module):
     """``model``, of which the parts that know modes can be switched, and the others are left alone."""
@@ -13,7 +15,7 @@ class OneMode(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.training = any(getattr(part, "training", False) for part in _switched(model))
+        self.training = any(map(is_training, _switched(model)))
 
     def forward(self, x: Tensor) -> Any:
         return self.model(x)

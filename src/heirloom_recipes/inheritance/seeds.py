@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from heirloom.results.schema import Summary
+from heirloom.results.schema import DataUsed, Summary
 from heirloom.results.statistics import student
 from heirloom.runs import Progress, Run, silent
 from heirloom.runtime.errors import require
@@ -14,8 +15,16 @@ from heirloom.threat import Threat
 from heirloom_recipes.catalogue import until
 from heirloom_recipes.claims import NEAR_ZERO, below, case
 from heirloom_recipes.inheritance.runner import make_runner
-from heirloom_recipes.inheritance.table import reproduce_table, row_identity, rows_of, shown_settings
+from heirloom_recipes.inheritance.table import (
+    SOURCES,
+    reproduce_table,
+    row_identity,
+    rows_of,
+    shown_settings,
+)
 from heirloom_recipes.shards import leave_if_sharded, share_of, working_on
+
+TOLD_APART = re.compile(r"(device|seed)=[^,)]*")  # in a setting's text
 
 
 def table_over_seeds(
@@ -38,7 +47,7 @@ def table_over_seeds(
     alone is there (its record, say) is taken as it is.
 
     Raises:
-        InputError: such a summary is of another table, size, seed or data.
+        InputError: such a summary is of another table, size, setting, seed or images; they are named.
     """
     require(seeds >= 2, "seeds", "at least 2 where it is given", seeds)
     runs, progress = [], until(minutes, progress)
@@ -70,16 +79,24 @@ def _one_seed(table: str, scale: str, place: Path, *, method: str | None = None,
         return reproduce_table(table, scale, place, method=method, **options)
     found, runner = Summary.read(kept), make_runner(scale, place, **options)
     rows = [row_identity(row) for row in rows_of(runner, table, method)[0]]
-    asked = {**shown_settings(runner, table), "seed": runner.seed, "rows": rows}
-    of = {**found.settings, "seed": found.seed, "rows": [_part(row, rows[0]) for row in found.rows]}
-    told = ("table", "scale", "attacks", "limit", "limit_test", "networks", "seed", "rows")
-    other = [name for name in told if of.get(name) != asked[name]]
+    of = _deciding(found.settings, found.seed, [_part(row, rows) for row in found.rows], found.data)
+    asked = _deciding(shown_settings(runner, table), runner.seed, rows, runner.data("cifar10").used())
+    other = [name for name in {**asked, **of} if of.get(name) != asked.get(name)]
     require(not other, "out", f"with a {kept} of the same run", f"one of other {', '.join(other)}")
     return found
 
 
-def _part(row: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
-    return {name: row.get(name) for name in like}
+def _deciding(
+    settings: dict[str, Any], seed: int, rows: list[dict[str, Any]], data: DataUsed | None
+) -> dict[str, Any]:
+    """What a seed's summary must share with the run that takes it: all but the device and where the images lie."""
+    kept = {name: value for name, value in settings.items() if name != SOURCES}
+    kept = {name: TOLD_APART.sub("", v) if isinstance(v, str) else v for name, v in kept.items()}
+    return {"seed": seed, **kept, "rows": rows, "images": data and data.digest}
+
+
+def _part(row: dict[str, Any], like: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {name: row.get(name) for name in (like[0] if like else {})}
 
 
 def merged(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

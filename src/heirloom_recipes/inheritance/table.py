@@ -15,6 +15,8 @@ from heirloom_recipes.inheritance.paper import CONTROLS, TABLES, PaperRow
 from heirloom_recipes.inheritance.runner import THREAT, Runner, make_runner
 from heirloom_recipes.shards import leave_if_sharded, share_of
 
+SOURCES = "pre-training data"  # the setting that tells where the images lie
+
 
 def reproduce_table(
     table: str, scale: str, out: Path, *, method: str | None = None, **options: Any
@@ -100,7 +102,7 @@ def shown_settings(runner: Runner, table: str) -> dict[str, Any]:
         "attacks": ", ".join(scale.attacks),
         **({"attack_dtype": scale.attack_dtype} if scale.attack_dtype else {}),
         **({"images of the last attack": scale.worst_case_images} if scale.worst_case_images else {}),
-        "pre-training data": ", ".join(f"{name} = {runner.sources[name]}" for name in runner.loaded),
+        SOURCES: ", ".join(f"{name} = {runner.sources[name]}" for name in runner.loaded),
         "limit": scale.limit,
         "limit_test": scale.limit_test,
         "networks": str(scale.networks),
