@@ -10,9 +10,9 @@ from torch import nn
 
 from heirloom import InputError
 from heirloom.defence.saved import DefendedModel
-from heirloom.heads.own import own_classes, own_head
+from heirloom.heads.own import in_order_of, logit_names, own_classes, own_head
 from heirloom.heads.zero_shot import zero_shot_head
-from heirloom.models.defended import Defended, check_whole
+from heirloom.models.defended import Defended, OwnLogits, check_whole
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from tests.models.zoo import SIDE, ZOO, build
 
@@ -49,6 +49,37 @@ def test_a_models_own_classifier_is_kept(tmp_path: Path, generator: torch.Genera
     )
     saved.save_pretrained(tmp_path / "saved")
     assert torch.equal(DefendedModel.from_pretrained(tmp_path / "saved")(x), whole(x))
+
+
+def test_numbers_are_names_where_both_sides_have_the_same() -> None:
+    columns = own_head(("1", "2", "0"), ("0", "1", "2")).columns
+    assert columns is not None
+    assert columns.tolist() == [2, 0, 1]
+    for names, classes in ((("0", "1"), ("cat", "dog")), (("LABEL_0", "LABEL_1"), ("1", "0"))):
+        assert own_head(names, classes).columns is None  # in order: nothing else is known
+
+
+def test_what_takes_a_models_place_keeps_the_names_of_its_logits(tmp_path: Path) -> None:
+    _, encoder = _own(tmp_path)
+    found = own_head(own_classes(encoder, 4), CLASSES)
+    assert logit_names(encoder, 4, found, CLASSES) == own_classes(encoder, 4)
+    factory = FrozenEncoder(nn.Linear(2, 3), EncoderSettings("a.module:factory", pooling="logits"))
+    assert logit_names(factory, 3, OwnLogits([2, 0]), ("cat", "dog")) == (
+        "dog",
+        "1",
+        "cat",
+    )  # of --classes FILE
+    assert logit_names(factory, 3, None, ("cat", "dog")) is None
+
+
+def test_a_head_that_knows_its_classes_is_put_in_the_datas_order() -> None:
+    head, features = nn.Linear(4, 3), torch.rand(2, 4)
+    turned = in_order_of(head, ("a", "b", "c"), ("c", "a", "b"))
+    assert turned is not None
+    assert torch.equal(turned(features), head(features)[:, [2, 0, 1]])
+    assert in_order_of(head, ("a", "b", "c"), ("c", "a", "d")) is None
+    assert in_order_of(head, None, ("c", "a", "b")) is head
+    assert in_order_of(head, None, ("c", "a")) is None
 
 
 def test_a_classifier_without_its_weights_is_refused(tmp_path: Path) -> None:

@@ -87,8 +87,9 @@ def _is_saved_defence(folder: Path) -> bool:
 
 def _classifier(source: str, trust_remote_code: bool) -> Target:
     """A classifier of Transformers with the names behind its logits; or an encoder of ``heirloom pretrain`` with
-    the head that lies beside it, and a stand-in for one: their logits are the data's classes in order.
+    the head that lies beside it, and a stand-in for one: they note the names of their logits.
     """
+    from heirloom.heads.own import names_of
     from heirloom.models.encoder import EncoderSettings, load_encoder
 
     if Path(source).is_file():
@@ -99,10 +100,8 @@ def _classifier(source: str, trust_remote_code: bool) -> Target:
             f"the file {source}: a factory may read it (an ONNX file has no gradients to attack by)",
         )
     encoder = load_encoder(EncoderSettings(source, pooling="logits"), trust_remote_code=trust_remote_code)
-    told = getattr(getattr(encoder.backbone, "config", None), "id2label", None) or {}
-    names = tuple(str(name) for _, name in sorted(told.items(), key=lambda item: int(item[0]))) or None
     size = encoder.processing.size
-    return Target(encoder, source, size[0] if size and size[0] == size[1] else None, names=names)
+    return Target(encoder, source, size[0] if size and size[0] == size[1] else None, names=names_of(encoder))
 
 
 def _saved(place: str, trust_remote_code: bool) -> Target:

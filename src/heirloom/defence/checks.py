@@ -33,7 +33,7 @@ def check_before_work(
     for method in methods:
         fresh_preprocessor(images.pictures, replace(settings.defence, method=method), encoder)
     needs_head = "distil" in methods and settings.defence.distil.targets == "head"
-    own = own_head(encoder, head, len(images.train.classes))
+    own = own_head(encoder, head, images.train.classes)
     wanted = "features for a model without a classifier"
     require(not needs_head or own is not None, "targets", wanted, "head")
     require(head is None or not settings.robust_head, "robust_head", "off for a head that is kept", True)

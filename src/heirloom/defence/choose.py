@@ -58,7 +58,7 @@ class Trials:
     @property
     def own(self) -> nn.Module | None:
         """The frozen model's classifier of these classes, which ``distil`` may learn from."""
-        return own_head(self.encoder, self.kept, len(self.images.train.classes))
+        return own_head(self.encoder, self.kept, self.images.train.classes)
 
 
 def recommended(shape: tuple[int, int, int]) -> DefenceMethod:

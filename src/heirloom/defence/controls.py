@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from heirloom.data.labelled import LabelledImages
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
+from heirloom.heads.own import in_order_of, logit_names, names_of
 from heirloom.models.defended import Defended
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.models.own_encoder import stand_in_notes
@@ -77,19 +79,27 @@ def pretrained_head(encoder: FrozenEncoder) -> nn.Linear | None:
     return load_head(encoder.settings.source)
 
 
-def own_head(encoder: FrozenEncoder, kept: nn.Module | None, classes: int) -> nn.Module | None:
+def own_head(encoder: FrozenEncoder, kept: nn.Module | None, classes: Sequence[str]) -> nn.Module | None:
     """The frozen model's classifier of the ``classes`` of the data: the head that is ``kept``, or the one saved beside
     the encoder; None where there is none, or where that one tells other classes apart.
     """
-    found = kept or pretrained_head(encoder)
-    fits = not isinstance(found, nn.Linear) or found.out_features == classes
-    return found if fits else None
+    found = None if kept is not None else pretrained_head(encoder)
+    return kept if found is None else in_order_of(found, names_of(encoder), classes)
 
 
-def save_stand_in(preprocessor: nn.Module, folder: Path, encoder: FrozenEncoder) -> bool:
+def save_stand_in(
+    preprocessor: nn.Module,
+    folder: Path,
+    encoder: FrozenEncoder,
+    head: nn.Module | None = None,
+    classes: Sequence[str] = (),
+) -> bool:
     """Save the student as what it honestly is: a robust encoder in the own feature space of ``encoder``, on which
     heads and text embeddings made for that work unchanged (``--model FOLDER``). The classifier that ``heirloom
     pretrain`` left is copied. False where there is no student.
+
+    Args:
+        head: that is kept, and the ``classes`` of the data: a stand-in for logits keeps their names.
     """
     student = student_of(preprocessor)
     if student is None:
@@ -106,7 +116,7 @@ def save_stand_in(preprocessor: nn.Module, folder: Path, encoder: FrozenEncoder)
     )
     backbone = build_backbone(own)
     backbone.body.load_state_dict(student.state_dict())
-    save_backbone(folder, backbone, stand_in_notes(encoder))
+    save_backbone(folder, backbone, stand_in_notes(encoder, logit_names(encoder, s.features, head, classes)))
     keep_head(encoder, folder)
     return True
 

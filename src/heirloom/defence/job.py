@@ -106,7 +106,7 @@ def _defend(
         model.save_pretrained(out)
         if settings.is_encoder:
             keep_head(encoder, out / LOCAL_ENCODER)
-        save_stand_in(model.preprocessor, out / STAND_IN, encoder)
+        save_stand_in(model.preprocessor, out / STAND_IN, encoder, head, data.test.classes)
     summary = run.result() or run.finish(
         "defence",
         rows,

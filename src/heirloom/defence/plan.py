@@ -56,7 +56,7 @@ def plan_of_defence(
         chosen = settings.defence
         if method != chosen.method:
             chosen = replace(chosen, method=method, steps=steps_of(chosen, method))
-        own = own_head(encoder, head, classes)
+        own = own_head(encoder, head, train.classes)
         stages += _training(images.pictures, settings.threat, chosen, encoder, own)
         stages += _measuring(method, cost, data, settings, has_head=head is not None)
     stages += audit_stage(cost, min(settings.audit_examples, len(data.test)))

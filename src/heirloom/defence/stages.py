@@ -109,7 +109,7 @@ class Stages:
 
     def _own_head(self) -> nn.Module | None:
         """The frozen model's classifier of these classes, None where it has none."""
-        return own_head(self.encoder, self.kept, len(self.images.train.classes))
+        return own_head(self.encoder, self.kept, self.images.train.classes)
 
     def audited(self, model: DefendedModel) -> dict[str, Any] | None:
         """The audit of the defence that is saved."""
@@ -151,7 +151,7 @@ class Stages:
         if self._is_encoder(method):
             own = self.run.path(method, LOCAL_ENCODER)
             if distributed.rank() == 0:
-                save_stand_in(preprocessor, own, encoder)
+                save_stand_in(preprocessor, own, encoder, self.kept, self.images.train.classes)
             distributed.wait()
             preprocessor, encoder = nn.Identity(), in_its_place(own)
         model = DefendedModel(

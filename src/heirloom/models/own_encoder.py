@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,14 @@ def load_own(folder: str | Path, pooling: Pooling) -> tuple[Backbone | Classifie
     return load_classifier(folder), Reading("tensor")
 
 
-def stand_in_notes(teacher: Any) -> dict[str, Any]:
-    """What the encoder that stands in for ``teacher``, a FrozenEncoder, must know to be read as it is."""
+def stand_in_notes(teacher: Any, classes: Sequence[str] | None = None) -> dict[str, Any]:
+    """What the encoder that stands in for ``teacher``, a FrozenEncoder, must know to be read as it is.
+
+    Args:
+        classes: names behind the teacher's logits, where they are known.
+    """
     found = {name: getattr(teacher.backbone, name, None) for name in ("logit_scale", "logit_bias")}
     texts = {name: float(value) for name, value in found.items() if value is not None}
     kind = teacher.settings.pooling if teacher.settings.pooling == "logits" else teacher.reading.kind
-    return {"teacher": teacher.settings.source, "pooling": kind, "with_texts": texts}
+    named = {} if classes is None else {"classes": list(classes)}
+    return {"teacher": teacher.settings.source, "pooling": kind, "with_texts": texts, **named}

@@ -8,7 +8,7 @@ phase), ``filters/`` (the first layer after every epoch), ``kept/`` (the epochs 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def pretrain(
     history = {phase: _one_phase(work, phase) for phase in phases_of(settings)}
     model.cpu().eval()
     head = model.head if isinstance(model, Classifier) else None
-    _save(folder, encoder, head, threat, settings)
+    _save(folder, encoder, head, threat, settings, data.classes)
     return Pretrained(encoder, head, history)  # type: ignore[arg-type]
 
 
@@ -253,8 +253,16 @@ def _save_filters(folder: Path, encoder: Backbone, phase: str, epoch: int) -> No
     write_tensors(path, {"filters": first_layer(encoder)}, {"phase": phase, "epoch": str(epoch)})
 
 
-def _save(folder: Path, encoder: Backbone, head: Any, threat: Threat, settings: PretrainSettings) -> None:
+def _save(
+    folder: Path,
+    encoder: Backbone,
+    head: Any,
+    threat: Threat,
+    settings: PretrainSettings,
+    classes: Sequence[str],
+) -> None:
     notes = {"method": settings.method, "epochs": {p: epochs_of(settings, p) for p in phases_of(settings)}}
+    notes |= {"classes": list(classes)} if head is not None else {}
     notes |= {"threat": asdict(threat)} if settings.adversarial_epochs else {}
     if distributed.rank() > 0:
         return

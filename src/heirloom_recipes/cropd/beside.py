@@ -42,7 +42,7 @@ def controls(runner: Runner, cell: Cell, front: nn.Module) -> dict[str, Defended
     assert student is not None
     found = {STUDENT: runner.with_head(nn.Identity(), student, cell)}
     tuned = runner.foundations.is_tuned(cell)  # away from the features that its head was made for
-    own = None if tuned else own_head(encoder, None, len(runner.data(cell.data).train.classes))
+    own = None if tuned else own_head(encoder, None, runner.data(cell.data).train.classes)
     if own is not None:
         found[ORIGINAL] = Defended(front, encoder, own).to(runner.device).eval()
     return found

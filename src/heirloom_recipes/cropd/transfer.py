@@ -150,7 +150,7 @@ class Subject:
         encoder, head = self.model(elsewhere)
         if of != ORIGINAL:
             return runner.with_head(self.front, encoder, cell)
-        own = own_head(encoder, head, len(runner.data(cell.data).train.classes))
+        own = own_head(encoder, head, runner.data(cell.data).train.classes)
         return None if own is None else Defended(self.front, encoder, own).to(runner.device).eval()
 
 
