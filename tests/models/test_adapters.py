@@ -43,3 +43,32 @@ def test_an_adapter_is_merged(tmp_path: Path, generator: torch.Generator) -> Non
         load_encoder(EncoderSettings(str(tmp_path / "other"), adapter=str(tmp_path / "lora")))
     with pytest.raises(InputError, match="adapter must be a folder that peft saved"):
         load_encoder(EncoderSettings(str(tmp_path / "base"), adapter=str(tmp_path / "base")))
+
+
+def test_an_adapter_of_the_classifier_is_one_of_the_model_inside_it(
+    tmp_path: Path, generator: torch.Generator
+) -> None:
+    """Or the other way round: never are weights merged that nobody trained."""
+    from transformers import ViTForImageClassification, ViTModel
+
+    build(ZOO["vit classifier"], tmp_path / "base")
+    x = torch.rand(2, 3, SIDE, SIDE, generator=generator)
+    for kind, pooling in ((ViTForImageClassification, "cls"), (ViTModel, "logits")):
+        base = kind.from_pretrained(tmp_path / "base")
+        lora = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = peft.get_peft_model(base, lora).eval()
+        model.save_pretrained(tmp_path / pooling)
+        reading = EncoderSettings(
+            str(tmp_path / "base"), pooling=pooling, normalisation="none", adapter=str(tmp_path / pooling)
+        )
+        with torch.no_grad():
+            inner = model.base_model.model
+            tokens = getattr(inner, "vit", inner)(x).last_hidden_state[:, 0]
+            head = ViTForImageClassification.from_pretrained(tmp_path / "base").classifier
+            expected = tokens if pooling == "cls" else head(tokens)
+            assert torch.allclose(load_encoder(reading)(x), expected, atol=1e-5)
+    build(ZOO["dinov2"], tmp_path / "other")  # layers of other names
+    with pytest.raises(InputError, match="adapter must be one made for this model"):
+        load_encoder(EncoderSettings(str(tmp_path / "other"), adapter=str(tmp_path / "cls")))
