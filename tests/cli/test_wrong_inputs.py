@@ -92,6 +92,26 @@ def test_steps_are_as_many_numbers_as_there_are_phases(
     assert f"--steps must be {said}" in capsys.readouterr().err
 
 
+ALONE = [
+    *(
+        (f"cropd --architecture {name}", "architecture")
+        for name in ("jpeg", "median", "vae", "student-painter")
+    ),
+    ("distil --steps 1,1 --batch-size 1", "batch-size"),
+    ("distil --as encoder --steps 1 --batch-size 1", "batch-size"),
+    ("cropd --steps 1 --validation 0.01", "validation"),
+]
+
+
+@pytest.mark.parametrize(("words", "option"), ALONE)
+def test_what_cannot_be_trained_is_refused_by_its_name(
+    words: str, option: str, foundation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _tried(f"--method {words}", foundation, tmp_path / "out") == 2
+    assert f"--{option} must be " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "words", ["jpeg --compare=", "cropd --compare vanilla", "identity", "noise --compare noise"]
 )

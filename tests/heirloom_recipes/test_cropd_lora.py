@@ -7,12 +7,13 @@ import pytest
 import torch
 from transformers import ViTConfig, ViTModel
 
-from heirloom import Threat
+from heirloom import InputError, Threat
 from heirloom.data.labelled import ImageSource
 from heirloom.heads.linear import HeadSettings
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.networks.backbones import BackboneSettings, build_backbone, save_backbone
 from heirloom.training.loop import TrainingSettings
+from heirloom_recipes.cropd.bound import measure_bound
 from heirloom_recipes.cropd.lora import RANK, fine_tuned
 from heirloom_recipes.cropd.paper import ADVERSARIAL, ENCODER_ONLY, TABLES, TUNED, TUNED_ROCL, Cell
 from heirloom_recipes.cropd.run import Runner
@@ -60,6 +61,19 @@ def test_all_of_a_given_model_is_fine_tuned_where_it_must_meet_attacks(
     data, threat = runner.loaded["digits"].train.limit(32), Threat("Linf", 0.1)
     made = [fine_tuned(frozen, data, TRAINING, threat=t, table_7=table_7)(x) for t in (None, threat)]
     assert not torch.equal(made[0], made[1])
+
+
+def test_a_given_foundation_that_does_not_take_the_images_is_refused_in_one_sentence(
+    digits: ImageSource, tmp_path: Path
+) -> None:
+    colours = "tests.cli.factories:of_other_images"
+    runner = Runner("smoke", tmp_path / "out", sources={"foundation": colours})
+    runner.loaded["digits"] = ImageSource("digits", digits.train.limit(8), digits.test.limit(8))
+    with pytest.raises(InputError, match="foundation must be one that takes images of 1 x 8 x 8"):
+        runner.foundations.of(Cell("digits", "identity"))
+    with pytest.raises(InputError, match="model must be one that takes images of 1 x 8 x 8"):
+        measure_bound(colours, tmp_path / "bound", epochs=1)
+    assert not (tmp_path / "bound").exists()
 
 
 def test_a_given_foundation_leaves_no_row_out_for_its_sake(tmp_path: Path) -> None:

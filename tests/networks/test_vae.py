@@ -11,19 +11,25 @@ from heirloom.models.preprocessor import rebuild_preprocessor, vae_preprocessor
 autoencoder_kl = pytest.importorskip("diffusers.models.autoencoders.autoencoder_kl")
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
+def _saved(folder: Path, channels: int = 3) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         autoencoder_kl.AutoencoderKL(
+            in_channels=channels,
+            out_channels=channels,
             block_out_channels=(8, 8),
             down_block_types=("DownEncoderBlock2D",) * 2,
             up_block_types=("UpDecoderBlock2D",) * 2,
             norm_num_groups=4,
             layers_per_block=1,
             latent_channels=2,
-        ).save_pretrained(tmp_path)
-    return tmp_path
+        ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    return _saved(tmp_path)
 
 
 @pytest.mark.parametrize(("channels", "side"), [(3, 8), (1, 7)])
@@ -45,3 +51,11 @@ def test_a_vae_is_one_fixed_function_with_a_gradient(
 def test_what_is_no_vae_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="vae must be a hub id or folder of an AutoencoderKL"):
         vae_preprocessor(str(tmp_path), (3, 8, 8))
+
+
+def test_a_vae_of_grey_images_is_for_grey_images(tmp_path: Path, generator: torch.Generator) -> None:
+    grey = str(_saved(tmp_path, channels=1))
+    x = torch.rand(2, 1, 8, 8, generator=generator)
+    assert vae_preprocessor(grey, (1, 8, 8))(x).shape == x.shape
+    with pytest.raises(InputError, match=r"vae must be of as many channels as the images \(3\), or of 3"):
+        vae_preprocessor(grey, (3, 8, 8))

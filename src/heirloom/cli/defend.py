@@ -77,7 +77,7 @@ def defend(
     prototypes: Annotated[int, typer.Option(help="distil: k-means centres of the model's features.")] = 10,
     temperature: Annotated[float, typer.Option(help="tau of the contrastive loss.")] = 0.5,
     architecture: Annotated[
-        str, typer.Option(help=f"{choices.listed(choices.Architecture)}, or auto: by image size.")
+        str, typer.Option(help=f"{choices.listed(choices.Autoencoder)}, or auto: by image size.")
     ] = "auto",
     epochs: Annotated[int, typer.Option(help="Epochs of the preprocessor.")] = 100,
     minutes: Annotated[

@@ -94,7 +94,7 @@ class LabelledImages:
 
     def split(self, fraction: float, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
         """(the rest, a random ``fraction`` of each class): train and validation, say."""
-        require(0 < fraction < 1, "fraction", "between 0 and 1", fraction)
+        require(0 < fraction < 1, "validation", "between 0 and 1", fraction)
         order = _permutation(len(self), seed)
         held = torch.zeros(len(self), dtype=torch.bool)
         for label in self.labels.unique():
@@ -102,7 +102,7 @@ class LabelledImages:
             held[members[: round(fraction * len(members))]] = True
         require(
             bool(held.any()) and not bool(held.all()),
-            "fraction",
+            "validation",
             f"one that leaves images on both sides of {len(self)}",
             fraction,
         )

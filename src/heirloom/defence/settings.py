@@ -11,7 +11,7 @@ from heirloom.heads.linear import HeadSettings
 from heirloom.networks.student_painter import STUDENTS
 from heirloom.objectives.defences import DEFENCES
 from heirloom.objectives.objective import Objective
-from heirloom.runtime.choices import Activation, Architecture, DefenceMethod, PassDtype, Targets
+from heirloom.runtime.choices import Activation, Autoencoder, DefenceMethod, PassDtype, Targets
 from heirloom.runtime.errors import require
 from heirloom.threat import Threat
 from heirloom.training.loop import TrainingSettings
@@ -105,7 +105,7 @@ class PreprocessorSettings:
     def __post_init__(self) -> None:
         known = (*METHODS, AUTO)
         require(self.method in known, "method", f"one of {', '.join(known)}", self.method)
-        shapes = get_args(Architecture)
+        shapes = get_args(Autoencoder)
         named = self.architecture in ("auto", *shapes)
         require(named, "architecture", f"one of {', '.join(shapes)}", self.architecture)
         require(self.weight is None or 0 <= self.weight < INFINITY, "weight", "at least 0", self.weight)

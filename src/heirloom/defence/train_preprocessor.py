@@ -34,6 +34,9 @@ from heirloom.training.loop import History, Losses, Step, TrainingSettings, trai
 
 __all__ = ["METHODS", "DistilSettings", "PreprocessorSettings", "fresh_preprocessor", "train_preprocessor"]
 
+# what cannot learn from one image at a time, and why
+PAIRS = {"cropd": "a contrastive loss", "distil": "the batch normalisation of its student"}
+
 
 def architecture_for(shape: tuple[int, int, int]) -> Architecture:
     """The small architecture for images of ``shape`` (C, H, W); the paper's take a GPU and are asked for by name."""
@@ -130,12 +133,10 @@ def fresh_preprocessor(
         return nn.Identity()
     if objective.needs_model and encoder is None:
         raise InputError("encoder", f"the frozen model, which {settings.method} reads", "none")
-    require(
-        settings.method != "cropd" or min(len(data), settings.training.batch_size) >= 2,
-        "batch_size",
-        "at least 2 for a contrastive loss",
-        settings.training.batch_size,
-    )
+    if (reason := PAIRS.get(settings.method)) is not None:
+        require(len(data) >= 2, "training images", f"at least 2 for {reason}", len(data))
+        size = settings.training.batch_size
+        require(size >= 2, "batch_size", f"at least 2 for {reason}", size)
     if settings.method != "distil":
         return build_preprocessor(settings.architecture, data.shape, seed=settings.training.seed)
     with torch.no_grad():

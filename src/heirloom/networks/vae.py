@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heirloom.runtime.errors import InputError
+from heirloom.runtime.errors import InputError, require
 from heirloom.runtime.hub import offline_where_unreachable
 
 
@@ -40,7 +40,7 @@ class Vae(nn.Module):
         self.factor = 2 ** (len(self.model.config.block_out_channels) - 1)
 
     def encode(self, x: Tensor) -> Tensor:
-        x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
+        x = x.expand(-1, self.model.config.in_channels, -1, -1) if x.shape[1] == 1 else x
         right, below = (-x.shape[3] % self.factor, -x.shape[2] % self.factor)
         filled = functional.pad(x, (0, right, 0, below), mode="replicate")
         return self.model.encode(2 * filled - 1).latent_dist.mode()
@@ -68,6 +68,10 @@ def pretrained_vae(source: str, image_size: int, channels: int) -> Vae:
     except Exception as error:  # unreachable, no such folder, another class
         reason = " ".join(str(error).split())[:160]
         raise InputError("vae", "a hub id or folder of an AutoencoderKL", f"{source}: {reason}") from None
+    taken, given = found.config.in_channels, found.config.out_channels
+    fits = (taken, given) in {(3, 3), (channels, channels)}
+    wanted = f"of as many channels as the images ({channels}), or of 3"
+    require(fits, "vae", wanted, f"{source}, which takes {taken} and gives {given}")
     made = Vae(VaeSettings(image_size, channels, dict(found.config)))
     made.model.load_state_dict(found.state_dict())
     return made.requires_grad_(False).eval()

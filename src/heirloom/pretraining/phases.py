@@ -261,7 +261,8 @@ def _save(
     settings: PretrainSettings,
     classes: Sequence[str],
 ) -> None:
-    notes = {"method": settings.method, "epochs": {p: epochs_of(settings, p) for p in phases_of(settings)}}
+    epochs = {p: epochs_of(settings, p) for p in phases_of(settings)}
+    notes: dict[str, Any] = {"method": settings.method, "epochs": epochs}
     notes |= {"classes": list(classes)} if head is not None else {}
     notes |= {"threat": asdict(threat)} if settings.adversarial_epochs else {}
     if distributed.rank() > 0:

@@ -12,7 +12,8 @@ Pooling = Literal["auto", "cls", "mean", "pooler", "logits", "image-text"]
 HeadKind = Literal["linear", "own", "zero-shot"]
 Normalisation = Literal["auto", "none", "half", "imagenet"]
 Transform = Literal["jpeg", "bit-depth", "median"]
-Architecture = Literal["mlp", "conv", "vit-small32", "vit-large224", "student-painter", "vae", Transform]
+Autoencoder = Literal["mlp", "conv", "vit-small32", "vit-large224"]  # what objectives train, but for distil
+Architecture = Literal[Autoencoder, "student-painter", "vae", Transform]
 # one objective a file: heirloom/objectives/<name with underscores>.py
 ObjectiveName = Literal[
     "vanilla",

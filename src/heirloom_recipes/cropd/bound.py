@@ -21,7 +21,7 @@ from heirloom.data.labelled import ImageSource
 from heirloom.defence.settings import PreprocessorSettings
 from heirloom.defence.train_preprocessor import train_preprocessor
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
-from heirloom.models.defended import Defended
+from heirloom.models.defended import Defended, check_whole
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.models.preprocessor import Preprocessor
 from heirloom.objectives.cropd import adversarial_contrastive
@@ -60,6 +60,7 @@ def measure_bound(
     require(seeds >= 1, "seeds", "at least 1", seeds)
     data = load_images("digits")
     encoder, test = load_encoder(EncoderSettings(foundation)), data.test.limit(limit, seed)
+    check_whole(encoder, test.select(torch.arange(2)).images)
     judged = ImageSource(data.name, data.train, test)
     settings = {"weights": list(weights), "radii": list(radii), "epochs": epochs, "seeds": seeds}
     facts = {"encoder": module_facts(encoder), "data": judged.facts(), "settings": settings, "seed": seed}

@@ -7,15 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from heirloom.data.labelled import ImageSource
 from heirloom.defence.controls import pretrained_head
 from heirloom.evaluation.columns import words
+from heirloom.models.defended import check_whole
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.pretraining.phases import pretrain
 from heirloom.pretraining.settings import PretrainSettings
 from heirloom.runs import Progress, Run
+from heirloom.runtime.errors import renamed
 from heirloom.runtime.files import write_json
 from heirloom_recipes.cropd.lora import fine_tuned
 from heirloom_recipes.cropd.paper import ADVERSARIAL, ENCODER_ONLY, TUNED, TUNED_ROCL, Cell
@@ -41,13 +44,20 @@ class Foundations:
         if self.is_tuned(cell):
             return self._tuned(cell)
         if self.scale.foundation is not None and cell.foundation not in ("rocl", ENCODER_ONLY):
-            return load_encoder(EncoderSettings(self.scale.foundation))
+            return self._given(cell)
         s = self.scale
         chosen = replace(s.contrastive if cell.foundation == "rocl" else s.supervised, network=s.network)
         if cell.foundation == "frozen":
             chosen = replace(chosen, adversarial_epochs=0)
         folder = self._pretrained(self.name_of(cell), cell, chosen)
         return load_encoder(EncoderSettings(str(folder)))
+
+    def _given(self, cell: Cell) -> FrozenEncoder:
+        """The model that ``--data foundation=`` names, once it is known to take the row's images."""
+        with renamed(model="foundation"):
+            encoder = load_encoder(EncoderSettings(str(self.scale.foundation)))
+            check_whole(encoder, self.data(cell.data).train.select(torch.arange(2)).images)
+        return encoder
 
     def name_of(self, cell: Cell) -> str:
         """The name of a row's foundation in the folder; one that met an attack is of the radius that the row names."""
