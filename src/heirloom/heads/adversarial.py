@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from heirloom.attacks.engine.folding import folded
 from heirloom.attacks.losses import cross_entropy as cross_entropy_each
 from heirloom.data.labelled import LabelledImages
 from heirloom.heads.linear import HEAD_SCHEDULE, HeadSettings, extract_features
@@ -38,6 +39,7 @@ class HeadOnFeatures(nn.Module):
         super().__init__()
         self.at_once = at_once
         self._frozen: Any = (encoder,)  # a tuple hides it: checkpoints need not repeat what never changes
+        self._attacked: Any = ()  # the same function for the attack's passes, found at its first
         self.register_buffer("centre", features.mean(0))
         # one scale for all features, as in heads.train_head, and for its reason
         self.register_buffer("scale", features.var(0).mean().sqrt().clamp_min(1e-6))
@@ -50,7 +52,10 @@ class HeadOnFeatures(nn.Module):
         return self.head((self._features(x) - self.centre) / self.scale)
 
     def _features(self, x: Tensor) -> Tensor:
-        if x.requires_grad or len(x) <= self.at_once:
+        if x.requires_grad:
+            self._attacked = self._attacked or (folded(self._frozen[0], x.detach()),)
+            return self._attacked[0](x)
+        if len(x) <= self.at_once:
             return self._frozen[0](x)
         return torch.cat([self._frozen[0](part) for part in x.split(self.at_once)])
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.engine.folding import Refolded
 from heirloom.data.augmentation import Augmentation
 from heirloom.networks.synchronised import gathered
 from heirloom.objectives.rocl import rocl
@@ -55,12 +56,13 @@ def trades_step(augmentation: Augmentation | None, threat: Threat, attack: Inner
 
     The clean and adversarial halves share one forward pass, so BatchNorm normalises them together.
     """
+    refolded = Refolded()
 
     def step(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Losses:
         x = augmented(x, augmentation, generator)
         inner = unwrapped(model)
         reference = _without_training(inner, x)
-        x_adv = attack.run(inner, x, reference, threat, kl_divergence, generator)
+        x_adv = attack.run(inner, x, reference, threat, kl_divergence, generator, refolded=refolded)
         clean, adversarial = model(torch.cat([x, x_adv])).chunk(2)
         loss = trades(clean, adversarial, y, beta=beta)
         return {"loss": loss, "accuracy": accuracy(clean, y), "robust": accuracy(adversarial, y)}
@@ -89,6 +91,7 @@ def contrastive_step(
 
     Labels are not read. Under ``torchrun`` the negatives are the images of all processes.
     """
+    refolded = Refolded()
     options = {"temperature": loss.temperature, "detach_right_factor": loss.detach_right_factor}
 
     def away_from(z: Tensor, reference: Tensor) -> Tensor:
@@ -103,7 +106,7 @@ def contrastive_step(
             return {"loss": nt_xent([gathered(z) for z in views], **options)}  # type: ignore[arg-type]
         inner = unwrapped(model)
         reference = _without_training(inner, second)
-        adversarial = attack.run(inner, first, reference, threat, away_from, generator)
+        adversarial = attack.run(inner, first, reference, threat, away_from, generator, refolded=refolded)
         views = model(torch.cat([first, second, adversarial])).chunk(3)
         weight = loss.regulariser_weight
         return {"loss": rocl(*(gathered(z) for z in views), regulariser_weight=weight, **options)}  # type: ignore[arg-type]

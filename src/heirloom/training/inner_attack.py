@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.engine.folding import Refolded
 from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.engine.region import Region
 from heirloom.attacks.losses import Loss
@@ -47,21 +48,25 @@ class InnerAttack:
         loss: Loss,
         generator: torch.Generator,
         at_once: int | None = None,
+        refolded: Refolded | None = None,
     ) -> Tensor:
         """Adversarial images for the (unwrapped) ``model``, whose mode is what it was afterwards.
 
         At most ``at_once`` (None: all) go through the model together, for a loss that looks at each image alone; the
-        random starts are drawn for all of them first, so the images are the same.
+        random starts are drawn for all of them first, so the images are the same. ``refolded``, kept from step to
+        step, makes the passes cheaper where BatchNorm follows convolutions: the same function up to rounding.
         """
         size = len(x) if at_once is None or self.attack_in_train_mode else at_once
         start = threat.random_start(x, generator) if self.random_start else x.detach()
-        was_training = model.training
+        given, was_training = model, model.training
         model.train(self.attack_in_train_mode)
         try:
+            if refolded is not None and not self.attack_in_train_mode:
+                model = refolded.of(model, x)
             pieces = zip(x.split(size), y.split(size), start.split(size), strict=True)
             return torch.cat([self._one(model, *piece, threat, loss) for piece in pieces])
         finally:
-            model.train(was_training)
+            given.train(was_training)
 
     def _chosen_step(self, threat: Threat) -> float:
         return threat.eps / 4 if self.step_size is None else self.step_size

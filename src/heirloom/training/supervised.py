@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.engine.folding import Refolded
 from heirloom.attacks.losses import cross_entropy as cross_entropy_each
 from heirloom.data.augmentation import Augmentation, augment
 from heirloom.objectives.supervised import cross_entropy
@@ -24,11 +25,12 @@ def supervised_step(
 
     ``at_once``: so many are attacked together (None: the whole batch); the attack is the same.
     """
+    refolded = Refolded()
 
     def step(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Losses:
         x = augmented(x, augmentation, generator)
         if threat is not None:
-            x = attack.run(unwrapped(model), x, y, threat, cross_entropy_each, generator, at_once)
+            x = attack.run(unwrapped(model), x, y, threat, cross_entropy_each, generator, at_once, refolded)
         logits = model(x)
         return {"loss": cross_entropy(logits, y), "accuracy": accuracy(logits, y)}
 

@@ -7,10 +7,13 @@ convolution (Jacob et al., CVPR 2018, section 3.2). The verdict is always passed
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 TOLERANCE = 1e-4  # relative, for outputs and input gradients of the folded copy
 
@@ -32,37 +35,117 @@ def folded(model: nn.Module, x: Tensor) -> nn.Module:
     devices = [x.device] if x.device.type == "cuda" else []
     try:
         original = copy.deepcopy(model).requires_grad_(False)
-        with torch.random.fork_rng(devices=devices):
-            candidate = _fold(original).requires_grad_(False)  # shares what is not folded
+        with torch.random.fork_rng(devices=devices), torch.autocast(x.device.type, enabled=False):
+            candidate = _Fold.of(original).built(original).requires_grad_(False)  # shares what is not folded
             same = _agree(original, candidate, x[:1]) and _agree(original, candidate, x[:3])
     except Exception:  # whatever a foreign model's tracing meets: the model itself is always right
         return model
     return candidate if same else model
 
 
-def _fold(model: nn.Module) -> nn.Module:
-    traced = torch.fx.symbolic_trace(model)
-    modules = dict(traced.named_modules())
-    count = 0
-    for node in list(traced.graph.nodes):
-        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
-            continue
-        before = node.args[0]
-        if not isinstance(before, torch.fx.Node) or before.op != "call_module" or len(before.users) != 1:
-            continue
-        convolution, norm = modules[str(before.target)], modules[node.target]
-        shared = sum(other.target == before.target for other in traced.graph.nodes) > 1
-        if type(convolution) is not nn.Conv2d or shared or norm.running_mean is None:
-            continue
-        _replace(traced, str(before.target), fuse_conv_bn_eval(convolution, norm))
-        node.replace_all_uses_with(before)
-        traced.graph.erase_node(node)
-        count += 1
-    if not count:
-        raise ValueError("no BatchNorm follows a convolution")
-    traced.delete_all_unused_submodules()
-    traced.recompile()
-    return traced
+class Refolded:
+    """:func:`folded` for a model that is still learning: traced and checked once, folded again at every call.
+
+    What is not folded is the model's own, so the copy has the weights of now; a model whose layers or tensors are
+    others than at the last call is looked at anew. A compiled model's copy is compiled too, without a gradient for any
+    weight, which a compiled backward pass would compute although attacks do not ask for it.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[object] = []
+        self._fold: _Fold | None = None
+        self._copy: nn.Module | None = None
+
+    def of(self, model: nn.Module, x: Tensor) -> nn.Module:
+        """``model``, in eval mode, as it is now without the BatchNorm layers that fold; itself where none does."""
+        tensors = [*model.parameters(), *model.buffers()]
+        parts = [*model.modules(), *tensors, *(tensor.data_ptr() for tensor in tensors)]
+        if len(parts) != len(self._parts) or not all(map(_same, parts, self._parts)):
+            self._parts = parts
+            self._fold, self._copy = _cheaper(model, x)
+        if self._copy is None:
+            return model
+        if self._fold is not None:
+            self._fold.refresh(self._copy, model)
+        return self._copy
+
+
+def _same(a: object, b: object) -> bool:
+    return a == b if isinstance(a, int) else a is b
+
+
+def _cheaper(model: nn.Module, x: Tensor) -> tuple[_Fold | None, nn.Module | None]:
+    """(what folds in ``model``, a copy that shares its tensors), None each where there is none."""
+    if any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):  # spread out by FSDP
+        return None, None
+    fold = None if folded(model, x) is model else _Fold.of(copy.deepcopy(model))
+    if getattr(model, "_compiled_call_impl", None) is None:
+        return fold, fold and fold.built(model)
+    found = _without_gradients(model)
+    found = found if fold is None else fold.built(found)
+    found.compile()
+    return fold, found
+
+
+def _without_gradients(model: nn.Module) -> nn.Module:
+    """A copy with the same storage, whose parameters ask for no gradient."""
+    shared: dict[int, Any] = {
+        id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()
+    }
+    return copy.deepcopy(model, shared | {id(buffer): buffer for buffer in model.buffers()})
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """A model's graph without the BatchNorm layers that follow a convolution, and the names of such pairs."""
+
+    graph: torch.fx.Graph
+    pairs: list[tuple[str, str]]
+
+    @staticmethod
+    def of(model: nn.Module) -> _Fold:
+        """Tracing calls ``model``'s code, which may write to its attributes: give it a copy."""
+        traced = torch.fx.symbolic_trace(model)
+        modules, pairs = dict(traced.named_modules()), []
+        for node in list(traced.graph.nodes):
+            if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+                continue
+            before = node.args[0]
+            if not isinstance(before, torch.fx.Node) or before.op != "call_module" or len(before.users) != 1:
+                continue
+            shared = sum(other.target == before.target for other in traced.graph.nodes) > 1
+            convolution = modules[str(before.target)]
+            if type(convolution) is not nn.Conv2d or shared or modules[node.target].running_mean is None:
+                continue
+            pairs.append((str(before.target), str(node.target)))
+            node.replace_all_uses_with(before)
+            traced.graph.erase_node(node)
+        if not pairs:
+            raise ValueError("no BatchNorm follows a convolution")
+        return _Fold(traced.graph, pairs)
+
+    def built(self, model: nn.Module) -> nn.Module:
+        """The graph with ``model``'s own layers, but for the folded convolutions."""
+        found = torch.fx.GraphModule(model, copy.deepcopy(self.graph))
+        for convolution, norm in self.pairs:
+            fused = fuse_conv_bn_eval(model.get_submodule(convolution), model.get_submodule(norm))
+            _replace(found, convolution, fused.requires_grad_(False))
+        return found
+
+    @torch.no_grad()
+    def refresh(self, found: nn.Module, model: nn.Module) -> None:
+        """Fold ``model``'s weights of now into ``found``, built from it earlier."""
+        for convolution, norm in self.pairs:
+            fused: Any = found.get_submodule(convolution)
+            weight, bias = _fused(model.get_submodule(convolution), model.get_submodule(norm))
+            fused.weight.copy_(weight)
+            fused.bias.copy_(bias)
+
+
+def _fused(convolution: Any, norm: Any) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the two in eval mode as one convolution."""
+    statistics = norm.running_mean, norm.running_var, norm.eps
+    return fuse_conv_bn_weights(convolution.weight, convolution.bias, *statistics, norm.weight, norm.bias)
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
