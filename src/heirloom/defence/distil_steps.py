@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.engine.folding import Refolded
 from heirloom.data.augmentation import Augmentation, augment
 from heirloom.defence.inner import strongest_nearby
 from heirloom.defence.settings import PreprocessorSettings
@@ -45,6 +46,7 @@ def student_step(
     share: Share,
 ) -> Step:
     each, held = _each(targets, settings, head), {targets.device: targets}
+    refolded = Refolded()
 
     def step(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Losses:
         x = augment(x, own_augmentation(tuple(x.shape[1:])), generator)
@@ -55,7 +57,8 @@ def student_step(
         if reach > 0:
             wide = replace(threat, eps=reach * threat.eps)
             inner.eval()  # running statistics under attack, the batch's when trained
-            x = strongest_nearby(inner, x, target, each, wide, settings.attack_steps, generator)
+            attacked = refolded.of(inner, x)
+            x = strongest_nearby(attacked, x, target, each, wide, settings.attack_steps, generator)
             inner.train()
         loss = each(model(x).float(), target).mean()
         return {"loss": loss, "student": loss}
@@ -91,11 +94,12 @@ def painter_step(
 ) -> Step:
     own = head if settings.distil.targets == "head" else None
     spread, count = network.painter.deviation, network.settings.features
+    refolded = Refolded()
 
     def step(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Losses:
         network.student.to(x.device).eval()
-        encoder.to(x.device)
-        moved = _moved(network, encoder, x, threat, settings, generator)
+        cheap = refolded.of(encoder.to(x.device), x)
+        moved = _moved(network, cheap, x, threat, settings, generator)
         with torch.no_grad():
             latent = network.encode(moved)
             q = latent[:, :count] + FEATURE_NOISE * spread.to(x.device) * normal(
@@ -103,7 +107,7 @@ def painter_step(
             )
         made = model(torch.cat([q, latent[:, count:]], 1))
         with autocast_as(settings.training.mixed_precision, x.device):  # it is not what is wrapped
-            seen = encoder(made).float()
+            seen = cheap(made).float()
         loss = painter(gathered(seen), gathered(q))
         if own is not None:
             loss = loss + logit_each(own.to(x.device)(seen), own(q)).mean()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from heirloom.attacks.engine.folding import Refolded
 from heirloom.data.augmentation import augment
 from heirloom.data.labelled import LabelledImages
 from heirloom.defence.budget import steps_in
@@ -182,11 +183,13 @@ def _step(threat: Threat, settings: PreprocessorSettings, encoder: nn.Module | N
     loss, wide = objective.loss, replace(threat, eps=settings.chosen_radius * threat.eps)
     wants_augmentation = settings.augmentation is not None and objective.augments
     frozen = _frozen(encoder) if objective.needs_model and encoder is not None else None
+    refolded = Refolded()
 
     def step(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Losses:
         if wants_augmentation:
             x = augment(x, settings.augmentation, generator)  # type: ignore[arg-type]
-        return loss(_batch(model, x, wide, settings, frozen, generator))
+        cheap = None if frozen is None else refolded.of(frozen.to(x.device), x)
+        return loss(_batch(model, x, wide, settings, cheap, generator))
 
     return step
 
@@ -201,8 +204,6 @@ def _batch(
 ) -> Batch:
     inner: Any = unwrapped(model)
     preprocessor: Preprocessor = inner.preprocessor
-    if frozen is not None:
-        frozen.to(x.device)
 
     def attack(function: Callable[[Tensor], Tensor], reference: Tensor, each: Each) -> Tensor:
         with autocast_as(
