@@ -1,12 +1,12 @@
 """Adversarial training, images per second: ours against a straightforward loop, alternating in one run.
 
-    python benchmarks/training.py --out results/inheritance/benchmark-training.json
+    python benchmarks/training.py --out results/inheritance/training-benchmark.json
 
 The loop is what a paper's code usually does: PGD whose gradient comes from ``loss.backward()``, so that every
 step of the attack computes the gradients of all weights too, in float32 and the default memory layout. Ours asks
-for the input's gradient alone, in channels_last, once in float32 and once under bf16 autocast (``heirloom pretrain
---mixed-precision bf16``). All attack in eval mode from a random start with the same steps, all train with SGD; ours
-looks at one more iterate (the last) to keep the best.
+for the input's gradient alone, of a network whose BatchNorm is folded, in channels_last, once in float32 and once
+under bf16 autocast (``heirloom pretrain --mixed-precision bf16``). All attack in eval mode from a random start with
+the same steps, all train with SGD; ours looks at one more iterate (the last) to keep the best.
 """
 
 from __future__ import annotations
@@ -51,23 +51,25 @@ def straightforward(model: nn.Module, optimiser: torch.optim.Optimizer, x: Tenso
     optimiser.step()
 
 
-def ours(
-    model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor, *, bf16: bool = False
-) -> None:
-    """The same step as ``heirloom pretrain`` takes it."""
-    step = supervised_step(None, Threat("Linf", EPS), InnerAttack(STEPS))
-    generator = torch.Generator(x.device).manual_seed(0)
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-        loss = step(model, x, y, generator)["loss"]
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
+class Ours:
+    """The same step as ``heirloom pretrain`` takes it, from one step to the next."""
+
+    def __init__(self, *, bf16: bool) -> None:
+        self.bf16, self.step = bf16, supervised_step(None, Threat("Linf", EPS), InnerAttack(STEPS))
+
+    def __call__(self, model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+        generator = torch.Generator(x.device).manual_seed(0)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            loss = self.step(model, x, y, generator)["loss"]
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
 
 
-CONTENDERS: dict[str, Callable[..., None]] = {
-    "straightforward": straightforward,
-    "ours": ours,
-    "ours bf16": partial(ours, bf16=True),
+CONTENDERS: dict[str, Callable[[], Callable[..., None]]] = {
+    "straightforward": lambda: straightforward,
+    "ours": partial(Ours, bf16=False),
+    "ours bf16": partial(Ours, bf16=True),
 }
 
 
@@ -90,14 +92,14 @@ def compare(network: str, batch_size: int, repeats: int, device: str, compiled: 
     x = torch.rand(batch_size, 3, 32, 32, generator=generator).to(device)
     y = torch.randint(0, 10, (batch_size,), generator=generator).to(device)
     runs: dict[str, Callable[[], None]] = {}
-    for name, step in CONTENDERS.items():
+    for name, make in CONTENDERS.items():
         model = copy.deepcopy(plain)
         if name != "straightforward":
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             if compiled:
                 model.compile()
         optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-        runs[name] = partial(step, model, optimiser, x, y)
+        runs[name] = partial(make(), model, optimiser, x, y)
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for repeat in range(repeats + 1):
         for name, run in runs.items():

@@ -7,7 +7,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from heirloom.attacks.engine.folding import Refolded
 from heirloom.data.augmentation import Augmentation, augment
 from heirloom.defence.inner import strongest_nearby
 from heirloom.defence.settings import PreprocessorSettings
@@ -20,6 +19,7 @@ from heirloom.runtime.errors import InputError
 from heirloom.runtime.randomness import generator_of, normal, uniform
 from heirloom.threat import Threat
 from heirloom.training.loop import Losses, Step, unwrapped
+from heirloom.training.refolded import Refolded
 
 FEATURE_NOISE = 0.1  # of the features' deviation, on the codes that the painter learns from
 

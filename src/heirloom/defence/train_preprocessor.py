@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heirloom.attacks.engine.folding import Refolded
 from heirloom.data.augmentation import augment
 from heirloom.data.labelled import LabelledImages
 from heirloom.defence.budget import steps_in
@@ -32,6 +31,7 @@ from heirloom.runtime.identity import module_facts
 from heirloom.runtime.randomness import normal
 from heirloom.threat import Threat
 from heirloom.training.loop import History, Losses, Step, TrainingSettings, train, unwrapped
+from heirloom.training.refolded import Refolded
 
 __all__ = ["METHODS", "DistilSettings", "PreprocessorSettings", "fresh_preprocessor", "train_preprocessor"]
 

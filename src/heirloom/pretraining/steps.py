@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from heirloom.attacks.engine.folding import Refolded
 from heirloom.data.augmentation import Augmentation
 from heirloom.networks.synchronised import gathered
 from heirloom.objectives.rocl import rocl
@@ -22,6 +21,7 @@ from heirloom.runtime.errors import require
 from heirloom.threat import Threat
 from heirloom.training.inner_attack import InnerAttack
 from heirloom.training.loop import Losses, Step, unwrapped
+from heirloom.training.refolded import Refolded
 from heirloom.training.supervised import accuracy, augmented
 
 

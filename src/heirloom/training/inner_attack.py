@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from heirloom.attacks.engine.folding import Refolded
 from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.engine.region import Region
 from heirloom.attacks.losses import Loss
 from heirloom.attacks.pgd import pgd
 from heirloom.runtime.errors import require
 from heirloom.threat import Threat
+from heirloom.training.refolded import Refolded
 
 
 @dataclass(frozen=True)

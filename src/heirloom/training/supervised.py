@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from heirloom.attacks.engine.folding import Refolded
 from heirloom.attacks.losses import cross_entropy as cross_entropy_each
 from heirloom.data.augmentation import Augmentation, augment
 from heirloom.objectives.supervised import cross_entropy
 from heirloom.threat import Threat
 from heirloom.training.inner_attack import InnerAttack
 from heirloom.training.loop import Losses, Step, unwrapped
+from heirloom.training.refolded import Refolded
 
 
 def supervised_step(
