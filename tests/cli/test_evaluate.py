@@ -14,6 +14,7 @@ from heirloom.results.schema import DataUsed
 from heirloom.threat import Threat
 
 from ..evaluation.subjects import linear
+from ..models.zoo import ZOO, Animal, build
 
 LINEAR = "tests.evaluation.subjects:linear"
 QUANTISED = "heirloom.evaluation.broken:pixel_quantiser"
@@ -231,3 +232,14 @@ def test_a_verdict_file_that_is_none_is_refused(tmp_path: Path, capsys: pytest.C
     (other / "verdicts.safetensors").write_bytes(b"\x00" * 20)
     assert run(*options(tmp_path / "x", attacks="fgsm"), "--no-audit", "--against", str(other)) == 2
     assert "must be a safetensors file" in capsys.readouterr().err
+
+
+def test_a_classifier_of_larger_images_judges_arrays_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It resizes inside itself: nobody asked for an --image-size that the digits do not have."""
+    known = ZOO["vit classifier"]
+    names = {number: str(number) for number in range(10)}
+    build(Animal(**{**vars(known), "settings": {**known.settings, "id2label": names}}), tmp_path / "hub")
+    asked = options(tmp_path / "out", str(tmp_path / "hub"), attacks="fgsm", limit="4")
+    assert run(*asked, "--no-audit") == 0, capsys.readouterr().err

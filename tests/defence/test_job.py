@@ -216,7 +216,9 @@ def test_what_a_classifier_says_is_learned_where_its_head_is_kept(
         InputError, match=r"targets must be features for a model without a classifier, got head"
     ):
         defend(load_encoder(EncoderSettings(str(classifier))), small, settings, tmp_path / "no")
-    with pytest.raises(InputError, match=r"pooling must be another for an encoder without head\.safetensors"):
+    with pytest.raises(
+        InputError, match=r"model must be an encoder with its classifier \(head\.safetensors\)"
+    ):
         load_encoder(EncoderSettings(str(classifier), pooling="logits"))
 
 

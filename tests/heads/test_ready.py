@@ -9,8 +9,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from heirloom import InputError
+from heirloom.data.labelled import LabelledImages
+from heirloom.data.pixels import InMemory
 from heirloom.defence.saved import DefendedModel
 from heirloom.heads.own import in_order_of, logit_names, own_classes, own_head
+from heirloom.heads.ready import ready_head
 from heirloom.heads.zero_shot import zero_shot_head
 from heirloom.models.defended import Defended, OwnLogits, check_whole
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
@@ -49,6 +52,25 @@ def test_a_models_own_classifier_is_kept(tmp_path: Path, generator: torch.Genera
     )
     saved.save_pretrained(tmp_path / "saved")
     assert torch.equal(DefendedModel.from_pretrained(tmp_path / "saved")(x), whole(x))
+
+
+def test_texts_that_do_not_fit_the_model_are_told_by_their_name(tmp_path: Path) -> None:
+    build(ZOO["clip"], tmp_path / "clip")
+    build(ZOO["clip vision"], tmp_path / "vision")
+    save_file({"text_embeddings": torch.eye(3, 7)}, tmp_path / "texts.safetensors")
+    images = LabelledImages(InMemory(torch.rand(3, 3, SIDE, SIDE)), torch.arange(3), CLASSES)
+
+    def made(encoder: FrozenEncoder) -> Any:
+        return ready_head("zero-shot", encoder, images, text_embeddings=tmp_path / "texts.safetensors")
+
+    with pytest.raises(InputError, match=r"text_embeddings must be of shape \(3, \d+\), .*got \(3, 7\)"):
+        made(load_encoder(EncoderSettings(str(tmp_path / "clip"), pooling="image-text")))
+    with pytest.raises(
+        InputError, match=r"model must be one that compares images with texts.*CLIPVisionModel"
+    ):
+        made(load_encoder(EncoderSettings(str(tmp_path / "vision"), pooling="image-text")))
+    with pytest.raises(InputError, match=r"head must be zero-shot only for a model .* a:b, read as tensor"):
+        made(FrozenEncoder(nn.Flatten(), EncoderSettings("a:b", pooling="image-text")))
 
 
 def test_numbers_are_names_where_both_sides_have_the_same() -> None:

@@ -83,7 +83,7 @@ def evaluate(
 
     from heirloom.cli.plan import announce
     from heirloom.cli.targets import resolve_target
-    from heirloom.data.images import load_images
+    from heirloom.data.images import are_stored, load_images
     from heirloom.evaluation.askable import askable
     from heirloom.evaluation.job import check_before_work, evaluate_job
     from heirloom.evaluation.plan import plan_of_evaluation
@@ -138,9 +138,10 @@ def evaluate(
         bpda=tuple(bpda or ()),
         draws=draws,
     )
+    own_size = None if saved is None and are_stored(source) else target.image_size  # a model resizes inside
     images = load_images(
         source,
-        image_size=image_size or target.image_size,
+        image_size=image_size or own_size,
         limit_test=limit,
         only_test=True,
         seed=seed,

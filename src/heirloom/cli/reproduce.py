@@ -84,7 +84,7 @@ def reproduce(
     from heirloom.cli.voice import voice
     from heirloom.runs import remove_unbegun
     from heirloom.runtime.devices import torch_device
-    from heirloom.runtime.errors import InputError, require
+    from heirloom.runtime.errors import InputError, renamed, require
     from heirloom_recipes import shards
     from heirloom_recipes.catalogue import OutOfTimeError, recipe_of
 
@@ -118,7 +118,7 @@ def reproduce(
         shards.merge(out, recipe)
     fresh = not out.exists()
     try:
-        with stage_progress() as progress, shards.working_on(share):
+        with stage_progress() as progress, shards.working_on(share), renamed(resume="out"):
             summary = chosen.make(scale, share.folder(out) if share else out, progress=progress, **given)
     except shards.ShardDoneError:
         assert share is not None

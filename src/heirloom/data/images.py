@@ -73,7 +73,7 @@ def load_images(
             seed,
             (True if only_test else stream, stream),
         )
-    if image_size is not None and (source == "digits" or source.endswith(".npz")):
+    if image_size is not None and are_stored(source):
         stored = train.shape[1:]
         require(
             stored == (image_size, image_size),
@@ -86,6 +86,11 @@ def load_images(
         train.shape == test.shape, "test images", f"of the training images' shape {train.shape}", test.shape
     )
     return ImageSource(source, train, test)
+
+
+def are_stored(source: str) -> bool:
+    """Whether the images of ``source`` are arrays, which come in the size that they have."""
+    return source == "digits" or source.endswith(".npz")
 
 
 def _digits() -> tuple[LabelledImages, LabelledImages]:

@@ -52,10 +52,14 @@ def ready_head(
         require(classes is None, "classes", "left out for a head that is trained", classes)
         return None
     names = images.classes
+    outputs = check_whole(encoder, images.select(torch.arange(min(2, len(images)))).images)
     if kind == "own":
-        outputs = check_whole(encoder, images.select(torch.arange(min(2, len(images)))).images)
         return own_head(own_classes(encoder, outputs, classes), names)
     said = read_classes(classes) if classes is not None else names
     if len(said) != len(names):
         reject("classes", f"{len(names)} names, one for each class of the data", len(said))
-    return zero_shot_head(encoder, said, template=template or TEMPLATE, embeddings=text_embeddings)
+    head = zero_shot_head(encoder, said, template=template or TEMPLATE, embeddings=text_embeddings)
+    shape = (len(names), head.in_features)
+    wanted = f"of shape ({len(names)}, {outputs}), as the model's embeddings of images"
+    require(head.in_features == outputs, "text_embeddings", wanted, shape)
+    return head

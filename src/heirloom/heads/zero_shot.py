@@ -39,8 +39,8 @@ def zero_shot_head(
     require(
         encoder.reading.kind == "image-text",
         "head",
-        "zero-shot only for pooling image-text",
-        encoder.reading.kind,
+        "zero-shot only for a model that compares images with texts (CLIP, SigLIP), read by pooling image-text",
+        f"{encoder.settings.source}, read as {encoder.reading.kind}",
     )
     require("{}" in template, "template", "a text with {} for the class", template)
     if embeddings is not None:
@@ -62,7 +62,9 @@ def text_embeddings(encoder: FrozenEncoder, texts: Sequence[str]) -> Tensor:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except Exception as error:  # no tokenizer, or one that needs what is absent
         raise InputError(
-            "head", "zero-shot only for a model with a tokenizer", f"{source}: {error}"
+            "head",
+            "zero-shot only for a model with a tokenizer, or with text_embeddings given",
+            f"{source}: {error}",
         ) from None
     padding = "max_length" if backbone.config.model_type in PADDED else True
     length = int(getattr(backbone.config.text_config, "max_position_embeddings", 77))

@@ -193,6 +193,9 @@ def settle_reading(
         InputError: a model that does not take such images, needs weights that the checkpoint lacks, gives
             another answer the second time, or features that are not finite.
     """
+    sees_texts = pooling != "image-text" or hasattr(found.backbone, "get_image_features")
+    wanted = "one that compares images with texts (CLIP, SigLIP) for pooling image-text or a zero-shot head"
+    require(sees_texts, "model", wanted, type(found.backbone).__name__)
     generator = torch.Generator().manual_seed(0)
     pixels = processing(torch.rand(2, *shape, generator=generator))
     how = pooling if pooling in ("logits", "image-text") else "features"

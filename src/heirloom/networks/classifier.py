@@ -36,7 +36,9 @@ def load_classifier(folder: str | Path) -> Classifier:
     """
     head = load_head(folder)
     if head is None:
-        raise InputError("pooling", f"another for an encoder without {HEAD} beside it", "logits")
+        raise InputError(
+            "model", f"an encoder with its classifier ({HEAD}), whose logits are read", str(folder)
+        )
     return Classifier(load_backbone(folder), head).eval()
 
 
