@@ -35,6 +35,20 @@ def test_a_defence_that_costs_more_than_it_gives_is_told_so() -> None:
     assert "than it gains under 'strong' (3.0 points" in found["warning"]
 
 
+def test_a_defence_that_is_worse_under_attack_alone_is_told_where_it_loses() -> None:
+    (found,) = remarks("jpeg", {"identity": _right(90, 20), "jpeg": _right(94, 3)}, NAMES)
+    assert "It loses more under 'strong' (17.0 points" in found["warning"]
+    assert "than it gains in clean accuracy (4.0 points" in found["warning"]
+
+
+def test_a_defence_without_a_control_must_at_least_beat_nothing_in_front() -> None:
+    for own in (_right(95, 0), _right(95, 2)):  # 2 of 100 images: the interval reaches 0
+        (found,) = remarks("jpeg", {"identity": _right(95, 0), "jpeg": own}, NAMES)
+        assert found["against"] == "identity"
+        assert "not shown to gain anything over nothing in front" in found["warning"]
+    assert remarks("jpeg", {"identity": _right(95, 0), "jpeg": _right(95, 30)}, NAMES) == []
+
+
 def test_the_strongest_control_decides() -> None:
     # 3 images ahead of noise on the same 100: the interval reaches 0; 25 behind the student
     right = {"identity": _right(95, 0), "noise": _right(94, 37), "cropd": _right(95, 38)}

@@ -30,7 +30,8 @@ def remarks(
         ``{"warning": sentence, "against": row, "difference": worst case of the defence minus that row's}``. The
         first kind compares with ``identity``: clean accuracy lost against worst-case accuracy gained, on the same
         images. The second compares with the strongest control that was measured: one that the defence does not
-        beat by its paired interval explains the figure as well as the defence does.
+        beat by its paired interval explains the figure as well as the defence does. The third, where neither is
+        found: no gain over ``identity`` is shown.
     """
     worst, own = names[-1], right[defence]
     found = []
@@ -39,10 +40,7 @@ def remarks(
         cost = paired_difference(bare["clean"], own["clean"])
         gain = paired_difference(own[worst], bare[worst])
         if cost.value > gain.value:
-            sentence = (
-                f"It costs more clean accuracy ({_points(cost)}) than "
-                f"it gains under '{worst}' ({_points(gain)})."
-            )
+            sentence = _costly(right[defence], bare, worst, cost, gain)
             found.append({"warning": sentence, "against": "identity", "difference": gain})
     strongest = strongest_control(defence, right, worst)
     if strongest is not None:
@@ -53,7 +51,25 @@ def remarks(
                 f"{_points(ahead)}, so the control explains the figure as well."
             )
             found.append({"warning": sentence, "against": strongest, "difference": ahead})
+    if not found and "identity" in right and defence != "identity" and gain.low <= 0:
+        sentence = f"Under '{worst}' it is not shown to gain anything over nothing in front: {_points(gain)}."
+        found.append({"warning": sentence, "against": "identity", "difference": gain})
     return found
+
+
+def _costly(
+    own: Mapping[str, Tensor], bare: Mapping[str, Tensor], worst: str, cost: Difference, gain: Difference
+) -> str:
+    """That a defence takes more than it gives, wherever it takes it."""
+    if cost.value > 0:
+        return (
+            f"It costs more clean accuracy ({_points(cost)}) than it gains under '{worst}' ({_points(gain)})."
+        )
+    lost, gained = (
+        paired_difference(first, second)
+        for first, second in ((bare[worst], own[worst]), (own["clean"], bare["clean"]))
+    )
+    return f"It loses more under '{worst}' ({_points(lost)}) than it gains in clean accuracy ({_points(gained)})."
 
 
 def needs_control(method: str) -> bool:
