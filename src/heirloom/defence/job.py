@@ -24,12 +24,16 @@ from heirloom.defence.settings import AUTO, DefendSettings
 from heirloom.defence.shares import shares_of
 from heirloom.defence.stages import Stages
 from heirloom.evaluation.pass_dtype import AUTO as MEASURED
+from heirloom.models.defended import OwnLogits
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.models.memory import at_most
 from heirloom.results.schema import Summary
 from heirloom.runs import Progress, Run, silent
 from heirloom.runtime import distributed
+from heirloom.runtime.devices import torch_device
+from heirloom.runtime.errors import require
 from heirloom.runtime.identity import module_facts
+from heirloom.runtime.kinds import require_kind
 
 
 def defend(
@@ -54,6 +58,13 @@ def defend(
     Raises:
         InputError: ``out`` holds another run's work and ``resume`` is off, or was made with other settings.
     """
+    require_kind(encoder, FrozenEncoder, "encoder")
+    require_kind(data, ImageSource, "data")
+    require_kind(settings, DefendSettings, "settings")
+    known = head is None or isinstance(head, (nn.Linear, OwnLogits))
+    require(known, "head", "None, an nn.Linear or OwnLogits", type(head).__name__)
+    torch_device(settings.defence.training.device)
+    out = Path(out)
     with at_most(settings.eval_batch_size):
         return _defend(encoder, data, settings, out, head, resume, progress or silent)
 

@@ -13,6 +13,7 @@ from heirloom.objectives.defences import DEFENCES
 from heirloom.objectives.objective import Objective
 from heirloom.runtime.choices import Activation, Autoencoder, DefenceMethod, PassDtype, Targets
 from heirloom.runtime.errors import require
+from heirloom.runtime.kinds import check_kinds
 from heirloom.threat import Threat
 from heirloom.training.loop import TrainingSettings
 
@@ -50,6 +51,7 @@ class DistilSettings:
     fidelity: float = 0.0
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         require(self.student in STUDENTS, "student", f"one of {', '.join(STUDENTS)}", self.student)
         require(
             self.targets in get_args(Targets),
@@ -103,6 +105,7 @@ class PreprocessorSettings:
     steps: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         known = (*METHODS, AUTO)
         require(self.method in known, "method", f"one of {', '.join(known)}", self.method)
         shapes = get_args(Autoencoder)
@@ -114,7 +117,8 @@ class PreprocessorSettings:
         require(0 < self.sigma < INFINITY, "sigma", "above 0, in pixel units", self.sigma)
         require(0 < self.temperature < INFINITY, "temperature", "above 0", self.temperature)
         require(self.minutes is None or 0 < self.minutes < INFINITY, "minutes", "above 0", self.minutes)
-        require(self.steps is None or all(s >= 1 for s in self.steps), "steps", "at least 1 each", self.steps)
+        counted = self.steps is None or (len(self.steps) > 0 and min(self.steps) >= 1)
+        require(counted, "steps", "at least 1 each, one number or one for each phase", self.steps)
 
     @property
     def objective(self) -> Objective | None:
@@ -177,11 +181,20 @@ class DefendSettings:
     fsdp: bool = False
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for method in self.compare:
             require(method in METHODS, "compare", f"among {', '.join(METHODS)}", method)
         alike = len(set(self.compare)) < len(self.compare)
         require(not alike, "compare", "different from each other", ", ".join(self.compare))
+        require(len(self.attacks) > 0, "attacks", "at least one", self.attacks)
         attack_list(self.attacks)
+        known = get_args(PassDtype)
+        require(
+            self.attack_dtype in (None, *known),
+            "attack_dtype",
+            f"one of {', '.join(known)}",
+            self.attack_dtype,
+        )
         size = self.eval_batch_size
         require(size is None or size >= 1, "eval_batch_size", "at least 1", size)
         require(self.curve_images >= 0, "curve_images", "at least 0", self.curve_images)

@@ -139,7 +139,9 @@ def fresh_preprocessor(
         size = settings.training.batch_size
         require(size >= 2, "batch_size", f"at least 2 for {reason}", size)
     if settings.method != "distil":
-        return build_preprocessor(settings.architecture, data.shape, seed=settings.training.seed)
+        chosen = settings.architecture
+        chosen = architecture_for(data.shape) if chosen == "auto" else chosen
+        return build_preprocessor(chosen, data.shape, seed=settings.training.seed)
     with torch.no_grad():
         features = encoder(data.select(torch.arange(1)).images).shape[1]  # type: ignore[misc]
     s = settings.distil

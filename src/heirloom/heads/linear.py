@@ -19,6 +19,7 @@ from heirloom.models.memory import fitting
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import out_of_memory, require
 from heirloom.runtime.files import read_tensors, write_tensors
+from heirloom.runtime.kinds import check_kinds
 from heirloom.runtime.randomness import generator_of
 from heirloom.training.schedules import divided_at
 
@@ -43,6 +44,7 @@ class HeadSettings:
     adversarial_steps: int = 10
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         require(self.epochs >= 1, "head_epochs", "at least 1", self.epochs)
 
     def rate(self, epoch: int) -> float:

@@ -24,6 +24,7 @@ from heirloom.networks.backbones import is_saved_backbone
 from heirloom.runtime.choices import Normalisation, Pooling
 from heirloom.runtime.errors import InputError, reject, require
 from heirloom.runtime.files import write_json
+from heirloom.runtime.kinds import check_kinds, require_kind
 
 VOLATILE = {  # names, labels and versions: nothing that a feature depends on
     "_name_or_path",
@@ -71,6 +72,7 @@ class EncoderSettings:
     vision_weights: str | None = None
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         require(self.pooling in POOLINGS, "pooling", " or ".join(POOLINGS), self.pooling)
         names = ("auto", *NORMALISATIONS)
         require(self.normalisation in names, "normalisation", ", ".join(names), self.normalisation)
@@ -218,6 +220,7 @@ def load_encoder(settings: EncoderSettings, *, trust_remote_code: bool = False) 
             checkpoint without normalisation constants while ``normalisation`` is ``auto``, or without weights
             that its features need.
     """
+    require_kind(settings, EncoderSettings, "settings")
     if settings.revision is not None and (settings.is_factory or Path(settings.source).exists()):
         reject("revision", "left out unless model is a hub id", settings.revision)
     is_transformers = not settings.is_factory and not (

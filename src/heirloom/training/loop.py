@@ -23,6 +23,7 @@ from heirloom.runtime.choices import MixedPrecision, listed
 from heirloom.runtime.devices import make_accelerator, tf32
 from heirloom.runtime.errors import require
 from heirloom.runtime.identity import deciding
+from heirloom.runtime.kinds import check_kinds
 from heirloom.runtime.randomness import shared_generator_of
 from heirloom.training.checkpoints import TrainingState, load_checkpoint, save_checkpoint, shapes_of
 from heirloom.training.feed import Feed
@@ -66,6 +67,7 @@ class TrainingSettings:
     steps: int | None = None
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
         require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
         require(0 < self.learning_rate < float("inf"), "learning_rate", "above 0", self.learning_rate)
