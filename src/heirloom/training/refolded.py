@@ -32,6 +32,8 @@ class Refolded:
     def of(self, model: nn.Module, x: Tensor) -> nn.Module:
         """``model``, in eval mode, as it is now without the BatchNorm layers that fold; itself where none does."""
         tensors = [*model.parameters(), *model.buffers()]
+        if any(hasattr(tensor, "full_tensor") for tensor in tensors):  # spread over processes by FSDP
+            return model
         parts = [*model.modules(), *tensors, *(tensor.data_ptr() for tensor in tensors)]
         if len(parts) != len(self._parts) or not all(map(_same, parts, self._parts)):
             self._parts = parts
@@ -82,8 +84,6 @@ def _same(a: object, b: object) -> bool:
 
 def _cheaper(model: nn.Module, x: Tensor) -> tuple[Fold | None, nn.Module | None]:
     """(what folds in ``model``, a copy that shares its tensors), None each where there is none."""
-    if any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):  # spread out by FSDP
-        return None, None
     plain = copy.copy(model)
     vars(plain).pop("_compiled_call_impl", None)
     if hasattr(plain, "_original_forward"):  # Accelerate's, which casts round it
