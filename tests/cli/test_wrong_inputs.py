@@ -112,6 +112,17 @@ def test_what_cannot_be_trained_is_refused_by_its_name(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("method", ["jpeg", "cropd", "distil"])
+def test_images_that_are_not_square_are_told_by_the_data(
+    method: str, foundation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, labels = np.zeros((12, 6, 8), dtype=np.uint8), np.arange(12) % 2
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    line = ["defend", "--model", str(foundation), "--data", str(tmp_path / "a.npz"), "--method", method]
+    assert common.run(app, [*line, "--validation", "0.5", "--out", str(tmp_path / "out")]) == 2
+    assert "--data must be of square images for a preprocessor" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words", ["jpeg --compare=", "cropd --compare vanilla", "identity", "noise --compare noise"]
 )

@@ -125,6 +125,9 @@ def fresh_preprocessor(
     data: LabelledImages, settings: PreprocessorSettings, encoder: nn.Module | None = None
 ) -> nn.Module:
     """The untrained module that ``settings`` describe, for images of ``data``'s shape."""
+    _, height, width = data.shape
+    wanted = "of square images for a preprocessor (image_size crops those of files)"
+    require(settings.method == "identity" or height == width, "data", wanted, f"{height}x{width}")
     if settings.method in TRANSFORMS:
         return build_preprocessor(settings.method, data.shape)
     objective = settings.objective
