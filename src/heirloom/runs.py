@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from heirloom.objectives.defences import caveats_of
 from heirloom.report.pages import draw
 from heirloom.results.provenance import Stopwatch
 from heirloom.results.schema import DataUsed, Summary, to_plain
@@ -126,13 +127,16 @@ class Run:
         into: str = "",
         seconds: float | None = None,
     ) -> Summary:
-        """Write summary.json and report.html, and return the summary.
+        """Write summary.json and report.html, and return the summary; what must be said beside a method's figures goes
+        into ``details["caveats"]``.
 
         Args:
             kind: which page draws it, a key of ``heirloom.report.pages.PAGES``.
             into: a folder of its own inside the run's, where several results share one run.
             seconds: what the result took, where it is not what the run took.
         """
+        told = caveats_of(rows)
+        details = {**(details or {}), **({"caveats": told} if told else {})}
         summary = self._watch.summary(
             kind,
             rows,

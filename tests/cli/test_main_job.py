@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 from typing import get_args
 
@@ -152,6 +153,27 @@ def test_a_stand_in_takes_whatever_was_made_for_the_model(
     only = ["--data", "digits", "--eps", "0.1", "--attacks", "fgsm", "--no-audit", *test]
     run("evaluate", str(out), "--out", str(tmp_path / "again"), *only)
     assert Summary.read(tmp_path / "again" / "summary.json").rows[0]["clean"] == measured[1]["clean"]
+    run(
+        "certify",
+        str(out),
+        "--out",
+        str(tmp_path / "certified"),
+        "--n",
+        "20",
+        "--n0",
+        "2",
+        *only[:2],
+        "--limit-test",
+        "2",
+    )
+    run("leaderboard", str(out), str(tmp_path / "again"), "--out", str(tmp_path / "board"))
+    caveat = "the robustness is the student's"
+    printed = " ".join(capsys.readouterr().out.split())
+    for place in (out, tmp_path / "again", tmp_path / "certified", tmp_path / "board"):
+        assert caveat in unescape((place / "report.html").read_text())
+        assert caveat in printed
+        if place.name != "board":
+            assert caveat in " ".join(Summary.read(place / "summary.json").details["caveats"])
     run("evaluate", "--model", stand_in, "--out", str(tmp_path / "own"), *only)
     assert Summary.read(tmp_path / "own" / "summary.json").rows[0]["clean"] == measured[0]["clean"]
     Image.new("L", (8, 8), 90).save(tmp_path / "a.png")

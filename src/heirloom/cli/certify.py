@@ -86,4 +86,6 @@ def certify(
     columns, rows = accuracy_table(summary.rows, "model")
     print_table(f"Certified accuracy in % [95 % interval], L2, sigma {sigma:g}, n {n}", columns, rows)
     print(WHAT)
+    for told in summary.details.get("caveats", []):
+        print(told)
     options.files_written(summary, place)

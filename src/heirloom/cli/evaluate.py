@@ -212,6 +212,8 @@ def print_evaluation(summary: Summary, findings: list[Finding], out: Path) -> No
     print("Each column is the worst case over its attack and all before it.")
     if said := summary.details["evaluation"].get("model"):
         print(said)
+    for told in summary.details.get("caveats", []):
+        print(told)
     print_adaptive(summary.details)
     for finding in failed(findings):
         print(f"\nAUDIT, {finding.check}: {finding.cause}\n  Remedy: {finding.remedy}")

@@ -23,6 +23,7 @@ def leaderboard(
 
     from heirloom.cli.output import print_table
     from heirloom.evaluation.leaderboard import model_info, read_entries
+    from heirloom.objectives.defences import caveats_of
     from heirloom.report.pages import draw
     from heirloom.results.provenance import Stopwatch
     from heirloom.results.schema import Summary
@@ -50,6 +51,8 @@ def leaderboard(
     rows = [[e.name, str(e.worst), e.by, str(e.clean), e.audit, e.group] for e in entries]
     names = ["model", "worst case", "by", "clean", "audit", "threat, images"]
     print_table("Worst case in % [95 % interval]", names, rows)
+    for told in caveats_of(summary.rows):
+        print(told)
     more = [out / "robustbench.json"] if robustbench is not None else []
     if robustbench is not None:
         write_json(out / "robustbench.json", info)

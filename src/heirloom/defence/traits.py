@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from heirloom.objectives.defences import DEFENCES
+from heirloom.objectives.defences import DEFENCES, caveats
 from heirloom.objectives.objective import Objective
+
+__all__ = ["COLUMNS", "UNTRAINED", "caveats", "trait_rows", "traits"]
 
 COLUMNS = ("method", "reads in training", "passes of a step", "wins", "fails")
 _FILTER = (
@@ -38,14 +40,6 @@ def trait_rows(methods: Iterable[str]) -> list[list[str]]:
     """A row of ``COLUMNS`` for each method that is one."""
     found = [(method, traits(method)) for method in dict.fromkeys(methods)]
     return [[method, *told] for method, told in found if told is not None]
-
-
-def caveats(methods: Iterable[str]) -> list[str]:
-    """What must be said beside the figures of any of ``methods``."""
-    known = [DEFENCES[method] for method in dict.fromkeys(methods) if method in DEFENCES]
-    return [
-        f"{objective.title.partition(' (')[0]}: {objective.caveat}" for objective in known if objective.caveat
-    ]
 
 
 def _read(objective: Objective) -> str:

@@ -18,6 +18,7 @@ from heirloom.evaluation.certify import (
     largest_radius,
 )
 from heirloom.evaluation.verdicts import check_evaluable
+from heirloom.objectives.defences import caveats_of
 from heirloom.report.figures import data_uri, new_axes
 from heirloom.report.page import Figure, Part, Section, Table, Text, page
 from heirloom.report.tables import accuracy_table
@@ -90,7 +91,12 @@ def certify_page(summary: Summary) -> str:
         f"alpha {settings['alpha']:g}. Abstained: no class has a provable majority."
     )
     lead = f"The smoothed classifier is right on {first} % of {first.n} images. {WHAT}"
-    parts: list[Part] = [Table(caption, columns, cells), _curve(summary), Text(_reach(summary))]
+    parts: list[Part] = [
+        Table(caption, columns, cells),
+        _curve(summary),
+        Text(_reach(summary)),
+        *map(Text, caveats_of(summary.rows)),
+    ]
     return page(f"Certified accuracy of {row['model']}", lead, [Section("Certified", parts)], summary)
 
 

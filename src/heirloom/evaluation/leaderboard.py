@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heirloom.report.page import Section, Table, page
+from heirloom.objectives.defences import caveats_of
+from heirloom.report.page import Section, Table, Text, page
 from heirloom.report.tables import is_proportion
 from heirloom.results.schema import Proportion, Summary
 from heirloom.runtime.errors import reject, require
@@ -134,6 +135,8 @@ def leaderboard_page(summary: Summary) -> str:
         f"{len(summary.rows)} models. Only models in one table were attacked within the same threat on the same "
         "images; intervals that overlap do not tell two models apart, and a marked figure is none."
     )
+    if told := caveats_of(summary.rows):
+        sections.append(Section("What must be said of these", [Text(each) for each in told]))
     return page("Leaderboard", lead, sections, summary)
 
 

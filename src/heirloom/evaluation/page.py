@@ -6,6 +6,7 @@ from typing import Any
 
 from heirloom.evaluation.adaptive.page import adaptive_section
 from heirloom.evaluation.audit.page import audit_lead, audit_section, audit_warnings
+from heirloom.objectives.defences import caveats_of
 from heirloom.report.figures import data_uri, new_axes
 from heirloom.report.page import Figure, Part, Section, Table, Text, page
 from heirloom.report.tables import LABELS, accuracy_table, is_proportion
@@ -59,6 +60,7 @@ def _accuracy(summary: Summary) -> list[Part]:
         parts.append(_bars(accuracies))
     if said := summary.details["evaluation"].get("model"):
         parts.append(Text(said))
+    parts += map(Text, caveats_of(summary.rows))
     repaired = {name: n for name, n in summary.details["evaluation"]["repaired"].items() if n}
     if repaired:
         said = ", ".join(f"{name}: {n}" for name, n in repaired.items())

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure as MatplotlibFigure
 from PIL import Image
 
+from heirloom.objectives.defences import caveats
 from heirloom.report.figures import COLOURS, data_uri, new_axes
 from heirloom.report.page import Figure, Images, Part, Section, Table, Text, page
 from heirloom.results.schema import Proportion, Summary
@@ -22,7 +23,7 @@ HOW = (
 
 def paintings_page(summary: Summary) -> str:
     """The page as HTML."""
-    parts: list[Part] = [_curve(summary), *printed(summary), Text(HOW)]
+    parts: list[Part] = [_curve(summary), *printed(summary), Text(HOW), *map(Text, caveats(["distil"]))]
     if shown := summary.details.get("examples"):  # a record is kept without its images
         columns = [str(i + 1) for i in range(len(shown["image"]))]
         rows = [(name, [(uri, "") for uri in uris]) for name, uris in shown.items()]
