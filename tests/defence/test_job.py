@@ -21,12 +21,18 @@ from heirloom.cli.defend import print_summary
 from heirloom.data.labelled import ImageSource, LabelledImages, Unlabelled
 from heirloom.defence.budget import steps_of
 from heirloom.defence.choose import CANDIDATES, decided, shortened
+from heirloom.defence.controls import controls_of
 from heirloom.defence.job import DefendSettings, defend
 from heirloom.defence.remarks import packed
 from heirloom.defence.saved import DefendedModel
-from heirloom.defence.train_preprocessor import DistilSettings, PreprocessorSettings, train_preprocessor
+from heirloom.defence.train_preprocessor import (
+    DistilSettings,
+    PreprocessorSettings,
+    fresh_preprocessor,
+    train_preprocessor,
+)
 from heirloom.heads.linear import HeadSettings
-from heirloom.models.defended import OwnLogits
+from heirloom.models.defended import Defended, OwnLogits
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.networks.backbones import BackboneSettings, build_backbone, save_backbone
 from heirloom.networks.classifier import load_head
@@ -36,6 +42,7 @@ from heirloom.results.statistics import proportion
 from heirloom.runtime.files import write_tensors
 from heirloom.training.loop import TrainingSettings
 from tests.children import Child
+from tests.models.zoo import ZOO, Animal, build
 
 THREAT = Threat("Linf", 0.15)
 
@@ -162,6 +169,33 @@ def test_distil_stands_beside_its_student_and_leaves_it_as_an_encoder(
     student = model.preprocessor.network.student  # type: ignore[union-attr]
     assert torch.equal(stand_in(small.test.images), student(small.test.images))
     assert stand_in(small.test.images[:1]).shape == encoder(small.test.images[:1]).shape
+
+
+def test_a_classifier_that_is_read_as_features_has_its_own_head_beside_it(
+    small: ImageSource, tmp_path: Path
+) -> None:
+    """Only where it knows the data's classes by their names."""
+    settings = ZOO["vit classifier"].settings
+    distil = PreprocessorSettings(method="distil", distil=DistilSettings(width=4))
+    for names, knows in (([str(9 - n) for n in range(10)], True), ([f"thing {n}" for n in range(10)], False)):
+        folder = tmp_path / names[0]
+        told = {
+            **settings,
+            "id2label": dict(enumerate(names)),
+            "label2id": {n: i for i, n in enumerate(names)},
+        }
+        build(Animal(**{**vars(ZOO["vit classifier"]), "settings": told}), folder)
+        encoder = load_encoder(EncoderSettings(str(folder)))
+        front = fresh_preprocessor(small.train, distil, encoder).eval()
+        whole = Defended(front, encoder, torch.nn.Linear(16, 10))
+        head = HeadSettings(epochs=1)
+        found = controls_of(whole, None, None, (small.train, small.train), head)
+        assert list(found) == ["student alone", *(["original head"] if knows else [])]
+        if knows:
+            logits = load_encoder(EncoderSettings(str(folder), pooling="logits"))
+            x = small.test.images[:3]
+            assert torch.equal(found["original head"](x), logits(front(x)).flip(1))
+    assert list(controls_of(whole, None, OwnLogits(), (small.train, small.train), head)) == ["student alone"]
 
 
 @pytest.fixture

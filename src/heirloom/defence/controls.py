@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ from torch import nn
 
 from heirloom.data.labelled import LabelledImages
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
-from heirloom.heads.own import in_order_of, logit_names, names_of
-from heirloom.models.defended import Defended
+from heirloom.heads.own import in_order_of, knows, logit_names, names_of
+from heirloom.heads.own import own_head as own_head_of
+from heirloom.models.defended import Defended, OwnLogits
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.models.own_encoder import stand_in_notes
 from heirloom.models.preprocessor import Preprocessor
 from heirloom.networks.backbones import BackboneSettings, build_backbone, save_backbone
 from heirloom.networks.classifier import HEAD, load_head
 from heirloom.networks.student_painter import Student, StudentPainter
+from heirloom.runtime.errors import InputError
 from heirloom.runtime.files import write_tensors
 
 STAND_IN = "stand-in"
@@ -67,7 +70,26 @@ def controls_of(
         found["student alone"] = student_alone(student, *images, settings, device=device)
     if own is not None and kept is None:
         found["original head"] = Defended(model.preprocessor, model.encoder, own).eval()
+    elif student is not None and kept is None:
+        said = own_classifier(model.encoder, images[0].classes)
+        found |= {} if said is None else {"original head": Defended(model.preprocessor, *said).eval()}
     return found
+
+
+def own_classifier(encoder: nn.Module, classes: Sequence[str]) -> tuple[FrozenEncoder, OwnLogits] | None:
+    """A classifier of Transformers that is read as its features, read as its logits of ``classes`` instead; None where
+    the checkpoint has no classifier, or one that does not know all of them by their names.
+    """
+    if not isinstance(encoder, FrozenEncoder) or encoder.is_sharded or encoder.settings.pooling == "logits":
+        return None
+    if not hasattr(encoder.backbone, "config"):  # a user's module, or one of ours, whose head lies beside it
+        return None
+    try:
+        logits = load_encoder(replace(encoder.settings, pooling="logits"))
+    except InputError:
+        return None
+    names = names_of(logits) or ()
+    return (logits, own_head_of(names, classes)) if knows(names, classes) else None
 
 
 def pretrained_head(encoder: FrozenEncoder) -> nn.Linear | None:

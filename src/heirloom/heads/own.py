@@ -101,6 +101,12 @@ def own_head(names: Sequence[str], classes: Sequence[str]) -> OwnLogits:
     return OwnLogits(None if whole else [c for c in columns if c is not None])
 
 
+def knows(names: Sequence[str], classes: Sequence[str]) -> bool:
+    """Whether each of ``classes`` is among ``names``, by name and not by number."""
+    places = _places(names)
+    return all(_found(places, name) is not None for name in classes)
+
+
 def read_classes(file: Path) -> tuple[str, ...]:
     """Class names, one a line; empty lines are left out."""
     try:
