@@ -9,7 +9,7 @@ from PIL import Image
 
 from heirloom import InputError
 from heirloom.models.image_processor import ImageProcessing, interpret
-from heirloom.models.resampling import RESAMPLING, resample
+from heirloom.models.resampling import RESAMPLING, Resampling, resample
 
 COLOURS = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.25]}
 
@@ -82,3 +82,17 @@ def test_fields_are_read_back_as_they_were() -> None:
         (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (20, 20), "longest", "box", True, (20, 20), 2
     )
     assert interpret(processing.fields(), official=True) == processing
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("how", RESAMPLING)
+def test_types_of_16_bits_are_resampled_too(
+    how: Resampling, kind: torch.dtype, generator: torch.Generator
+) -> None:
+    """What a preprocessor paints under autocast goes through them, on a CPU as well."""
+    for side in (5, 13):
+        x = torch.rand(2, 3, 8, 8, generator=generator).to(kind).requires_grad_()
+        made = resample(x, (side, side), how)
+        assert made.dtype == kind
+        assert torch.allclose(made.float(), resample(x.float(), (side, side), how), atol=0.01)
+        made.sum().backward()

@@ -21,7 +21,12 @@ _OVERSHOOTS = ("bicubic", "lanczos")
 
 
 def resample(x: Tensor, size: tuple[int, int], how: Resampling) -> Tensor:
-    """(N, C, H, W) in [0, 1] -> (N, C, *size); filters that overshoot are clamped, as whole bytes would be."""
+    """(N, C, H, W) in [0, 1] -> (N, C, *size); filters that overshoot are clamped, as whole bytes would be.
+
+    Types of 16 bits, those of autocast say, are resampled in float32: torch has no such filters in them on a CPU.
+    """
+    if x.dtype in (torch.bfloat16, torch.float16):
+        return resample(x.float(), size, how).to(x.dtype)
     if how == "nearest":
         return x[:, :, _nearest(x.shape[2], size[0])][:, :, :, _nearest(x.shape[3], size[1])]
     if how in _SUPPORT:
