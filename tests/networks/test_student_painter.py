@@ -74,3 +74,14 @@ def test_unknown_students_are_refused() -> None:
         StudentPainter(StudentPainterSettings(activation="tanh"))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="thumbnail must be from 0 to the images' own side, got 40"):
         StudentPainter(StudentPainterSettings(thumbnail=40))
+
+
+@pytest.mark.parametrize("thumbnail", [0, 4])
+def test_the_pair_is_one_function_in_16_bits_too(thumbnail: int) -> None:
+    """As `evaluate --dtype` converts a saved defence: what the student says is what the painter takes."""
+    made = StudentPainter(
+        StudentPainterSettings(image_size=8, channels=1, features=5, width=4, thumbnail=thumbnail)
+    )
+    made.eval().to(torch.bfloat16)
+    x = torch.rand(2, 1, 8, 8).to(torch.bfloat16)
+    assert made.decode(made.encode(x)).dtype == torch.bfloat16

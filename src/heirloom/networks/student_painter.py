@@ -61,7 +61,7 @@ class Student(nn.Module):
         self.register_buffer("deviation", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mean + self.deviation * self.out(self.body(x - 0.5)).float()
+        return self.mean + self.deviation * self.out(self.body(x - 0.5)).to(self.mean.dtype)
 
 
 class Painter(nn.Module):
@@ -96,7 +96,7 @@ class Painter(nn.Module):
         return (self._cropped(self.body(hidden)) + whole.clamp(0.01, 0.99).logit()).sigmoid()
 
     def _cropped(self, hidden: Tensor) -> Tensor:
-        return self.out(hidden)[:, :, : self.side, : self.side].float()
+        return self.out(hidden)[:, :, : self.side, : self.side].to(self.mean.dtype)
 
 
 class StudentPainter(nn.Module):
