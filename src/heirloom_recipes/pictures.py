@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from heirloom.results.schema import Summary
+from heirloom.runtime.errors import InputError, require
 from heirloom_recipes.cropd.bound_page import bound_drawing
 from heirloom_recipes.cropd.page import trade_off_drawing
 from heirloom_recipes.cropd.paintings_page import cost_of_likeness_drawing, paintings_drawing
@@ -57,7 +58,12 @@ def pictures(folder: Path = PLACE) -> list[Path]:
 
 def of_run(run: Path, folder: Path = PLACE) -> Path:
     """Draw the images of a run into ``folder`` (PNG of 256 colours)."""
+    wanted = f"the folder of a run of {', '.join(FROM_RUNS)} that kept its images"
+    require((run / "summary.json").is_file(), "RUN", wanted, str(run))
     summary = Summary.read(run / "summary.json")
+    require(
+        summary.kind in FROM_RUNS and "examples" in summary.details, "RUN", wanted, f"{run} ({summary.kind})"
+    )
     name, draw = FROM_RUNS[summary.kind]
     buffer = io.BytesIO()
     draw(summary).savefig(buffer, dpi=100, metadata={"Software": None})
@@ -67,4 +73,8 @@ def of_run(run: Path, folder: Path = PLACE) -> Path:
 
 
 if __name__ == "__main__":
-    print(*([of_run(Path(sys.argv[1]))] if sys.argv[1:] else pictures()), sep="\n")
+    try:
+        print(*([of_run(Path(sys.argv[1]))] if sys.argv[1:] else pictures()), sep="\n")
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from heirloom import Threat
+from heirloom import InputError, Threat
 from heirloom.data.labelled import ImageSource
 from heirloom.defence.job import DefendSettings, defend
 from heirloom.defence.settings import PreprocessorSettings
@@ -13,7 +13,8 @@ from heirloom.heads.linear import HeadSettings
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.training.loop import TrainingSettings
 from heirloom_recipes.cropd.masks import Masked
-from heirloom_recipes.cropd.mistakes import measure
+from heirloom_recipes.cropd.mistakes import main, measure
+from heirloom_recipes.pictures import of_run
 
 
 def test_masks_keep_half_of_the_patches_and_are_fixed_on_demand() -> None:
@@ -52,3 +53,15 @@ def test_with_masks_fixed_scoring_again_changes_nothing(
     assert found[fixed, "strong"] <= found[fixed, own] + 0.04
     mistaken = {row["attack"] for row in summary.rows if row["mistaken"] and row["defence"] == "CRoPD"}
     assert mistaken == {"PGD-20 on the model alone, transferred"}
+
+
+def test_what_is_no_run_of_the_demo_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["mistakes", "--run", str(tmp_path), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--run must be the folder of a finished heirloom demo" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="RUN must be the folder of a run of cropd-paintings"):
+        of_run(tmp_path)

@@ -44,6 +44,13 @@ def test_a_saved_defence_is_judged_elsewhere(
     assert len(printed(summary)[0].rows) == 3
     assert "Does a preprocessor transfer?" in transfer_page(summary)
     assert (tmp_path / "transfer" / "summary.json").exists()
+    DefendedModel(**{**_parts(saved), "preprocessor": nn.Identity()}).save_pretrained(tmp_path / "encoder")
+    for name, said in (
+        ("nowhere", "heirloom defend wrote, got"),
+        ("encoder", "nothing in front of its model"),
+    ):
+        with pytest.raises(InputError, match=f"defence must be a folder that .*{said}"):
+            transfer("smoke", tmp_path / "new", sources={"defence": str(tmp_path / name)})
     other = tmp_path / "other"
     replaced = DefendedModel(**{**_parts(saved), "image_shape": (1, 16, 16)})
     replaced.save_pretrained(other)

@@ -31,6 +31,7 @@ from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.results.provenance import Stopwatch
 from heirloom.results.schema import Summary
 from heirloom.results.statistics import proportion
+from heirloom.runtime.errors import InputError, require
 from heirloom.runtime.randomness import generator_of
 from heirloom.threat import Threat
 from heirloom.training.loop import TrainingSettings
@@ -42,6 +43,8 @@ Row = dict[str, Any]
 
 def measure(run: Path, out: Path, *, seed: int = 0, epochs: int = 150, limit: int | None = None) -> Summary:
     """Both mistakes on the models of the finished demo in ``run``; writes ``out``/summary.json."""
+    is_demo = (run / "foundation").is_dir() and (run / "work" / "cropd").is_dir()
+    require(is_demo, "run", "the folder of a finished heirloom demo", str(run))
     stopwatch = Stopwatch()
     encoder = load_encoder(EncoderSettings(str(run / "foundation")))
     saved = {
@@ -112,7 +115,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    for row in measure(chosen.run, chosen.out, seed=chosen.seed).rows:
+    try:
+        found = measure(chosen.run, chosen.out, seed=chosen.seed)
+    except InputError as error:
+        parser.error(error.sentence(f"--{error.argument}"))
+    for row in found.rows:
         print(f"{row['defence']:42} {row['attack']:42} {100 * row['accuracy']['value']:5.1f}")
 
 

@@ -46,6 +46,22 @@ STUDENT_SECONDS = "student.json"
 GIVEN = (*SOURCES, "vae", "foundation")  # what --data may name
 
 
+def _digests(defence: str) -> Any:
+    """What identifies a saved defence, which must have something in front of its frozen model to be judged."""
+    path = Path(defence) / "config.json"
+    config = read_json(path) if path.is_file() else {}
+    wrote = "a folder that heirloom defend wrote"
+    require("digests" in config, "defence", wrote, defence)
+    has_front = config.get("preprocessor") is not None
+    require(
+        has_front,
+        "defence",
+        f"{wrote} with a preprocessor",
+        f"{defence}, which has nothing in front of its model",
+    )
+    return config["digests"]
+
+
 class Runner:
     """Makes the parts and rows of one scale in one folder, each once."""
 
@@ -84,7 +100,7 @@ class Runner:
         if held_out:
             facts["held out"] = True
         if self.defence is not None:
-            facts["defence"] = read_json(Path(self.defence) / "config.json")["digests"]
+            facts["defence"] = _digests(self.defence)
         self.run = Run(out, facts, resume=True)
         self.foundations = Foundations(chosen, self.run, self.data, seed, self.progress)
 
