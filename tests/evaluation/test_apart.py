@@ -18,6 +18,7 @@ from heirloom.evaluation.askable import askable
 from heirloom.evaluation.behaviour import behaviour
 from heirloom.evaluation.broken import beyond
 from heirloom.evaluation.broken.inconsistent import Around
+from heirloom.evaluation.fingerprint import fingerprint
 from heirloom.evaluation.pass_dtype import measured_dtype
 from heirloom.evaluation.preflight import cost_of
 
@@ -148,3 +149,12 @@ def test_a_copy_that_goes_leaves_the_connections_of_the_model_open() -> None:
     del copied
     gc.collect()
     assert torch.equal(model(x), 2 * model.network(x))
+
+
+def test_what_is_the_same_has_one_fingerprint_in_any_order_and_if_it_is_no_number() -> None:
+    """Else an audit asks a thousand passes more of every model whose code reaches math.nan, or a set of names."""
+    assert list({0, 8}) != list({8, 0})
+    for value, other in (({0, 8}, {8, 0}), (float("nan"), float("nan")), ([{8, 0}], [{0, 8}])):
+        assert fingerprint(value) == fingerprint(other)
+    for value, other in (({0, 8}, {0, 9}), ({0}, {0, 8}), (float("nan"), 0.0), ({0}, [0])):
+        assert fingerprint(value) != fingerprint(other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections import deque
 from collections.abc import Mapping
@@ -38,8 +39,13 @@ def parts(value: Any) -> list[Any]:
 
 def fingerprint(value: Any, depth: int = DEEP) -> Any:
     """What tells two states of a value apart."""
+    if isinstance(value, float) and math.isnan(value):
+        return "nan"  # which is not equal to itself
     if value is ABSENT or isinstance(value, (int, float, str, bytes, bool, type(None))):
         return value
+    if isinstance(value, (set, frozenset)):  # whose copy may be in another order
+        inside = sorted(repr(fingerprint(one, depth - 1)) for one in value) if depth else []
+        return type(value).__name__, len(value), inside[:MANY]
     if isinstance(value, Tensor):
         return tuple(value.shape), float(value.detach().double().nan_to_num().sum())
     if isinstance(value, np.ndarray):
