@@ -135,12 +135,14 @@ def _milliseconds(run: Callable[[], None], images: int, device: str, repeats: in
 
 
 def stops(device: str) -> list[dict[str, Any]]:
-    """Of one PGD-10, where nothing can stop early, and of one step of adversarial training."""
+    """Of one PGD-10, where nothing can stop early, and of one step of adversarial training after the first, which
+    looks whether the network folds."""
     model, x = small().to(device).eval(), torch.rand(8, 3, 32, 32, device=device)
     y, generator = torch.zeros(8, dtype=torch.long, device=device), torch.Generator(device).manual_seed(0)
     step = supervised_step(None, THREAT, InnerAttack(10))
     with Stops() as attack:
         pgd(model, x, y, THREAT, steps=10, generator=generator)
+    step(model.train(), x, y, generator)
     with Stops() as training:
         step(model.train(), x, y, generator)["loss"].backward()
     return [
