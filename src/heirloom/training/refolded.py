@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heirloom.attacks.engine.folding import Fold, folded
+from heirloom.attacks.engine.folding import Fold, checked
 
 
 class Refolded:
-    """:func:`folded` for a model that is still learning: traced and checked once, folded again at every call.
+    """``folding.folded`` for a model that is still learning: traced and checked once, folded again at every call.
 
     What is not folded is the model's own, so the copy has the weights of now; a model whose layers or tensors are
     others than at the last call is looked at anew. A compiled model's copy is compiled too, without a gradient for any
@@ -88,7 +88,8 @@ def _cheaper(model: nn.Module, x: Tensor) -> tuple[Fold | None, nn.Module | None
     vars(plain).pop("_compiled_call_impl", None)
     if hasattr(plain, "_original_forward"):  # Accelerate's, which casts round it
         vars(plain).pop("forward", None)
-    fold = None if folded(plain, x) is plain else Fold.of(copy.deepcopy(plain))
+    traced = checked(plain, x)
+    fold = None if traced is None else traced[0]
     if getattr(model, "_compiled_call_impl", None) is None:
         return fold, None if fold is None else fold.built(plain)
     found = _without_gradients(plain)

@@ -30,17 +30,24 @@ def folded(model: nn.Module, x: Tensor) -> nn.Module:
         input gradients agree with the original's on ``x`` to 1e-4; ``model`` where it cannot, where nothing
         folds, or where its forward pass draws at random.
     """
+    found = checked(model, x)
+    return model if found is None else found[1]
+
+
+def checked(model: nn.Module, x: Tensor) -> tuple[Fold, nn.Module] | None:
+    """What folds in ``model`` and the copy that :func:`folded` gives, None where that gives ``model`` itself."""
     if model.training or not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
-        return model
+        return None
     devices = [x.device] if x.device.type == "cuda" else []
     try:
         original = copy.deepcopy(model).requires_grad_(False)
         with torch.random.fork_rng(devices=devices), torch.autocast(x.device.type, enabled=False):
-            candidate = Fold.of(original).built(original).requires_grad_(False)  # shares what is not folded
+            fold = Fold.of(original)
+            candidate = fold.built(original).requires_grad_(False)  # shares what is not folded
             same = _agree(original, candidate, x[:1]) and _agree(original, candidate, x[:3])
     except Exception:  # whatever a foreign model's tracing meets: the model itself is always right
-        return model
-    return candidate if same else model
+        return None
+    return (fold, candidate) if same else None
 
 
 @dataclass(frozen=True)
