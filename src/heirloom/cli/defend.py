@@ -314,7 +314,7 @@ def _steps(text: str | None) -> tuple[int, ...] | None:
 def print_summary(summary: Summary, out: Path) -> None:
     """The one table of a defence, and where the rest lies."""
     from heirloom.cli.output import print_table
-    from heirloom.defence.traits import caveats
+    from heirloom.objectives.defences import caveats
     from heirloom.report.tables import accuracy_table
 
     count = summary.rows[0]["clean"]["n"]

@@ -7,9 +7,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from heirloom.defence.traits import COLUMNS, caveats, traits
+from heirloom.defence.traits import COLUMNS, traits
 from heirloom.models.encoder import EncoderSettings
-from heirloom.objectives.defences import DEFENCES
+from heirloom.objectives.defences import DEFENCES, caveats
 from heirloom.report.tables import accuracy_table
 from heirloom.threat import Threat
 

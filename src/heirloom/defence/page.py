@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from heirloom.defence.traits import COLUMNS, caveats, trait_rows
+from heirloom.defence.traits import COLUMNS, trait_rows
 from heirloom.defence.verdict import verdict
 from heirloom.evaluation.audit.page import audit_lead, audit_section, audit_warnings
-from heirloom.objectives.defences import DEFENCES
+from heirloom.objectives.defences import DEFENCES, caveats
 from heirloom.report.figures import data_uri, new_axes
 from heirloom.report.matrix import confusion_figure, trade_off_figure
 from heirloom.report.page import Figure, Images, Part, Section, SideBySide, Table, Text, page

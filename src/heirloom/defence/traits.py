@@ -1,13 +1,11 @@
-"""What a reader must know of each method, wherever its figures stand: what it reads, costs, gives, and its caveat."""
+"""What a reader must know of each method, wherever its figures stand: what it reads, costs and gives."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from heirloom.objectives.defences import DEFENCES, caveats
+from heirloom.objectives.defences import DEFENCES
 from heirloom.objectives.objective import Objective
-
-__all__ = ["COLUMNS", "UNTRAINED", "caveats", "trait_rows", "traits"]
 
 COLUMNS = ("method", "reads in training", "passes of a step", "wins", "fails")
 _FILTER = (

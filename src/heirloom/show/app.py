@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from heirloom.defence.traits import caveats
+from heirloom.objectives.defences import caveats
 from heirloom.report.tables import accuracy_table
 from heirloom.runtime.errors import InputError
 from heirloom.show.attacked import ATTACKS, TARGETS, Asked, Outcome, attack_sample, verdict

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from heirloom.defence.traits import caveats
+from heirloom.objectives.defences import caveats
 from heirloom.report.figures import COLOURS, new_axes
 from heirloom.report.tables import LABELS, is_proportion
 from heirloom.runtime.errors import require

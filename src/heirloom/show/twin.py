@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, Template, select_autoescape
 from torch import Tensor
 
 from heirloom.data.pictures import image_uri
-from heirloom.defence.traits import caveats
+from heirloom.objectives.defences import caveats
 from heirloom.report.tables import accuracy_table
 from heirloom.runtime.errors import require
 from heirloom.runtime.files import write_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from heirloom.defence.choose import CANDIDATES
-from heirloom.defence.traits import caveats
+from heirloom.objectives.defences import caveats
 from heirloom.report.page import Section, Table, Text, page
 from heirloom.results.schema import Difference, Proportion, Summary
 

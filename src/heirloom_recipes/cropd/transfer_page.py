@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from heirloom.defence.traits import caveats
+from heirloom.objectives.defences import caveats
 from heirloom.report.page import Section, Table, Text, page
 from heirloom.results.schema import Proportion, Summary
 from heirloom_recipes.cropd.beside import ORIGINAL, STUDENT
