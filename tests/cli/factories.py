@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from ..evaluation.subjects import linear
 
 
 def raises() -> nn.Module:
@@ -73,3 +76,19 @@ def that_casts_for_itself() -> nn.Module:
 
 def no_module() -> Any:
     return "a text"
+
+
+class _AmongOthers(nn.Module):
+    """Twelve logits, those of the digits' classifier the last ten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.digits = linear()
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.digits(x)
+        return torch.cat([found[:, :2] - 1, found], 1)
+
+
+def among_others() -> nn.Module:
+    return _AmongOthers()

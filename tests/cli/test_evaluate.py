@@ -243,3 +243,35 @@ def test_a_classifier_of_larger_images_judges_arrays_as_they_are(
     build(Animal(**{**vars(known), "settings": {**known.settings, "id2label": names}}), tmp_path / "hub")
     asked = options(tmp_path / "out", str(tmp_path / "hub"), attacks="fgsm", limit="4")
     assert run(*asked, "--no-audit") == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "certify"])
+def test_a_file_names_the_logits_of_a_model_that_knows_more_classes(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def asked(out: str, model: str, *more: str) -> int:
+        fast = {"evaluate": ["--attacks", "fgsm", "--no-audit"], "certify": ["--n", "10", "--n0", "5"]}[
+            command
+        ]
+        where = ["--data", "digits", "--limit", "60", "--out", str(tmp_path / out)]
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--model", model, *where, *fast, *more])
+        return int(ended.value.code or 0)
+
+    names, few = tmp_path / "names.txt", tmp_path / "few.txt"
+    names.write_text("cat\ndog\n" + "\n".join("0123456789"))
+    few.write_text("\n".join("0123456789"))
+    others = "tests.cli.factories:among_others"
+    assert asked("alone", LINEAR) == 0
+    assert asked("named", others, "--classes", str(names)) == 0
+    alone, named = (Summary.read(tmp_path / out / "summary.json").rows[0] for out in ("alone", "named"))
+    assert [value for key, value in named.items() if key != "model"] == [
+        value for key, value in alone.items() if key != "model"
+    ]
+    capsys.readouterr()
+    assert asked("wrong", others, "--classes", str(few)) == 2
+    assert "--classes must be 12 names, one for each of the model's logits, got 10" in capsys.readouterr().err
+    few.write_text("\n".join([*"abcd", *"01234567"]))
+    assert asked("wrong", others, "--classes", str(few)) == 2
+    assert "no name for 8, 9" in capsys.readouterr().err
+    assert not (tmp_path / "wrong").exists()

@@ -16,7 +16,7 @@ from heirloom import Summary
 from heirloom.cli import app, common
 from heirloom.cli.defend import targets_for
 from heirloom.defence.saved import DefendedModel
-from heirloom.heads.own import own_classes, own_head
+from heirloom.heads.own import names_of, own_classes, own_head
 from heirloom.heads.zero_shot import zero_shot_head
 from heirloom.models.defended import OwnLogits
 from heirloom.models.encoder import EncoderSettings, load_encoder
@@ -113,7 +113,7 @@ def test_a_classifiers_own_head_is_kept(tmp_path: Path, capsys: pytest.CaptureFi
     assert measured["clean"] == rows[0]["clean"]  # "identity" in front of the same classifier
     stand_in = load_encoder(EncoderSettings(str(tmp_path / "out" / "stand-in"), pooling="logits"))
     kept = own_head(
-        own_classes(stand_in, 12), model.classes
+        own_classes(names_of(stand_in), 12), model.classes
     )  # the student says the same classes in the same places
     assert isinstance(kept, OwnLogits)
     assert kept.columns is not None

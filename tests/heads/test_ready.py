@@ -12,7 +12,7 @@ from heirloom import InputError
 from heirloom.data.labelled import LabelledImages
 from heirloom.data.pixels import InMemory
 from heirloom.defence.saved import DefendedModel
-from heirloom.heads.own import in_order_of, logit_names, own_classes, own_head
+from heirloom.heads.own import in_order_of, logit_names, names_of, own_classes, own_head
 from heirloom.heads.ready import ready_head
 from heirloom.heads.zero_shot import zero_shot_head
 from heirloom.models.defended import Defended, OwnLogits, check_whole
@@ -35,12 +35,12 @@ def test_a_models_own_classifier_is_kept(tmp_path: Path, generator: torch.Genera
     x = torch.rand(4, 3, SIDE, SIDE, generator=generator)
     expected = model((x - encoder.mean) / encoder.std).logits
     assert torch.allclose(encoder(x), expected, atol=1e-6)
-    names = own_classes(encoder, 4)
+    names = own_classes(names_of(encoder), 4)
     head = own_head(names, CLASSES)
     whole = Defended(nn.Identity(), encoder, head)
     assert torch.equal(whole(x), encoder(x)[:, [2, 3, 1]])
     assert own_head(names, names).columns is None
-    with pytest.raises(InputError, match=r"own only for data whose classes the model knows.*otter"):
+    with pytest.raises(InputError, match=r"calls the model's 4 logits as the data does.*otter"):
         own_head(names, ("tench", "otter"))
     saved = DefendedModel(
         nn.Identity(),
@@ -83,8 +83,8 @@ def test_numbers_are_names_where_both_sides_have_the_same() -> None:
 
 def test_what_takes_a_models_place_keeps_the_names_of_its_logits(tmp_path: Path) -> None:
     _, encoder = _own(tmp_path)
-    found = own_head(own_classes(encoder, 4), CLASSES)
-    assert logit_names(encoder, 4, found, CLASSES) == own_classes(encoder, 4)
+    found = own_head(own_classes(names_of(encoder), 4), CLASSES)
+    assert logit_names(encoder, 4, found, CLASSES) == own_classes(names_of(encoder), 4)
     factory = FrozenEncoder(nn.Linear(2, 3), EncoderSettings("a.module:factory", pooling="logits"))
     assert logit_names(factory, 3, OwnLogits([2, 0]), ("cat", "dog")) == (
         "dog",

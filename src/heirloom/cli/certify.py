@@ -36,6 +36,7 @@ def certify(
     device: options.Device = "auto",
     resume: Annotated[bool, typer.Option(help="Go on with the interrupted run in OUT.")] = False,
     image_size: options.ImageSize = None,
+    classes: options.ModelClasses = None,
     trust_remote_code: Annotated[
         bool, typer.Option(help="Let code that the saved defence names run.")
     ] = False,
@@ -57,11 +58,12 @@ def certify(
     from heirloom.report.tables import accuracy_table
     from heirloom.runs import check_new
     from heirloom.runtime.devices import torch_device
-    from heirloom.runtime.errors import reject
+    from heirloom.runtime.errors import reject, require
 
     device = str(torch_device(device))
     settings = CertifySettings(sigma, n, n0, alpha, seed, batch_size, device)
     target = resolve_target(saved, model, trust_remote_code=trust_remote_code)
+    require(classes is None or model is not None, "classes", "left out for a saved defence", classes)
     source = data or target.data or reject("data", "given with --model", "nothing")
     place = out or (Path(saved) / "certified" if saved and Path(saved).is_dir() else None)
     place = place or reject("out", "given with --model", "nothing")
@@ -70,7 +72,7 @@ def certify(
         source, image_size=image_size or target.image_size, limit_test=limit, only_test=True, seed=seed
     ).test
     few = images.select(torch.arange(min(TIMED, len(images)))).images
-    model_at_hand = askable(in_dtype(target.on(images.classes), torch.float32, few), few, device)
+    model_at_hand = askable(in_dtype(target.on(images, classes), torch.float32, few), few, device)
     announce(place, lambda: plan_of_certification(model_at_hand, few, settings, len(images)))
     with stage_progress() as progress:
         summary = certify_job(

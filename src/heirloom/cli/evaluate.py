@@ -72,6 +72,7 @@ def evaluate(
     image_size: options.ImageSize = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
+    classes: options.ModelClasses = None,
     trust_remote_code: Annotated[
         bool, typer.Option(help="Let code that the saved defence names run.")
     ] = False,
@@ -110,6 +111,7 @@ def evaluate(
     with renamed(model="surrogate"):
         other = module_from_factory(surrogate) if surrogate else None
     target = resolve_target(saved, model, trust_remote_code=trust_remote_code)
+    require(classes is None or model is not None, "classes", "left out for a saved defence", classes)
     source, place = data or target.data, out or _place(saved)
     if source is None:
         reject("data", "given with --model", "nothing")
@@ -149,7 +151,7 @@ def evaluate(
         label_column=label_column,
     ).test
     few = images.select(torch.arange(min(TIMED, len(images)))).images
-    whole = target.on(images.classes)
+    whole = target.on(images, classes)
     if (converted := in_dtype(whole, dtype_named(dtype), few)) is whole and type_of(whole) != torch.float32:
         settings = replace(settings, dtype=OWN)
     judged = askable(converted, few, device)

@@ -29,6 +29,10 @@ ImageSize = Annotated[
 ]
 ImageColumn = Annotated[str | None, typer.Option(help="Column of the images, where it is not found.")]
 LabelColumn = Annotated[str | None, typer.Option(help="Column of the labels, where it is not found.")]
+ModelClasses = Annotated[
+    Path | None,
+    typer.Option(help="Names of MODEL's logits, one a line, where DATA's classes are among them."),
+]
 Revision = Annotated[str | None, typer.Option(help="Revision of the foundation model on the hub.")]
 Pooling = Annotated[choices.Pooling, typer.Option(help="How features are read off the model.")]
 Normalisation = Annotated[choices.Normalisation, typer.Option(help="Of pixels; auto: the checkpoint's.")]

@@ -11,6 +11,7 @@ from heirloom.runtime.errors import InputError, reject, renamed
 if TYPE_CHECKING:
     from torch import nn
 
+    from heirloom.data.labelled import LabelledImages
     from heirloom.features.measure import Checkpoint
     from heirloom.threat import Threat
 
@@ -26,16 +27,31 @@ class Target:
     threat: Threat | None = None
     names: tuple[str, ...] | None = None
 
-    def on(self, classes: tuple[str, ...]) -> nn.Module:
-        """The model's logits of ``classes``: found by name where the model knows names of its own."""
-        if self.names is None:
+    def on(self, images: LabelledImages, named: Path | None = None) -> nn.Module:
+        """The model's logits of the classes of ``images``, found by name where the model knows names of its own or
+        the file ``named`` has them.
+        """
+        if self.names is None and named is None:
             return self.model
         from torch import nn
 
-        from heirloom.heads.own import own_head
+        from heirloom.heads.own import own_classes, own_head
         from heirloom.models.defended import Defended
 
-        return Defended(nn.Identity(), self.model, own_head(self.names, classes))
+        outputs = None if named is None else self._outputs(images)
+        names = self.names if outputs is None else own_classes(self.names, outputs, named)
+        return Defended(nn.Identity(), self.model, own_head(names or (), images.classes))
+
+    def _outputs(self, images: LabelledImages) -> int:
+        """How many logits the model has; its copy is asked."""
+        from heirloom.evaluation.apart import on_a_copy
+        from heirloom.evaluation.askable import askable
+        from heirloom.models.defended import check_whole
+
+        few = images.images[:2]
+        with on_a_copy(self.model) as copied:
+            shown = (self.model if copied is None else copied).eval()
+            return check_whole(askable(shown, few), few)
 
 
 def resolve_target(saved: str | None, factory: str | None, *, trust_remote_code: bool = False) -> Target:

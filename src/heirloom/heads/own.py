@@ -13,14 +13,13 @@ from heirloom.models.encoder import FrozenEncoder
 from heirloom.runtime.errors import InputError, reject, require
 
 
-def own_classes(encoder: FrozenEncoder, outputs: int, file: Path | None = None) -> tuple[str, ...]:
-    """The names behind a model's own logits: of ``file`` (one a line), else its configuration's, else numbers.
+def own_classes(known: tuple[str, ...] | None, outputs: int, file: Path | None = None) -> tuple[str, ...]:
+    """The names behind a model's own logits: of ``file`` (one a line), else those that it knows, else numbers.
 
     Args:
-        outputs: how many logits the model has.
+        known: see :func:`names_of`. outputs: how many logits the model has.
     """
-    known = read_classes(file) if file is not None else names_of(encoder)
-    names = known or tuple(map(str, range(outputs)))
+    names = read_classes(file) if file is not None else known or tuple(map(str, range(outputs)))
     require(
         len(names) == outputs, "classes", f"{outputs} names, one for each of the model's logits", len(names)
     )
@@ -93,9 +92,9 @@ def own_head(names: Sequence[str], classes: Sequence[str]) -> OwnLogits:
         return OwnLogits()
     if unknown:
         reject(
-            "head",
-            f"own only for data whose classes the model knows ({len(names)} of them)",
-            ", ".join(unknown[:5]),
+            "classes",
+            f"a file that calls the model's {len(names)} logits as the data does: a name a line, in their order",
+            f"no name for {', '.join(unknown[:5])}",
         )
     whole = columns == list(range(len(names)))
     return OwnLogits(None if whole else [c for c in columns if c is not None])

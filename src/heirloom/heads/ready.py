@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from heirloom.data.labelled import LabelledImages
-from heirloom.heads.own import own_classes, own_head, read_classes
+from heirloom.heads.own import names_of, own_classes, own_head, read_classes
 from heirloom.heads.zero_shot import zero_shot_head
 from heirloom.models.defended import check_whole
 from heirloom.models.encoder import FrozenEncoder
@@ -54,7 +54,7 @@ def ready_head(
     names = images.classes
     outputs = check_whole(encoder, images.select(torch.arange(min(2, len(images)))).images)
     if kind == "own":
-        return own_head(own_classes(encoder, outputs, classes), names)
+        return own_head(own_classes(names_of(encoder), outputs, classes), names)
     said = read_classes(classes) if classes is not None else names
     if len(said) != len(names):
         reject("classes", f"{len(names)} names, one for each class of the data", len(said))
