@@ -41,7 +41,7 @@ def test_folding_a_model_that_learns_leaves_it_as_it_is() -> None:
         assert Refolded().of(model, x) is model, kind
     counting = Counting().eval()
     assert Refolded().of(counting, x) is not counting
-    assert isinstance(counting.last, Tensor)  # tracing, which hands on no tensors, was given a copy
+    assert isinstance(counting.last, Tensor)  # its own pass; what was tried out was a copy
 
 
 def test_a_model_in_mixed_precision_is_folded_in_that_precision() -> None:

@@ -124,6 +124,7 @@ class FrozenEncoder(nn.Module):
         self.known_fingerprint: str | None = None  # of weights that are spread over processes
         self.register_buffer("mean", torch.tensor(self.processing.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(self.processing.std).view(1, -1, 1, 1), persistent=False)
+        self.eval()
 
     def train(self, mode: bool = True) -> FrozenEncoder:
         """Frozen means frozen: BatchNorm statistics and dropout never wake."""
