@@ -191,6 +191,10 @@ def test_seeds_and_heads_at_smoke_size(tmp_path: Path) -> None:
     drawn = (tmp_path / "table-1-2-seeds" / "report.html").read_text()
     assert "always the most frequent class" in drawn
     assert "over training seeds" in drawn
+    kept = tmp_path / "seed-0" / "table-1" / "summary.json"
+    before = kept.read_text()
+    table_over_seeds("table-1", "smoke", tmp_path, seeds=2, method="supervised", width=4)
+    assert kept.read_text() == before  # of the command that made it
     behind = heads("smoke", tmp_path / "seed-0", method="supervised", width=4)
     assert len(behind.rows) == 2 * (2 + len(DECAYS))
     again = table_over_seeds(

@@ -24,6 +24,7 @@ from heirloom.defence.settings import DistilSettings
 THREAT = Threat("Linf", 0.1)
 WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (PreprocessorSettings, {"steps": ()}, "steps must be at least 1 each"),
+    (PreprocessorSettings, {"steps": (2, 2, 2)}, "steps must be at least 1 each, one number or two"),
     (PreprocessorSettings, {"steps": 3}, "steps must be a tuple of whole numbers, got 3."),
     (PreprocessorSettings, {"steps": (2.5,)}, "steps must be a tuple of whole numbers"),
     (PreprocessorSettings, {"minutes": "1"}, "minutes must be a number, got '1'."),

@@ -69,6 +69,9 @@ class DistilSettings:
         require(0 < self.painter_share < 1, "painter_share", "a share between 0 and 1", self.painter_share)
 
 
+PHASES = (1, 2)  # of training: distil has two
+
+
 @dataclass(frozen=True)
 class PreprocessorSettings:
     """How a preprocessor is made.
@@ -117,8 +120,9 @@ class PreprocessorSettings:
         require(0 < self.sigma < INFINITY, "sigma", "above 0, in pixel units", self.sigma)
         require(0 < self.temperature < INFINITY, "temperature", "above 0", self.temperature)
         require(self.minutes is None or 0 < self.minutes < INFINITY, "minutes", "above 0", self.minutes)
-        counted = self.steps is None or (len(self.steps) > 0 and min(self.steps) >= 1)
-        require(counted, "steps", "at least 1 each, one number or one for each phase", self.steps)
+        counted = self.steps is None or (len(self.steps) in PHASES and min(self.steps) >= 1)
+        allowed = "at least 1 each, one number or two: the student's and the painter's"
+        require(counted, "steps", allowed, self.steps)
 
     @property
     def objective(self) -> Objective | None:

@@ -75,13 +75,15 @@ def table_over_seeds(
 
 def _one_seed(table: str, scale: str, place: Path, *, method: str | None = None, **options: Any) -> Summary:
     kept = place / table / "summary.json"
-    if (place / "rows").exists() or not kept.exists():
+    if not kept.exists():
         return reproduce_table(table, scale, place, method=method, **options)
     found, runner = Summary.read(kept), make_runner(scale, place, **options)
     rows = [row_identity(row) for row in rows_of(runner, table, method)[0]]
     of = _deciding(found.settings, found.seed, [_part(row, rows) for row in found.rows], found.data)
     asked = _deciding(shown_settings(runner, table), runner.seed, rows, runner.data("cifar10").used())
     other = [name for name in {**asked, **of} if of.get(name) != asked.get(name)]
+    if other and (place / "rows").exists():  # made here for other rows: it goes on, or is refused as any folder
+        return reproduce_table(table, scale, place, method=method, **options)
     require(not other, "out", f"with a {kept} of the same run", f"one of other {', '.join(other)}")
     return found
 
