@@ -82,7 +82,8 @@ def _one_seed(table: str, scale: str, place: Path, *, method: str | None = None,
     of = _deciding(found.settings, found.seed, [_part(row, rows) for row in found.rows], found.data)
     asked = _deciding(shown_settings(runner, table), runner.seed, rows, runner.data("cifar10").used())
     other = [name for name in {**asked, **of} if of.get(name) != asked.get(name)]
-    if other and (place / "rows").exists():  # made here for other rows: it goes on, or is refused as any folder
+    if other and (place / "rows").exists():
+        # made here for other rows: it goes on, or is refused as any folder is
         return reproduce_table(table, scale, place, method=method, **options)
     require(not other, "out", f"with a {kept} of the same run", f"one of other {', '.join(other)}")
     return found
