@@ -6,6 +6,7 @@ what matters is that some examples are robust and some are not. Weights are kept
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from heirloom.attacks import fgsm
 from heirloom.data.labelled import LabelledImages
+from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.networks.resnet import ResNet
 from heirloom.runtime.files import read_tensors, write_tensors
 from heirloom.threat import Threat
@@ -48,6 +50,17 @@ class ViTMAEPipeline(nn.Module):
         noise = self.noise.expand(len(x), -1)  # type: ignore[operator]
         hidden = self.encoder((x - 0.5) / 0.25, noise=noise).last_hidden_state
         return self.head(hidden[:, 1:].mean(1))
+
+
+def frozen_resnet(depths: list[int], layer: str) -> nn.Module:
+    """A ResNet of Transformers with random weights, read as ``heirloom defend`` reads a foundation, and a head."""
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    sizes = [64, 128, 256, 512] if layer == "basic" else [256, 512, 1024, 2048]
+    config = ResNetConfig(depths=depths, hidden_sizes=sizes, layer_type=layer, num_labels=10)
+    with tempfile.TemporaryDirectory() as folder:
+        ResNetForImageClassification(config).save_pretrained(folder)
+        return load_encoder(EncoderSettings(folder, pooling="logits", normalisation="imagenet"))
 
 
 def network(name: str) -> nn.Module:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from attack_networks import ViTMAEPipeline, network
+from attack_networks import ViTMAEPipeline, frozen_resnet, network
 from heirloom.attacks.engine.folding import folded
 from heirloom.attacks.engine.gradient import input_gradient, predict
 from heirloom.attacks.engine.low_precision import Autocast, low_precision
@@ -32,6 +32,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vit-mae, 96 wide, 4 layers": ViTMAEPipeline,
     "vit-mae, 384 wide, 6 layers": partial(ViTMAEPipeline, width=384, layers=6, heads=6),
     "vit-mae, 768 wide, 4 layers": partial(ViTMAEPipeline, width=768, layers=4, heads=12),
+    "resnet-18 of Transformers, frozen": partial(frozen_resnet, [2, 2, 2, 2], "basic"),
+    "resnet-50 of Transformers, frozen": partial(frozen_resnet, [3, 4, 6, 3], "bottleneck"),
 }
 
 
@@ -45,6 +47,7 @@ def measure(name: str, images: int, repeats: int, device: str) -> list[dict[str,
         "float32, folded": quick,
         "bfloat16 autocast": Autocast(quick, torch.bfloat16),
         "bfloat16 copy": low_precision(quick, x[:3], torch.bfloat16),
+        "bfloat16 copy, not folded": low_precision(model, x[:3], torch.bfloat16),
     }
     spent: dict[tuple[str, str], list[float]] = {}
     for _ in range(repeats + 1):
@@ -75,6 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
@@ -83,7 +87,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     watch, rows = Stopwatch(), []
-    for name in NETWORKS:
+    for name in options.networks:
         rows += measure(name, options.images, options.repeats, options.device)
     settings = {"images": options.images, "repeats": options.repeats}
     watch.summary("benchmark", rows, seed=0, device=options.device, settings=settings).write(

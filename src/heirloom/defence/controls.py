@@ -84,12 +84,15 @@ def own_classifier(encoder: nn.Module, classes: Sequence[str]) -> tuple[FrozenEn
         return None
     if not hasattr(encoder.backbone, "config"):  # a user's module, or one of ours, whose head lies beside it
         return None
+    names = (
+        names_of(encoder) or ()
+    )  # of its configuration, which says them whether a classifier is there or not
+    if not knows(names, classes):
+        return None
     try:
-        logits = load_encoder(replace(encoder.settings, pooling="logits"))
+        return load_encoder(replace(encoder.settings, pooling="logits")), own_head_of(names, classes)
     except InputError:
         return None
-    names = names_of(logits) or ()
-    return (logits, own_head_of(names, classes)) if knows(names, classes) else None
 
 
 def pretrained_head(encoder: FrozenEncoder) -> nn.Linear | None:
