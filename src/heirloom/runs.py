@@ -90,7 +90,7 @@ class Run:
         Under ``torchrun`` every process makes it, and what the first one made is taken.
         """
         stored = self.path(STAGES, f"{name}.json")
-        if distributed.agreed(stored.exists()):
+        if self.has(name):
             return self._kept(name, stored)
         made = make()
         if distributed.rank() == 0:
@@ -100,6 +100,10 @@ class Run:
             write_json(self.path(MARKER), facts)
         distributed.wait()
         return read_json(stored)
+
+    def has(self, name: str) -> bool:
+        """Whether that stage is made."""
+        return distributed.agreed(self.path(STAGES, f"{name}.json").exists())
 
     def _kept(self, name: str, stored: Path) -> Any:
         """A finished stage, as it was written: what else stands in its file is no result of this run."""

@@ -36,6 +36,14 @@ def test_a_foundation_that_met_an_attack_is_of_its_rows_radius(tmp_path: Path) -
     }  # one for all, as before
 
 
+@pytest.mark.parametrize("name", ["cropd/table-2", "cropd/costs"])
+def test_an_auto_encoder_that_is_none_is_refused_before_any_work(name: str, tmp_path: Path) -> None:
+    sources = {"vae": str(tmp_path / "no-such")}
+    with pytest.raises(InputError, match="vae must be a hub id or folder of an AutoencoderKL"):
+        recipe_of(name).make("smoke", tmp_path / "out", sources=sources)
+    assert not (tmp_path / "out" / "foundations").exists()
+
+
 def test_seconds_are_added_up_where_work_was_cut_off_and_counted_once(tmp_path: Path) -> None:
     def work(ends: bool = True) -> None:
         began = time.process_time()

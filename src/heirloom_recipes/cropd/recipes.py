@@ -27,6 +27,7 @@ def table(name: str, scale: str, out: Path, **options: Any) -> Summary:
     """``table-1``, 2, 3, 8, 9, 10 or ``trade-off``: the paper's rows and ours, those that the scale covers."""
     runner = Runner(scale, out, **options)
     cells = [cell for cell in TABLES[name] if runner.covers(cell)]
+    runner.check(cells)
     for cell in share_of(cells):
         runner.row(cell)
         beside(runner, cell)
@@ -43,6 +44,7 @@ def costs(scale: str, out: Path, **options: Any) -> Summary:
     runner = Runner(scale, out, **options)
     cells = [cell for cell in TABLES["table-2"] if runner.covers(cell)]
     cells = [cell for cell in cells if cell.data == cells[0].data]
+    runner.check(cells)
     rows = []
     for cell in cells:
         rows.append({"defence": cell.name, **_costs(runner.row(cell), runner.foundations.spent(cell))})

@@ -6,6 +6,7 @@ and rows (``work/stages/``), and a command that was cut off goes on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
@@ -27,7 +28,7 @@ from heirloom.heads.adversarial import train_adversarial_head
 from heirloom.heads.linear import extract_features, train_head
 from heirloom.models.defended import Defended
 from heirloom.models.encoder import FrozenEncoder
-from heirloom.models.preprocessor import parameter_count
+from heirloom.models.preprocessor import parameter_count, vae_preprocessor
 from heirloom.runs import Progress, Run, silent
 from heirloom.runtime.errors import require
 from heirloom.runtime.files import read_json
@@ -113,6 +114,13 @@ class Runner:
             and (cell.method != "vae" or self.scale.vae is not None)
             and (not tuned or find_spec("peft") is not None)
         )
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        """What rows that are not made yet are given, before any work is done: the auto-encoder of ``vae``."""
+        for cell in cells:
+            if cell.method == "vae" and not self.run.has(self.place(cell)):
+                train = self.pictures(cell)
+                vae_preprocessor(self.settings(cell, train).vae, train.shape)
 
     def data(self, name: str) -> ImageSource:
         """The images called ``name``; ``cifar2``: the first two classes of ``cifar10``."""
