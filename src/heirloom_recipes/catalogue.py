@@ -103,9 +103,12 @@ def _filter_figure(number: int, what: str) -> Recipe:
     )
 
 
+TRUST = ("trust_remote_code",)  # they may be given a foundation
+
+
 def _cropd(name: str, what: str, function: str = "table") -> Recipe:
     makes = f"cropd.recipes:{function}"
-    return Recipe(f"cropd/{name}", what, makes, "cropd.page:printed", function == "table")
+    return Recipe(f"cropd/{name}", what, makes, "cropd.page:printed", function == "table", TRUST)
 
 
 RECIPES = (
@@ -121,18 +124,21 @@ RECIPES = (
         "ours: what a step towards a recognisable picture costs",
         "cropd.paintings:paintings",
         "cropd.paintings_page:printed",
+        options=TRUST,
     ),
     Recipe(
         "cropd/transfer",
         "ours: preprocessors before another model, at other radii, in another norm",
         "cropd.transfer:transfer",
         "cropd.transfer_page:printed",
+        options=TRUST,
     ),
     Recipe(
         "cropd/default",
         "ours: which method deserves to be the default, judged on held-out training images",
         "cropd.default:default",
         "cropd.default_page:printed",
+        options=TRUST,
     ),
     _cropd("costs", "Tables 11 and 12: seconds and parameters", "costs"),
     _cropd("figure-2", "what each preprocessor makes of images", "figure_2"),

@@ -71,6 +71,9 @@ def reproduce(
         str | None, typer.Option(help="i/n: make every n-th row (or seed) alone, beside the others.")
     ] = None,
     merge: Annotated[bool, typer.Option(help="Put together what all shards have made.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option(help="cropd: let code that --data foundation= names run.")
+    ] = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
 ) -> None:
@@ -98,6 +101,7 @@ def reproduce(
     require(width is None or width >= 1, "width", "at least 1", width)
     require(seeds is None or seeds >= 2, "seeds", "at least 2", seeds)
     own = {"method": method, "width": width, "seeds": seeds, "only": only or None}
+    own["trust_remote_code"] = trust_remote_code or None
     for option, value in own.items():
         require(value is None or option in chosen.options, option, f"left out for {recipe}", value)
     paper, _, name = recipe.partition("/")
@@ -107,7 +111,7 @@ def reproduce(
         "seed": seed,
         "device": device,
         "minutes": minutes,
-        **{option: value for option, value in own.items() if option in chosen.options},
+        **{option: value for option, value in own.items() if option in chosen.options and value is not None},
     }
     require(chosen.reads_images or not data, "data", f"left out for {recipe}", ", ".join(data or ()))
     share = None if shard is None else shards.Shard.parse(shard)

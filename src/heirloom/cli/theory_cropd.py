@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from heirloom.cli.options import ResultFolder, Resume, Seed, files_written
+from heirloom.cli.options import ResultFolder, Resume, Seed, TrustRemoteCode, files_written
 
 
 def cropd_bound(
@@ -20,6 +20,7 @@ def cropd_bound(
     seed: Seed = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each lambda and eps.")] = 1,
     resume: Resume = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Both sides of CRoPD's Theorem 1 on trained pipelines, and its Proposition 1 as numbers."""
     import torch
@@ -44,6 +45,7 @@ def cropd_bound(
             seed=seed,
             seeds=seeds,
             resume=resume,
+            trust_remote_code=trust_remote_code,
             progress=progress,
         )
     for table in printed(summary):

@@ -90,7 +90,10 @@ def own_classifier(encoder: nn.Module, classes: Sequence[str]) -> tuple[FrozenEn
     if not knows(names, classes):
         return None
     try:
-        return load_encoder(replace(encoder.settings, pooling="logits")), own_head_of(names, classes)
+        found = load_encoder(
+            replace(encoder.settings, pooling="logits"), trust_remote_code=encoder.trusts_remote_code
+        )
+        return found, own_head_of(names, classes)
     except InputError:
         return None
 

@@ -102,6 +102,9 @@ class FrozenEncoder(nn.Module):
         processing: what happens to pixels before the model. reading: how features are read from its outputs.
         channels: that the model takes; None: whatever comes.
         missing: names of weights that the checkpoint lacks; none is ever read.
+
+    Attributes:
+        trusts_remote_code: whether the user did when it was loaded, and so does who loads it again.
     """
 
     mean: Tensor
@@ -121,6 +124,7 @@ class FrozenEncoder(nn.Module):
         self.backbone, self.settings = backbone.eval().requires_grad_(False), settings
         self.processing, self.reading = processing or ImageProcessing(), reading
         self.channels, self.missing = channels, missing
+        self.trusts_remote_code = False
         self.known_fingerprint: str | None = None  # of weights that are spread over processes
         self.register_buffer("mean", torch.tensor(self.processing.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(self.processing.std).view(1, -1, 1, 1), persistent=False)
@@ -196,9 +200,7 @@ class FrozenEncoder(nn.Module):
     def save(self, folder: Path) -> None:
         """Save a local model, with the pixels' processing used here, so that it loads again as it is."""
         if self.is_sharded:  # one process saves: from where all have it
-            load_encoder(self.settings, trust_remote_code=True).save(
-                folder
-            )  # it was loaded, so it was trusted
+            load_encoder(self.settings, trust_remote_code=self.trusts_remote_code).save(folder)
             return
         backbone: Any = self.backbone
         if not hasattr(backbone, "config"):
@@ -241,7 +243,9 @@ def load_encoder(settings: EncoderSettings, *, trust_remote_code: bool = False) 
         colours = len(processing.mean) if len(processing.mean) > 1 else None
         module = module_from_factory(settings.source)
         return FrozenEncoder(module, settings, processing=processing, channels=colours)
-    return _from_transformers(settings, trust_remote_code)
+    found = _from_transformers(settings, trust_remote_code)
+    found.trusts_remote_code = trust_remote_code
+    return found
 
 
 def _fixed(side: int | None, settings: EncoderSettings) -> ImageProcessing:

@@ -316,6 +316,9 @@ def _one_sentence(source: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # unknown, unreachable, corrupt: the library raises many kinds
+        if "trust_remote_code" in str(error):
+            wanted = "given for a model that brings its own code, once you have read that code"
+            raise InputError("trust_remote_code", wanted, source) from None
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             "model",

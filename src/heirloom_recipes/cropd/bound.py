@@ -48,6 +48,7 @@ def measure_bound(
     seed: int = 0,
     seeds: int = 1,
     resume: bool = False,
+    trust_remote_code: bool = False,
     progress: Progress = silent,
 ) -> Summary:
     """A row for each seed, lambda and eps, each with a preprocessor of its own, trained at that eps; with lambda 0
@@ -59,7 +60,8 @@ def measure_bound(
     """
     require(seeds >= 1, "seeds", "at least 1", seeds)
     data = load_images("digits")
-    encoder, test = load_encoder(EncoderSettings(foundation)), data.test.limit(limit, seed)
+    encoder = load_encoder(EncoderSettings(foundation), trust_remote_code=trust_remote_code)
+    test = data.test.limit(limit, seed)
     check_whole(encoder, test.select(torch.arange(2)).images)
     judged = ImageSource(data.name, data.train, test)
     settings = {"weights": list(weights), "radii": list(radii), "epochs": epochs, "seeds": seeds}

@@ -28,13 +28,14 @@ from heirloom_recipes.cropd.spent import counted, spent
 
 @dataclass(frozen=True)
 class Foundations:
-    """Those of one scale. ``data(name)``: the images called ``name``."""
+    """Those of one scale. ``data(name)``: the images called ``name``. ``trust_remote_code``: of a given one."""
 
     scale: Scale
     run: Run
     data: Callable[[str], ImageSource]
     seed: int
     progress: Progress
+    trust_remote_code: bool = False
 
     def of(self, cell: Cell) -> FrozenEncoder:
         """The frozen model of a row: the scale's, or one trained on the row's images, fine-tuned where the row says.
@@ -55,7 +56,8 @@ class Foundations:
     def _given(self, cell: Cell) -> FrozenEncoder:
         """The model that ``--data foundation=`` names, once it is known to take the row's images."""
         with renamed(model="foundation"):
-            encoder = load_encoder(EncoderSettings(str(self.scale.foundation)))
+            given = EncoderSettings(str(self.scale.foundation))
+            encoder = load_encoder(given, trust_remote_code=self.trust_remote_code)
             check_whole(encoder, self.data(cell.data).train.select(torch.arange(2)).images)
         return encoder
 

@@ -131,7 +131,7 @@ def paintings(scale: str, out: Path, **options: Any) -> Summary:
 def _parts(runner: Runner, name: str) -> tuple[nn.Module, FrozenEncoder, nn.Module]:
     """Robust student, frozen model and its head."""
     if runner.defence is not None:
-        saved = DefendedModel.from_pretrained(runner.defence)
+        saved = DefendedModel.from_pretrained(runner.defence, trust_remote_code=runner.trust_remote_code)
         student = student_of(saved.preprocessor)
         require(student is not None, "defence", "a saved distil, which has a student", str(runner.defence))
         shape = runner.data(name).train.shape

@@ -79,8 +79,11 @@ class Runner:
         changes: dict[str, Any] | None = None,
         takes_defence: bool = False,
         held_out: bool = False,
+        trust_remote_code: bool = False,
     ) -> None:
-        """``held_out``: rows are judged on images held out of the training images; no test image is looked at."""
+        """``held_out``: rows are judged on images held out of the training images; no test image is looked at.
+        ``trust_remote_code``: let code run that the given foundation's repository has.
+        """
         given, chosen = dict(sources or {}), scale_settings(scale, seed, device)
         chosen = replace(chosen, **(changes or {}))  # what one recipe alone wants otherwise
         known = (*GIVEN, "defence") if takes_defence else GIVEN
@@ -103,7 +106,10 @@ class Runner:
         if self.defence is not None:
             facts["defence"] = _digests(self.defence)
         self.run = Run(out, facts, resume=True)
-        self.foundations = Foundations(chosen, self.run, self.data, seed, self.progress)
+        self.trust_remote_code = trust_remote_code
+        self.foundations = Foundations(
+            chosen, self.run, self.data, seed, self.progress, trust_remote_code=trust_remote_code
+        )
 
     def covers(self, cell: Cell) -> bool:
         """Whether this scale has all that the row needs."""

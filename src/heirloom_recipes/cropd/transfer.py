@@ -107,7 +107,8 @@ def _saved(runner: Runner, name: str) -> DefendedModel | None:
     """The defence that ``--data`` named, None where it named none."""
     if runner.defence is None:
         return None
-    saved, shape = DefendedModel.from_pretrained(runner.defence), runner.data(name).train.shape
+    saved = DefendedModel.from_pretrained(runner.defence, trust_remote_code=runner.trust_remote_code)
+    shape = runner.data(name).train.shape
     require(shape == saved.image_shape, "defence", f"made for images of {shape}", saved.image_shape)
     return saved
 
