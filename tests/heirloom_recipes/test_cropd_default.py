@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from heirloom.defence.choose import CANDIDATES, recommended
+from heirloom_recipes.cropd.default import data_sets
 from heirloom_recipes.cropd.default_page import _verdict
 from heirloom_recipes.cropd.run import Runner
 
@@ -22,6 +23,22 @@ def test_what_is_held_out_is_of_the_training_images(name: str, tmp_path: Path) -
     assert not learned & judged
     assert learned | judged == known  # and so none of them is a test image
     assert not known & {image.numpy().tobytes() for image in as_usual.test.images}
+
+
+def test_before_a_given_foundation_the_data_sets_named_beside_it_are_judged(tmp_path: Path) -> None:
+    asked = {
+        "": {},
+        "data": {"mnist": "digits"},
+        "foundation": {"foundation": "F"},
+        "both": {"foundation": "F", "mnist": "digits"},
+    }
+    found = {name: data_sets(Runner("small", tmp_path / name, sources=asked[name])) for name in asked}
+    assert found == {
+        "": ["digits"],
+        "data": ["digits", "mnist"],
+        "foundation": ["digits"],
+        "both": ["mnist"],
+    }
 
 
 def test_the_default_is_a_candidate() -> None:

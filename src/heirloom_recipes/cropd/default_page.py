@@ -13,14 +13,16 @@ HOW = (
     "Every candidate is trained on the same images for the same number of epochs, so their seconds differ. All "
     "figures are of images held out of the training images; no test image is looked at."
 )
+GIVEN = " The given foundation may have learned from the held-out images; no preprocessor and no head did."
 
 
 def default_page(summary: Summary) -> str:
     """The page as HTML."""
+    is_given = summary.settings["foundation"] == "given"
     return page(
         "Which method is the default?",
         _lead(summary),
-        [Section("default", [*printed(summary), Text(HOW)])],
+        [Section("default", [*printed(summary), Text(HOW + (GIVEN if is_given else ""))])],
         summary,
     )
 

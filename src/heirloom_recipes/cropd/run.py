@@ -90,6 +90,7 @@ class Runner:
         unknown = sorted(set(given) - set(known))
         require(not unknown, "data", f"NAME=SOURCE with a name of {', '.join(known)}", ", ".join(unknown))
         self.defence = given.pop("defence", None)  # a folder, for a recipe that starts from a saved one
+        self.named = tuple(name for name in given if name in SOURCES)
         chosen = replace(
             chosen,
             vae=given.pop("vae", chosen.vae),
