@@ -3,9 +3,11 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
+from torch import nn
 
 from heirloom import InputError, Threat
 from heirloom.data.labelled import ImageSource, LabelledImages
@@ -21,7 +23,7 @@ from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.models.preprocessor import Preprocessor
 from heirloom.objectives.defences import DEFENCES
 from heirloom.runtime.identity import module_facts
-from heirloom.training.loop import TrainingSettings
+from heirloom.training.loop import History, TrainingSettings, train
 
 THREAT = Threat("Linf", 0.15)
 ROOT = Path(__file__).parents[2]
@@ -218,3 +220,37 @@ def test_half_precision_reaches_the_attack_inside_a_step(
         training = replace(TRAINING, epochs=1, mixed_precision=precision)
         train_preprocessor(small, THREAT, PreprocessorSettings(method="cropd", training=training))
         assert seen == {expected}
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_convolutions_in_the_faster_layout_resume_as_they_would_have_gone_on(
+    precision: Literal["no", "bf16"],
+    small: LabelledImages,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layouts = []
+
+    def watched(model: nn.Module, *given: Any, **options: Any) -> History:
+        weight = model.get_submodule("preprocessor.network.encoder.2")[0].weight
+        layouts.append(weight.is_contiguous(memory_format=torch.channels_last))
+        return train(model, *given, **options)
+
+    def cut(done: int, total: int, losses: dict[str, float]) -> None:
+        if done == 2:
+            raise _CutOffError
+
+    monkeypatch.setattr(train_module, "train", watched)
+    training = replace(TRAINING, steps=4, mixed_precision=precision, checkpoint_seconds=0.0)
+    settings = PreprocessorSettings(
+        method="adversarial-reconstruction", architecture="conv", training=training
+    )
+    whole, history = train_preprocessor(small, THREAT, settings)
+    place = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(_CutOffError):
+        train_preprocessor(small, THREAT, settings, checkpoint=place, report=cut)
+    resumed, same = train_preprocessor(small, THREAT, settings, checkpoint=place, resume=True)
+    assert layouts == 3 * [precision == "no"]
+    assert same == history
+    assert all(parameter.is_contiguous() for parameter in whole.parameters())
+    assert torch.equal(resumed(small.images), whole(small.images))
