@@ -38,6 +38,7 @@ CHANGES = {
         ["--seed", "1"],
         ["--attacks", "pgd-2"],
         ["--head-epochs", "2"],
+        ["--head-weight-decay", "1"],
         ["--normalisation", "none"],
         ["--pooling", "mean"],
         ["--limit", "61"],

@@ -151,6 +151,11 @@ CASES: list[tuple[str, Arguments, str]] = [
     ("architecture size", _defend("--architecture", "vit-small32"), "one that fits images of 8 pixels"),
     ("epochs", _defend("--epochs", "0"), "--epochs must be at least 1"),
     ("head epochs", _defend("--head-epochs", "0"), "--head-epochs must be at least 1"),
+    (
+        "head weight decay",
+        _defend("--head-weight-decay", "101"),
+        "--head-weight-decay must be between 0 and 100",
+    ),
     ("batch size", _defend("--batch-size", "0"), "--batch-size must be at least 1"),
     (
         "batch of one",

@@ -79,7 +79,7 @@ def _effects(settings: DefendSettings, head: str) -> list[tuple[Sequence[str], b
         (["steps", "minutes", "epochs"], bool(found), "where nothing is trained but the head"),
         (["minutes", "epochs"], defence.steps is None, "with steps, which decide"),
         (["epochs"], defence.minutes is None, "with minutes, which decide"),
-        (["head_epochs"], head == "linear", "for a head that is kept"),
+        (["head_epochs", "head_weight_decay"], head == "linear", "for a head that is kept"),
     ]
 
 

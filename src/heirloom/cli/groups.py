@@ -33,7 +33,15 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "normalisation",
         "trust_remote_code",
     ),
-    "Head": ("head", "head_epochs", "classes", "template", "text_embeddings", "robust_head"),
+    "Head": (
+        "head",
+        "head_epochs",
+        "head_weight_decay",
+        "classes",
+        "template",
+        "text_embeddings",
+        "robust_head",
+    ),
     "Method": (
         "weight",
         "radius",

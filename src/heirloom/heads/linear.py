@@ -32,6 +32,8 @@ class HeadSettings:
     """CRoPD's Table 7: AdamW, the learning rate times 0.1 after epochs 30, 70 and 100 of 150.
 
     Attributes:
+        weight_decay: decoupled. More of it shortens the weights, and a robust encoder's head then holds more
+            (docs/what-a-preprocessor-can-give.md).
         adversarial_step: of the PGD-10 that makes the adversarial half of each batch (Appendix A: 0.007).
     """
 
@@ -46,6 +48,9 @@ class HeadSettings:
     def __post_init__(self) -> None:
         check_kinds(self)
         require(self.epochs >= 1, "head_epochs", "at least 1", self.epochs)
+        most = 1 / self.learning_rate  # a step takes away this times the rate of each weight: all at most
+        allowed = f"between 0 and {most:g}"
+        require(0 <= self.weight_decay <= most, "head_weight_decay", allowed, self.weight_decay)
 
     def rate(self, epoch: int) -> float:
         return self.learning_rate * HEAD_SCHEDULE((epoch + 1) / self.epochs)
