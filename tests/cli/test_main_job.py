@@ -208,3 +208,23 @@ def test_a_stand_in_for_a_model_of_texts_is_compared_with_texts(tmp_path: Path) 
     encoder.save(tmp_path / "copied")  # as a saved defence keeps it
     again = load_encoder(EncoderSettings(str(tmp_path / "copied"), pooling="image-text"))
     assert torch.equal(again(x), encoder(x))
+
+
+@pytest.mark.parametrize(("words", "decay"), [([], 1), (["--head-weight-decay", "3"], 3)])
+def test_the_weight_decay_of_heads_goes_by_the_images_unless_it_is_said(
+    words: list[str], decay: float, foundation: Path, tmp_path: Path
+) -> None:
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (60, 16, 16), dtype=np.uint8)
+    labels = np.arange(60) % 2
+    grey = {"x_train": images, "y_train": labels, "x_test": images[:6], "y_test": labels[:6]}
+    np.savez(tmp_path / "16-pixels.npz", **grey)
+    few = ["--method", "identity", "--compare", "", "--head-epochs", "1", "--attacks", "fgsm", "--no-curve"]
+    few += ["--audit-examples", "0"]
+    found = {}
+    for name, data in {"8": "digits", "16": str(tmp_path / "16-pixels.npz")}.items():
+        limit = ["--limit", "60", "--limit-test", "5", "--out", str(tmp_path / name)]
+        line = ["defend", "--model", str(foundation), "--data", data, *few, *limit, *words]
+        assert common.run(app, line) == 0
+        found[name] = Summary.read(tmp_path / name / "summary.json").settings["head weight decay"]
+    assert found == {"8": decay if words else 0.01, "16": decay}

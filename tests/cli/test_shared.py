@@ -461,3 +461,19 @@ def test_predictions_are_one_list(made: Path, tmp_path: Path, capsys: pytest.Cap
     assert common.run(app, ["predict", str(made / "defend"), str(tmp_path), "--json-lines"]) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert {"file", "predictions"} == set(json.loads(lines[1]))
+
+
+def test_a_record_from_before_the_decay_of_heads_was_asked_is_repeated_with_the_one_it_had() -> None:
+    with_own, with_linear = 0, 0
+    for path in (ROOT / "results" / "defend").glob("*.json"):
+        content = json.loads(path.read_text())
+        if " defend " not in content["command"] or "--head-weight-decay" in content["command"]:
+            continue
+        found = recorded_options(content, COMMAND, path)
+        if "head_weight_decay" in content.get("options", {}):
+            continue
+        kept = found.get("head", "linear") != "linear"
+        assert found.get("head_weight_decay") == (None if kept else 0.01), path
+        with_own, with_linear = with_own + kept, with_linear + (not kept)
+    assert with_own > 5
+    assert with_linear > 5

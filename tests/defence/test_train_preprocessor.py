@@ -13,7 +13,7 @@ from heirloom import InputError, Threat
 from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence import train_preprocessor as train_module
 from heirloom.defence.budget import seconds_each, steps_in
-from heirloom.defence.choose import CANDIDATES, recommended
+from heirloom.defence.choose import CANDIDATES, head_weight_decay_for, recommended
 from heirloom.defence.controls import student_of
 from heirloom.defence.distil_steps import attacked_share
 from heirloom.defence.inner import strongest_nearby
@@ -198,6 +198,14 @@ def test_the_recommended_method_goes_by_size_and_colour() -> None:
         judged = [row for row in rows if row["data"] == name and row["method"] in CANDIDATES]
         best = max(judged, key=lambda row: row["cascade"]["value"])["method"]
         assert recommended((1, 28, 28)) == best
+    rows = json.loads((ROOT / "results" / "cropd" / "default-cifar10.json").read_text())["rows"]
+    judged = [row for row in rows if row["method"] in CANDIDATES]
+    assert recommended((3, 32, 32)) == max(judged, key=lambda row: row["cascade"]["value"])["method"]
+
+
+def test_heads_are_shorter_where_a_student_is_recommended() -> None:
+    assert head_weight_decay_for((1, 8, 8)) == 0.01
+    assert head_weight_decay_for((1, 28, 28)) == head_weight_decay_for((3, 32, 32)) == 1
 
 
 def test_half_precision_reaches_the_attack_inside_a_step(

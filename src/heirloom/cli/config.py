@@ -63,7 +63,7 @@ def recorded_options(summary: Mapping[str, Any], root: Any, path: Path) -> dict[
     A result of an older version recorded the line alone: it is read again as the line would be.
     """
     if summary.get("options"):
-        return dict(summary["options"])
+        return {**_before_it_was_asked(summary["options"]), **summary["options"]}
     words = shlex.split(summary["command"])
     words = (
         words[3:]
@@ -80,7 +80,15 @@ def recorded_options(summary: Mapping[str, Any], root: Any, path: Path) -> dict[
     require(bool(place), str(path), "a result of a heirloom command", summary["command"] or "no command")
     parsed = command.make_context(place[-1], words, parent=context.parent)
     found = {"command": " ".join(place), **{n: v for n, v in parsed.params.items() if n != "resume"}}
-    return {**found, **_told_by_figures(summary, words, found)}
+    given = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in words}
+    earlier = {n: v for n, v in _before_it_was_asked(found).items() if n not in given}
+    return {**found, **earlier, **_told_by_figures(summary, words, found)}
+
+
+def _before_it_was_asked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What was done before an option came, where its default is another."""
+    trains_head = options["command"] == "defend" and options.get("head", "linear") == "linear"
+    return {"head_weight_decay": 0.01} if trains_head else {}
 
 
 def _told_by_figures(

@@ -94,8 +94,9 @@ def defend(
     augment: Annotated[bool, typer.Option(help="The paper's augmentation (Table 5).")] = False,
     head_epochs: Annotated[int, typer.Option(help="Epochs of the linear head.")] = 150,
     head_weight_decay: Annotated[
-        float, typer.Option(help="Of the linear head (AdamW); behind a robust student 3 to 10 holds more.")
-    ] = 1e-2,
+        float | None,
+        typer.Option(help="Of the linear head, AdamW [default: 1 where distil is recommended, else 0.01]."),
+    ] = None,
     head: Annotated[
         choices.HeadKind, typer.Option(help="Trained, the model's own classifier, or class names as texts.")
     ] = "linear",
@@ -220,7 +221,11 @@ def defend(
             training=training,
         ),
         compare=options.names_in(compare or ""),  # type: ignore[arg-type]
-        head=HeadSettings(epochs=head_epochs, weight_decay=head_weight_decay, seed=seed),
+        head=HeadSettings(
+            epochs=head_epochs,
+            seed=seed,
+            **({} if head_weight_decay is None else {"weight_decay": head_weight_decay}),
+        ),
         robust_head=robust_head,
         attacks=options.attacks_in(attacks),
         validation=validation,
@@ -246,7 +251,7 @@ def defend(
             unlabelled, images.train.shape, limit=limit_unlabelled, image_column=image_column, seed=seed
         )
         images = replace(images, unlabelled=more)
-    settings = _fitted(settings, images.train.shape, learning_rate)
+    settings = _fitted(settings, images.train.shape, learning_rate, head_weight_decay)
     if method == "recommended":
         settings = replace(
             settings, defence=replace(settings.defence, method=recommended(images.train.shape))
@@ -290,18 +295,20 @@ def targets_for(asked: choices.AnyTargets, head: choices.HeadKind) -> choices.Ta
 
 
 def _fitted(
-    settings: DefendSettings, shape: tuple[int, int, int], learning_rate: float | None
+    settings: DefendSettings, shape: tuple[int, int, int], learning_rate: float | None, decay: float | None
 ) -> DefendSettings:
-    """What was left to the images: the architecture for ``shape``, and its learning rate."""
+    """What was left to the images: the architecture for ``shape``, its learning rate, the weight decay of the head."""
     from dataclasses import replace
 
+    from heirloom.defence.choose import head_weight_decay_for
     from heirloom.defence.train_preprocessor import architecture_for, learning_rate_for
 
     defence = settings.defence
     chosen = architecture_for(shape) if defence.architecture == "auto" else defence.architecture
     rate = learning_rate_for(chosen) if learning_rate is None else learning_rate
     training = replace(defence.training, learning_rate=rate)
-    return replace(settings, defence=replace(defence, architecture=chosen, training=training))
+    head = replace(settings.head, weight_decay=head_weight_decay_for(shape) if decay is None else decay)
+    return replace(settings, defence=replace(defence, architecture=chosen, training=training), head=head)
 
 
 def _steps(text: str | None) -> tuple[int, ...] | None:

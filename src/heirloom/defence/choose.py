@@ -70,6 +70,13 @@ def recommended(shape: tuple[int, int, int]) -> DefenceMethod:
     return "stability" if tiny else "distil"
 
 
+def head_weight_decay_for(shape: tuple[int, int, int]) -> float:
+    """Of the linear head before images of ``shape`` (C, H, W): shorter weights behind a student hold more than they
+    cost; on the smallest grey images they give as little as they cost (docs/what-a-preprocessor-can-give.md).
+    """
+    return 1.0 if recommended(shape) == "distil" else HeadSettings().weight_decay
+
+
 def compared_with(method: str) -> tuple[DefenceMethod, ...]:
     """What a defence is measured beside unless told: nothing in front, and, where a preprocessor is trained, the
     control that it must beat: ``noise``, whose training costs at most as many passes, mostly a quarter or half.

@@ -58,6 +58,7 @@ def shown_settings(
         "temperature": defence.temperature,
         **(asdict(defence.distil) if "distil" in settings.methods else {}),
         "head": HEADS[head_kind(head, settings)],
+        **({"head weight decay": settings.head.weight_decay} if head is None else {}),
         "epochs": None if is_timed else defence.training.epochs,
         "minutes": defence.minutes,
         "steps": defence.steps,
