@@ -224,7 +224,7 @@ def defend(
         head=HeadSettings(
             epochs=head_epochs,
             seed=seed,
-            **({} if head_weight_decay is None else {"weight_decay": head_weight_decay}),
+            weight_decay=HeadSettings.weight_decay if head_weight_decay is None else head_weight_decay,
         ),
         robust_head=robust_head,
         attacks=options.attacks_in(attacks),
