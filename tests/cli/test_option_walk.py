@@ -76,6 +76,7 @@ FINE = {
     ("features build", "eps", "8"),  # in L2
     ("warmup", "0"),
     ("weight_decay", "0"),
+    ("head_weight_decay", "0"),
     ("regulariser_weight", "0"),
     ("checkpoint_seconds", "0"),
     ("restarts", "0"),
