@@ -64,3 +64,26 @@ def test_features_where_memory_runs_out_are_those_of_smaller_batches(digits: Ima
     few = digits.train.limit(60)
     assert torch.equal(extract_features(cramped, few, batch_size=50), few.images.flatten(1))
     assert seen == [50, 25, 13, 13, 13, 13, 8]
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"), [({"weight_decay": 101.0}, "head_weight_decay"), ({"learning_rate": 0.0}, "rate")]
+)
+def test_a_step_of_a_head_takes_away_all_of_its_weights_at_most(
+    settings: dict[str, float], named: str
+) -> None:
+    with pytest.raises(InputError, match=named):
+        HeadSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_more_weight_decay_shortens_the_weights(digits: ImageSource) -> None:
+    train = digits.train.limit(200)
+    lengths = [
+        float(
+            train_head(
+                train.images.flatten(1), train.labels, 10, HeadSettings(5, weight_decay=d)
+            ).weight.norm()
+        )
+        for d in (0.0, 1.0, 10.0)
+    ]
+    assert lengths == sorted(lengths, reverse=True)

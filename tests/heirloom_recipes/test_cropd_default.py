@@ -39,6 +39,8 @@ def test_before_a_given_foundation_the_data_sets_named_beside_it_are_judged(tmp_
         "foundation": ["digits"],
         "both": ["mnist"],
     }
+    of_the_scale = Runner("paper", tmp_path / "paper", sources={"cifar10": "digits"})
+    assert len(data_sets(of_the_scale)) > 1
 
 
 def test_the_default_is_a_candidate() -> None:

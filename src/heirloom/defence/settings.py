@@ -159,7 +159,9 @@ class DefendSettings:
         threat: for training and for evaluation.
         defence: the preprocessor that is saved.
         compare: other methods trained and measured in the same way, for the table.
-        head: of each of them. robust_head: train it on adversarial examples too (CRoPD, Table 1, "robust").
+        head: of each of them; the command line gives it the weight decay of
+            :func:`heirloom.defence.choose.head_weight_decay_for`.
+        robust_head: train it on adversarial examples too (CRoPD, Table 1, "robust").
         attacks: columns of the table, each the worst case over it and those before it.
         validation: share of the training images held out; heads are selected on it.
         eval_batch_size: images at once in evaluation and in features; None: as the memory has room for

@@ -48,7 +48,9 @@ class HeadSettings:
     def __post_init__(self) -> None:
         check_kinds(self)
         require(self.epochs >= 1, "head_epochs", "at least 1", self.epochs)
-        most = 1 / self.learning_rate  # a step takes away this times the rate of each weight: all at most
+        rate = self.learning_rate
+        require(0 < rate < float("inf"), "learning_rate", "above 0", rate)
+        most = 1 / rate  # a step takes away this times the rate of each weight: all at most
         allowed = f"between 0 and {most:g}"
         require(0 <= self.weight_decay <= most, "head_weight_decay", allowed, self.weight_decay)
 

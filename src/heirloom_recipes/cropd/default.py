@@ -50,7 +50,7 @@ def data_sets(runner: Runner) -> list[str]:
     """Those to judge on: before a given foundation the ones named beside it, if any is, for it was not made for the
     digits that a scale brings along; else all that the scale covers.
     """
-    beside_given = runner.named if runner.scale.foundation else ()
+    beside_given = runner.named if runner.brings_foundation else ()
     return [name for name in beside_given or runner.scale.datasets if runner.covers(Cell(name, "identity"))]
 
 

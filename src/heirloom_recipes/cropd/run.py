@@ -91,6 +91,7 @@ class Runner:
         require(not unknown, "data", f"NAME=SOURCE with a name of {', '.join(known)}", ", ".join(unknown))
         self.defence = given.pop("defence", None)  # a folder, for a recipe that starts from a saved one
         self.named = tuple(name for name in given if name in SOURCES)
+        self.brings_foundation = "foundation" in given
         chosen = replace(
             chosen,
             vae=given.pop("vae", chosen.vae),
