@@ -80,9 +80,9 @@ def recorded_options(summary: Mapping[str, Any], root: Any, path: Path) -> dict[
     require(bool(place), str(path), "a result of a heirloom command", summary["command"] or "no command")
     parsed = command.make_context(place[-1], words, parent=context.parent)
     found = {"command": " ".join(place), **{n: v for n, v in parsed.params.items() if n != "resume"}}
-    given = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in words}
-    earlier = {n: v for n, v in _before_it_was_asked(found).items() if n not in given}
-    return {**found, **earlier, **_told_by_figures(summary, words, found)}
+    given = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words}
+    silent = {**_before_it_was_asked(found), **_told_by_figures(summary, found)}
+    return {**found, **{name: value for name, value in silent.items() if name not in given}}
 
 
 def _before_it_was_asked(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,19 +91,14 @@ def _before_it_was_asked(options: Mapping[str, Any]) -> dict[str, Any]:
     return {"head_weight_decay": 0.01} if trains_head else {}
 
 
-def _told_by_figures(
-    summary: Mapping[str, Any], words: list[str], found: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Where a default has changed since and the line is silent, the figures say what it was: ``defend``'s method is its
-    last row, its attacks are the columns; it was compared with nothing in front."""
+def _told_by_figures(summary: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a default has changed since, the figures say what it was: ``defend``'s method is its last row, its attacks
+    are the columns; it was compared with nothing in front."""
     if found["command"] != "defend":
         return {}
     known = {"method": summary["rows"][-1]["defence"], "attacks": summary["settings"].get("attacks")}
     known |= {"compare": "identity"}
-    given = {word.partition("=")[0] for word in words}
-    return {
-        name: value.replace(" ", "") for name, value in known.items() if value and f"--{name}" not in given
-    }
+    return {name: value.replace(" ", "") for name, value in known.items() if value}
 
 
 def _name(key: str, command: Any) -> str:
