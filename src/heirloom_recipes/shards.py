@@ -71,6 +71,16 @@ def leave_if_sharded() -> None:
         raise ShardDoneError
 
 
+def begin(shard: Shard, out: Path) -> None:
+    """Give the shard what ``out`` has already, of this recipe and others, so that it is not made again.
+
+    Raises:
+        InputError: the shard is of another run than ``out``; nothing is copied then.
+    """
+    _check_of_one_run([out, shard.folder(out)])
+    _take_over(out, shard.folder(out))
+
+
 def finish(shard: Shard, out: Path, recipe: str) -> None:
     """Note that ``recipe``'s share lies in the shard's folder."""
     place = shard.folder(out) / FINISHED
@@ -117,10 +127,12 @@ def _deciding(path: Path) -> Any:
     return kept.get("facts", kept)
 
 
-def _take_over(shard: Path, out: Path) -> None:
-    for path in sorted(p for p in shard.rglob("*") if p.is_file()):
-        place = out / path.relative_to(shard)
-        if path.name != FINISHED and not place.exists():
+def _take_over(of: Path, into: Path) -> None:
+    """Copy every file but those of shards inside ``of``, where ``into`` has none of that name."""
+    for path in sorted(p for p in of.rglob("*") if p.is_file()):
+        inside = path.relative_to(of)
+        place = into / inside
+        if path.name != FINISHED and FOLDER not in inside.parts and not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             aside = place.with_name(f".{place.name}.part")
             shutil.copyfile(path, aside)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from heirloom.defence.choose import CANDIDATES, recommended
-from heirloom_recipes.cropd.default import data_sets
 from heirloom_recipes.cropd.default_page import _verdict
+from heirloom_recipes.cropd.paper import Cell
 from heirloom_recipes.cropd.run import Runner
 
 
@@ -32,15 +32,17 @@ def test_before_a_given_foundation_the_data_sets_named_beside_it_are_judged(tmp_
         "foundation": {"foundation": "F"},
         "both": {"foundation": "F", "mnist": "digits"},
     }
-    found = {name: data_sets(Runner("small", tmp_path / name, sources=asked[name])) for name in asked}
-    assert found == {
-        "": ["digits"],
-        "data": ["digits", "mnist"],
-        "foundation": ["digits"],
-        "both": ["mnist"],
+    found = {name: Runner("small", tmp_path / name, sources=asked[name]) for name in asked}
+    assert {name: runner.scale.datasets for name, runner in found.items()} == {
+        "": ("digits",),
+        "data": ("digits", "mnist"),
+        "foundation": ("digits",),
+        "both": ("mnist",),
     }
+    covered = {name: runner.covers(Cell("digits", "identity")) for name, runner in found.items()}
+    assert covered == {"": True, "data": True, "foundation": True, "both": False}
     of_the_scale = Runner("paper", tmp_path / "paper", sources={"cifar10": "digits"})
-    assert len(data_sets(of_the_scale)) > 1
+    assert len(of_the_scale.scale.datasets) > 1
 
 
 def test_the_default_is_a_candidate() -> None:

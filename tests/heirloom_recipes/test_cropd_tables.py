@@ -10,6 +10,7 @@ from heirloom import InputError
 from heirloom.evaluation import pass_dtype
 from heirloom.results.schema import Summary
 from heirloom_recipes.catalogue import RECIPES, recipe_of
+from heirloom_recipes.cropd.page import trade_off_drawing
 from heirloom_recipes.cropd.paper import ADVERSARIAL, ENCODER_ONLY, RIVALS, TABLES
 from heirloom_recipes.cropd.recipes import table
 from heirloom_recipes.cropd.run import Runner
@@ -29,11 +30,25 @@ def test_every_table_of_robustness_has_every_rival_for_every_data_set_and_radius
 def test_a_foundation_that_met_an_attack_is_of_its_rows_radius(tmp_path: Path) -> None:
     runner = Runner("smoke", tmp_path)
     cells = [cell for cell in TABLES["trade-off"] if cell.foundation == ADVERSARIAL]
-    assert len({runner.foundations.name_of(cell) for cell in cells}) == len(cells) == 2
+    assert len({runner.foundations.name_of(cell) for cell in cells}) == len(cells) == 4
     frozen = [cell for cell in TABLES["trade-off"] if cell.foundation == "frozen"]
-    assert {runner.foundations.name_of(cell) for cell in frozen} == {
-        "digits-frozen"
-    }  # one for all, as before
+    one_for_all = {"digits-frozen", "cifar10-frozen"}
+    assert {runner.foundations.name_of(cell) for cell in frozen} == one_for_all
+
+
+def test_the_trade_off_shares_the_rows_of_table_2_at_its_radius() -> None:
+    """They are made once: only other weights, another radius and what learned under it are the picture's own."""
+    cells = {cell for cell in TABLES["trade-off"] if cell.data == "cifar10" and cell.eps is None}
+    own = {cell.name for cell in cells} - {cell.name for cell in TABLES["table-2"]}
+    assert own == {"cifar10, cropd, lambda 1", "cifar10, cropd, lambda 100"}
+
+
+def test_the_trade_off_has_a_panel_for_each_data_set_and_radius() -> None:
+    record = Summary.read(Path(__file__).parents[2] / "results" / "cropd" / "trade-off-digits.json")
+    more = [{**row, "data": "cifar10", "eps": 8 / 255, "cost": 700.0} for row in record.rows[:18]]
+    figure = trade_off_drawing(record.model_copy(update={"rows": [*record.rows, *more]}))
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["cifar10, eps 8/255", "digits, eps 0.1", "digits, eps 0.15"]
 
 
 @pytest.mark.parametrize("name", ["cropd/table-2", "cropd/costs"])

@@ -11,6 +11,7 @@ from heirloom.runs import Run
 from heirloom_recipes.shards import (
     Shard,
     ShardDoneError,
+    begin,
     finish,
     leave_if_sharded,
     merge,
@@ -52,6 +53,22 @@ def test_shards_merged_are_the_whole_and_nothing_is_made_twice(of: int, tmp_path
     again: list[str] = []
     assert recipe(tmp_path / "out", again) == whole
     assert again == []
+
+
+def test_a_shard_begins_with_what_the_folder_has(tmp_path: Path) -> None:
+    whole, made = recipe(tmp_path, []), list[str]()
+    for number in (1, 2):
+        begin(Shard(number, 2), tmp_path)
+    _shards(tmp_path, (1, 2), 2, made)
+    assert made == []
+    inside = [path.relative_to(tmp_path / "shards").parts for path in (tmp_path / "shards").rglob("*")]
+    assert inside
+    assert not any("shards" in parts for parts in inside)  # the second was not given the first
+    merge(tmp_path, "paper/table")
+    assert recipe(tmp_path, made) == whole
+    _shards(tmp_path, [1], 3, made, seed=1)
+    with pytest.raises(InputError, match=r"resume must be of the run in .*1-of-3, got another seed"):
+        begin(Shard(1, 3), tmp_path)
 
 
 def test_what_is_missing_or_of_another_run_is_refused(tmp_path: Path) -> None:

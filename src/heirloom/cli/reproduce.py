@@ -123,6 +123,8 @@ def reproduce(
     fresh = not out.exists()
     try:
         with stage_progress() as progress, shards.working_on(share), renamed(resume="out"):
+            if share:
+                shards.begin(share, out)
             summary = chosen.make(scale, share.folder(out) if share else out, progress=progress, **given)
     except shards.ShardDoneError:
         assert share is not None

@@ -24,7 +24,7 @@ def default(scale: str, out: Path, **options: Any) -> Summary:
     """
     place = out / "default"  # its foundations see fewer images than those of the other recipes in ``out``
     runner = Runner(scale, place, held_out=True, **options)
-    names = data_sets(runner)
+    names = [name for name in runner.scale.datasets if runner.covers(Cell(name, "identity"))]
     rows = [row for name in names for row in _of_images(runner, name)]
     return runner.run.finish(
         "cropd-default",
@@ -44,14 +44,6 @@ def default(scale: str, out: Path, **options: Any) -> Summary:
         details={"images": {name: runner.data(name).used().model_dump() for name in names}},
         seconds=runner.run.seconds,
     )
-
-
-def data_sets(runner: Runner) -> list[str]:
-    """Those to judge on: before a given foundation the ones named beside it, if any is, for it was not made for the
-    digits that a scale brings along; else all that the scale covers.
-    """
-    beside_given = runner.named if runner.brings_foundation else ()
-    return [name for name in beside_given or runner.scale.datasets if runner.covers(Cell(name, "identity"))]
 
 
 def _of_images(runner: Runner, name: str) -> list[dict[str, Any]]:

@@ -8,8 +8,10 @@ from heirloom.objectives.defences import caveats
 from heirloom.report.figures import COLOURS, data_uri, new_axes
 from heirloom.report.page import Figure, Images, Part, Section, Table, Text, page
 from heirloom.results.schema import Proportion, Summary
+from heirloom.threat import format_eps
 
 MARKS = ("o", "s", "^")
+SMALLEST, LARGEST = 15, 400  # areas of marks, in points squared: no training, and what the dearest adds
 WHY = (
     "The paper's AutoAttack stands above its PGD-10 in many rows, which no fixed model allows; our columns are the "
     "worst case over an attack and all before it, so they can only fall. A dash: the paper does not give the figure."
@@ -74,16 +76,17 @@ def trade_off(summary: Summary) -> Figure:
 
 
 def trade_off_drawing(summary: Summary) -> Any:
-    """The drawing: a panel for each eps; the area of a mark is what its training cost."""
+    """The drawing: a panel for each data set and eps; the area of a mark is what its training cost."""
     worst = summary.settings["attacks"].split(", ")[-1]
-    radii = sorted({row["eps"] for row in summary.rows})
-    figure, panels = new_axes(len(radii), figsize=(4.2 * len(radii), 4.6))
-    panels = [panels] if len(radii) == 1 else list(panels)
-    for eps, axes in zip(radii, panels, strict=True):
-        _marks(axes, [row for row in summary.rows if row["eps"] == eps], worst)
-        axes.set_title(f"eps {eps:g}")
+    panels = sorted({(row["data"], row["eps"]) for row in summary.rows})
+    figure, drawn = new_axes(len(panels), figsize=(4.2 * len(panels), 4.6))
+    drawn = [drawn] if len(panels) == 1 else list(drawn)
+    scale = LARGEST / max(1.0, *(_spent(row) or 0.0 for row in summary.rows))
+    for (data, eps), axes in zip(panels, drawn, strict=True):
+        _marks(axes, [row for row in summary.rows if (row["data"], row["eps"]) == (data, eps)], worst, scale)
+        axes.set_title(f"{data}, eps {format_eps(eps)}")
         axes.set_xlabel(f"worst case under {worst} (%)")
-    first = panels[0]
+    first = drawn[0]
     first.set_ylabel("clean (%)")
     shown = figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
     handles: Any = shown.legend_handles
@@ -92,14 +95,14 @@ def trade_off_drawing(summary: Summary) -> Any:
     return figure
 
 
-def _marks(axes: Any, rows: list[dict[str, Any]], worst: str) -> None:
+def _marks(axes: Any, rows: list[dict[str, Any]], worst: str, scale: float) -> None:
     for place, method in enumerate(dict.fromkeys(map(_kind, rows))):
         own = [row for row in rows if _kind(row) == method]
         x, y = ([100 * row[name]["value"] for row in own] for name in (worst, "clean"))
         colour, mark = COLOURS[place % len(COLOURS)], MARKS[place // len(COLOURS)]
         axes.plot(x, y, color=colour, linewidth=0.8)
         spent = [_spent(row) for row in own]
-        sizes = [40 if cost is None else 15 + 8 * cost for cost in spent]
+        sizes = [40 if cost is None else SMALLEST + scale * cost for cost in spent]
         faces = ["none" if cost is None else colour for cost in spent]
         axes.scatter(
             x, y, s=sizes, alpha=0.75, label=method, facecolors=faces, edgecolors=colour, marker=mark

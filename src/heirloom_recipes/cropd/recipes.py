@@ -112,6 +112,7 @@ def _attacked(
 def _figures(runner: Runner, cell: Cell, kept: dict[str, Any], control: str = "") -> dict[str, Any]:
     return {
         **{name: value for name, value in asdict(cell).items() if name != "paper"},
+        "eps": runner.scale.threat(cell).eps,
         **({"method": control} if control else {}),
         "defence": f"{cell.name}, {control}" if control else cell.name,
         **kept["figures"],

@@ -6,7 +6,7 @@ and rows (``work/stages/``), and a command that was cut off goes on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
@@ -63,6 +63,14 @@ def _digests(defence: str) -> Any:
     return config["digests"]
 
 
+def _data_sets(of_the_scale: Sequence[str], given: Mapping[str, str]) -> tuple[str, ...]:
+    """Those of a run: before a given foundation the ones named beside it, if any is, for it was not made for the others
+    that a scale brings along; else these too.
+    """
+    named = tuple(name for name in given if name in SOURCES)
+    return named if named and "foundation" in given else tuple(dict.fromkeys((*of_the_scale, *named)))
+
+
 class Runner:
     """Makes the parts and rows of one scale in one folder, each once."""
 
@@ -90,14 +98,12 @@ class Runner:
         unknown = sorted(set(given) - set(known))
         require(not unknown, "data", f"NAME=SOURCE with a name of {', '.join(known)}", ", ".join(unknown))
         self.defence = given.pop("defence", None)  # a folder, for a recipe that starts from a saved one
-        self.named = tuple(name for name in given if name in SOURCES)
-        self.brings_foundation = "foundation" in given
         chosen = replace(
             chosen,
+            datasets=_data_sets(chosen.datasets, given),
             vae=given.pop("vae", chosen.vae),
             foundation=given.pop("foundation", chosen.foundation),
             sources={**chosen.sources, **given},
-            datasets=tuple(dict.fromkeys((*chosen.datasets, *given))),
         )
         self.scale, self.seed, self.device, self.held_out = chosen, seed, device, held_out
         self.progress, self.loaded = until(minutes, progress), dict[str, ImageSource]()
