@@ -246,7 +246,7 @@ def _trade_off(data: str, eps: float | None, weights: Mapping[str, Sequence[floa
 _WEIGHTS = {"cropd": (0.1, 1.0, 10.0, 100.0), "stability": (1.0, 4.0)}
 TABLES["trade-off"] = (  # ours: clean accuracy against the worst case
     *(cell for eps in (0.1, 0.15) for cell in _trade_off("digits", eps, _WEIGHTS)),
-    *(cell for eps in (4 / 255, None) for cell in _trade_off("cifar10", eps, {"cropd": (1.0, 10.0, 100.0)})),
+    *_trade_off("cifar10", None, {"cropd": (1.0, 10.0, 100.0)}),  # the others are Table 2's rows
 )
 # Table 11, hours on an A100: training CRoPD, the head, cleanly fine-tuning the model, and under attack.
 HOURS = {"cifar100": (5.0, 3.0, 7.3, 19.6), "imagenette": (9.6, 1.7, 3.6, 22.3)}
