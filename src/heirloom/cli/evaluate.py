@@ -91,7 +91,7 @@ def evaluate(
     from heirloom.evaluation.precision import OWN, dtype_named, in_dtype, type_of
     from heirloom.evaluation.preflight import TIMED
     from heirloom.evaluation.settings import EvaluationSettings
-    from heirloom.models.encoder import module_from_factory
+    from heirloom.models.factory import module_from_factory
     from heirloom.runs import check_new
     from heirloom.runtime import distributed
     from heirloom.runtime.devices import torch_device

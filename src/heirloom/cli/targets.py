@@ -66,7 +66,7 @@ def resolve_target(saved: str | None, factory: str | None, *, trust_remote_code:
         got = "neither" if saved is None else "both"
         raise InputError("model", "given, or a saved defence, and not both", got)
     if factory is not None:
-        from heirloom.models.encoder import module_from_factory
+        from heirloom.models.factory import module_from_factory
 
         if ":" in factory:
             return Target(module_from_factory(factory), factory)

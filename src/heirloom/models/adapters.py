@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from heirloom.models.transformers_encoder import Checkpoint
+from heirloom.models.transformers.checkpoint import Checkpoint
 from heirloom.runtime.errors import InputError, reject
 
 OUTER = "base_model.model."  # before every name in a file of peft

@@ -9,20 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from heirloom.models.factory import module_from_factory
 from heirloom.models.image_processor import NORMALISATIONS, ImageProcessing
 from heirloom.models.own_encoder import load_own
 from heirloom.models.pooling import POOLINGS, Reading
 from heirloom.models.sharded import in_step, shard
 from heirloom.networks.backbones import is_saved_backbone
 from heirloom.runtime.choices import Normalisation, Pooling
-from heirloom.runtime.errors import InputError, reject, require
+from heirloom.runtime.errors import reject, require
 from heirloom.runtime.files import write_json
 from heirloom.runtime.kinds import check_kinds, require_kind
 
@@ -156,7 +156,7 @@ class FrozenEncoder(nn.Module):
             x = x.expand(-1, 3, -1, -1)
         pixels = self.processing.padded((self.processing.resized(x) - self.mean) / self.std)
         if hasattr(self.backbone, "config"):
-            from heirloom.models.transformers_encoder import run_model
+            from heirloom.models.transformers.features import run_model
 
             features = self.reading(run_model(self.backbone, pixels, self.reading.kind))
         else:  # a module of the user's own, or of ours
@@ -206,7 +206,8 @@ class FrozenEncoder(nn.Module):
         if not hasattr(backbone, "config"):
             backbone.save_pretrained(folder)
             return
-        from heirloom.models.transformers_encoder import OURS, save_checkpoint
+        from heirloom.models.transformers.checkpoint import save_checkpoint
+        from heirloom.models.transformers.processing import OURS
 
         save_checkpoint(backbone, self.missing, folder)
         write_json(folder / "preprocessor_config.json", {**self.processing.fields(), OURS: True})
@@ -257,7 +258,9 @@ def _fixed(side: int | None, settings: EncoderSettings) -> ImageProcessing:
 def _from_transformers(settings: EncoderSettings, trust_remote_code: bool) -> FrozenEncoder:
     from heirloom.models.adapters import with_adapter
     from heirloom.models.open_clip import with_visual_weights
-    from heirloom.models.transformers_encoder import load_checkpoint, read_processing, settle_reading
+    from heirloom.models.transformers.checkpoint import load_checkpoint
+    from heirloom.models.transformers.features import settle_reading
+    from heirloom.models.transformers.processing import read_processing
 
     options = {"revision": settings.revision} if settings.revision is not None else {}
     found = load_checkpoint(
@@ -298,30 +301,3 @@ def _sized(processing: ImageProcessing, settings: EncoderSettings, config: Any) 
     if isinstance(size, int):
         return replace(processing, size=(size, size))
     return replace(processing, size=tuple(size)) if isinstance(size, (list, tuple)) else processing
-
-
-def module_from_factory(source: str) -> nn.Module:
-    """The module that ``package.module:factory`` returns; the current folder counts as importable."""
-    import sys
-
-    package, _, name = source.partition(":")
-    is_name = all(part.isidentifier() for part in (*package.split("."), *name.split(".")))
-    require(is_name, "model", "a package.module:factory", source)
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        factory = getattr(import_module(package), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError("model", "an importable package.module:factory", f"{source}: {error}") from None
-    require(callable(factory), "model", "a package.module:factory that can be called", source)
-    try:
-        module = factory()
-    except InputError:
-        raise
-    except Exception as error:  # the user's own code
-        came = f"{type(error).__name__} in {source}: {error}"
-        raise InputError("model", "a factory that can be called without arguments", came) from error
-    require(
-        isinstance(module, nn.Module), "model", "a factory that returns an nn.Module", type(module).__name__
-    )
-    return module

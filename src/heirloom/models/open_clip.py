@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heirloom.models.transformers_encoder import Checkpoint
+from heirloom.models.transformers.checkpoint import Checkpoint
 from heirloom.runtime.errors import InputError, reject, require
 from heirloom.runtime.files import read_tensors
 

@@ -19,7 +19,7 @@ from heirloom.evaluation.audit import Finding, failed
 from heirloom.evaluation.chunks import seeded
 from heirloom.evaluation.settings import EvaluationSettings
 from heirloom.evaluation.verdicts import Evaluation
-from heirloom.models.encoder import module_from_factory
+from heirloom.models.factory import module_from_factory
 from heirloom.runs import Progress
 from heirloom.runtime import distributed
 from heirloom.runtime.errors import reject, renamed, require

@@ -1,0 +1,1 @@
+"""Foundation models of Transformers: their weights, their image processors, and how features are read of them."""
