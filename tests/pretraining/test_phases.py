@@ -14,7 +14,8 @@ from heirloom.data.augmentation import CROP_AND_FLIP
 from heirloom.data.images import load_images
 from heirloom.data.labelled import LabelledImages
 from heirloom.networks.backbones import load_backbone
-from heirloom.pretraining.phases import pretrain, take_over_clean_phase
+from heirloom.pretraining.folder import take_over_clean_phase
+from heirloom.pretraining.phases import pretrain
 from heirloom.pretraining.settings import CONTRASTIVE_AUGMENTATION, PretrainSettings, paper_settings
 from heirloom.runtime.errors import TrainingError
 from heirloom.runtime.files import read_tensors

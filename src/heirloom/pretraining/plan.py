@@ -9,7 +9,9 @@ import torch
 
 from heirloom.data.labelled import ImageSource
 from heirloom.evaluation.preflight import TIMED, Plan, Stage, cost_of, measuring
-from heirloom.pretraining.phases import check_before_training, epochs_of, fresh_network, phases_of, step_of
+from heirloom.pretraining.fresh import fresh_network
+from heirloom.pretraining.optimisation import step_of
+from heirloom.pretraining.phases import check_before_training
 from heirloom.pretraining.settings import PretrainSettings
 from heirloom.threat import Threat
 from heirloom.training.loop import train
@@ -26,8 +28,8 @@ def plan_of_pretraining(
     check_before_training(data, settings)
     count = len(data.train) - round(settings.validation * len(data.train))
     stages = [
-        Stage(f"{phase} phase", epochs_of(settings, phase) * count * _seconds(data, threat, settings, phase))
-        for phase in phases_of(settings)
+        Stage(f"{phase} phase", settings.epochs_of(phase) * count * _seconds(data, threat, settings, phase))
+        for phase in settings.phases
     ]
     few = data.train.select(torch.arange(min(TIMED, len(data.train)))).images
     cost = cost_of(fresh_network(data.train, settings).eval(), few, device=settings.training.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Literal, get_args
 
 from heirloom.data.augmentation import CROP_AND_FLIP, Augmentation
 from heirloom.pretraining.steps import ContrastiveLoss
@@ -12,6 +12,7 @@ from heirloom.runtime.errors import require
 from heirloom.training.inner_attack import InnerAttack
 from heirloom.training.loop import TrainingSettings
 
+Phase = Literal["clean", "adversarial"]
 METHODS: tuple[str, ...] = get_args(PretrainMethod)
 # Kim et al.: random resized crop, flip, jitter with probability .8, grey with .2
 CONTRASTIVE_AUGMENTATION = Augmentation()
@@ -83,6 +84,15 @@ class PretrainSettings:
         require(
             self.clean_epochs + self.adversarial_epochs > 0, "clean_epochs", "above 0 if nothing follows", 0
         )
+
+    @property
+    def phases(self) -> list[Phase]:
+        """``clean``, ``adversarial``: those that last an epoch or more."""
+        return [phase for phase in get_args(Phase) if self.epochs_of(phase) > 0]
+
+    def epochs_of(self, phase: Phase) -> int:
+        """How many epochs ``phase`` lasts."""
+        return self.clean_epochs if phase == "clean" else self.adversarial_epochs
 
 
 def paper_settings(method: PretrainMethod) -> PretrainSettings:

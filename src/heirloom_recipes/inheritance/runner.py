@@ -22,7 +22,8 @@ from heirloom.evaluation.columns import words
 from heirloom.heads.probe import Heads, probe, with_head
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.networks.classifier import load_head
-from heirloom.pretraining.phases import pretrain, take_over_clean_phase
+from heirloom.pretraining.folder import take_over_clean_phase
+from heirloom.pretraining.phases import pretrain
 from heirloom.pretraining.settings import PretrainSettings
 from heirloom.runs import Progress, Run, silent
 from heirloom.runtime.errors import require
