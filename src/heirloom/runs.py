@@ -7,7 +7,8 @@ under ``work/``, and at the end ``summary.json`` and ``report.html``.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from heirloom.report.pages import draw
 from heirloom.results.provenance import Stopwatch
 from heirloom.results.schema import DataUsed, Summary, to_plain
 from heirloom.runtime import distributed
-from heirloom.runtime.errors import reject
+from heirloom.runtime.errors import InputError, reject
 from heirloom.runtime.files import read_json, remove_leftovers, write_json
 from heirloom.runtime.identity import open_marker
 from heirloom.threat import Threat
 
 WORK, MARKER, STAGES = "work", "run.json", "stages"
+IMAGES_OF = "data-{}"  # the stage that keeps the facts of a data set
 Progress = Callable[[str, int, int, str], None]  # (stage, done, in all, a few words)
 
 
@@ -36,15 +38,44 @@ def check_new(folder: Path, *, resume: bool) -> None:
         reject("out", "a new folder unless resume is given", f"{folder}, which holds a run")
 
 
-def remove_unbegun(folder: Path) -> None:
-    """Remove the folder of a run that was refused before it made anything: a mistyped path is no fact of the next run.
+def _files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
 
-    What may lie there is which run it is (its marker) and what it was asked for (``options.json``), nothing else.
+
+def _says_only_which(path: Path) -> bool:
+    """Whether the file says which run it is (its marker), what it was asked for or which images it looked at."""
+    images = path.match(f"{STAGES}/{IMAGES_OF.format('*')}.json")
+    return path.name in (MARKER, "options.json") or images
+
+
+@contextmanager
+def refused_without_a_trace(folder: Path) -> Iterator[None]:
+    """A run that begins inside and is refused before it made anything leaves nothing in ``folder``, whatever lay there:
+    a mistyped option is no fact of the next run.
     """
-    made = (
-        path for path in folder.rglob("*") if path.is_file() and path.name not in (MARKER, "options.json")
-    )
-    if folder.is_dir() and next(made, None) is None:
+    before = _files(folder)
+    try:
+        yield
+    except InputError:
+        new = _files(folder) - before
+        if all(map(_says_only_which, new)):
+            for path in new:
+                path.unlink()
+                remove_empty(path.parent, folder)
+        raise
+
+
+def remove_empty(place: Path, folder: Path) -> None:
+    """Remove ``place`` and what is above it up to ``folder``, as far as they are empty."""
+    for each in (place, *place.parents):
+        if not each.is_relative_to(folder) or not each.is_dir() or any(each.iterdir()):
+            return
+        each.rmdir()
+
+
+def remove_unbegun(folder: Path) -> None:
+    """Remove the folder of a run that was refused before it made anything."""
+    if folder.is_dir() and all(map(_says_only_which, _files(folder))):
         shutil.rmtree(folder)
 
 

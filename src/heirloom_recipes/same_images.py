@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from heirloom.data.labelled import ImageSource
-from heirloom.runs import Run
+from heirloom.runs import IMAGES_OF, Run
 from heirloom.runtime.identity import check_same
-
-IMAGES_OF = "data-{}"  # the stage that keeps the facts of a data set
 
 
 def same_images(run: Run, name: str, images: ImageSource) -> ImageSource:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from heirloom.runs import IMAGES_OF
 from heirloom.runtime.errors import InputError, require
 from heirloom.runtime.files import read_json, write_json
 from heirloom.runtime.identity import check_same
-from heirloom_recipes.same_images import IMAGES_OF
 
 Item = TypeVar("Item")
 FOLDER, FINISHED = "shards", "shard.json"

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from heirloom.cli import app, common
+from heirloom.results.schema import Summary
 
 Arguments = Callable[[Path, Path], list[str]]
 
@@ -54,6 +55,8 @@ IDLE = [
         "weight 1", "temperature 1", "architecture mlp", "augment", "compare noise --sigma 1",
     )),
     *((f"--method distil --as encoder --{option}", option) for option in ("thumbnail 2", "fidelity 1")),
+    *((f"--method {method} --compare noise --augment", "augment") for method in ("arae", "distil")),
+    ("--method auto --weight 3", "weight"),
     ("--method distil --student resnet18 --student-width 8", "student-width"),
     ("--method cropd --minutes 1 --steps 2", "minutes"),
     ("--method cropd --steps 2", "epochs"),  # the line below gives --epochs
@@ -100,6 +103,7 @@ ALONE = [
     ("distil --steps 1,1 --batch-size 1", "batch-size"),
     ("distil --as encoder --steps 1 --batch-size 1", "batch-size"),
     ("cropd --steps 1 --validation 0.01", "validation"),
+    ("distil --steps 1,1 --prototypes 5000", "prototypes"),
 ]
 
 
@@ -247,6 +251,42 @@ def test_a_full_disk_is_one_sentence(
     assert common.run(app, _defend("--compare", "")(folder, foundation)) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert not [path for path in (folder / "out").rglob("*") if path.is_file()]
+
+
+def test_an_encoder_needs_no_method_on_the_line(foundation: Path, tmp_path: Path) -> None:
+    """Nothing but distil makes one, whatever is recommended for a preprocessor on such images."""
+    line = ["defend", "--model", str(foundation), "--data", "digits", "--limit", "60", "--limit-test", "10"]
+    line += ["--as", "encoder", "--steps", "1", "--student-width", "4", "--head-epochs", "1"]
+    line += ["--attacks", "fgsm", "--audit-examples", "0", "--no-curve", "--out", str(tmp_path / "out")]
+    assert common.run(app, line) == 0
+    summary = Summary.read(tmp_path / "out" / "summary.json")
+    assert summary.rows[-1]["defence"] == "distil"
+    assert "augmentation" in summary.settings
+
+
+def test_settings_tell_of_no_training_where_there_was_none(foundation: Path, tmp_path: Path) -> None:
+    line = ["defend", "--model", str(foundation), "--data", "digits", "--limit", "60", "--limit-test", "10"]
+    line += ["--method", "jpeg", "--head-epochs", "1", "--attacks", "fgsm", "--audit-examples", "0"]
+    assert common.run(app, [*line, "--no-curve", "--compare", "", "--out", str(tmp_path / "out")]) == 0
+    told = Summary.read(tmp_path / "out" / "summary.json").settings
+    assert not {"epochs", "batch_size", "learning_rate", "weight", "radius", "temperature"} & set(told)
+    assert "head weight decay" in told
+
+
+@pytest.mark.parametrize("recipe", ["table-2", "paintings"])
+def test_a_recipe_that_was_refused_does_not_block_its_folder(
+    recipe: str, foundation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor does it where another recipe's work is there already."""
+    out, given = tmp_path / "out", "vae=nothere" if recipe == "table-2" else f"defence={foundation}"
+    line = ["reproduce", f"cropd/{recipe}", "--scale", "smoke", "--out", str(out), "--data", given]
+    assert common.run(app, line) == 2
+    assert not out.exists()
+    (out / "another").mkdir(parents=True)
+    (out / "another" / "summary.json").write_text("{}")
+    assert common.run(app, line) == 2
+    assert [path.name for path in out.rglob("*") if path.is_file()] == ["summary.json"]
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_ctrl_c_is_one_sentence(

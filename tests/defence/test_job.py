@@ -32,6 +32,7 @@ from heirloom.defence.train_preprocessor import (
     train_preprocessor,
 )
 from heirloom.heads.linear import HeadSettings
+from heirloom.heads.own import names_of, own_head
 from heirloom.models.defended import Defended, OwnLogits
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.networks.backbones import BackboneSettings, build_backbone, save_backbone
@@ -233,6 +234,38 @@ def test_an_encoder_in_the_models_place_survives_reload_and_takes_the_models_own
     assert summary.rows[1]["clean"]["value"] == pytest.approx(float(right.double().mean()))
 
 
+def _classifier_of_transformers(folder: Path, classes: tuple[str, ...]) -> Path:
+    animal = ZOO["vit classifier"]
+    names = dict(enumerate(reversed(classes)))  # in an order of its own
+    settings = {**animal.settings, "id2label": names, "label2id": {name: i for i, name in names.items()}}
+    build(replace(animal, settings=settings), folder)
+    return folder
+
+
+@pytest.mark.parametrize("targets", ["features", "head"])
+def test_the_classifier_of_a_transformers_checkpoint_goes_with_its_stand_in(
+    targets: str, small: ImageSource, tmp_path: Path
+) -> None:
+    named = _classifier_of_transformers(tmp_path / "vit", small.test.classes)
+    encoder, out = load_encoder(EncoderSettings(str(named))), tmp_path / "out"
+    settings = _distil(_settings(compare=()), paints=False, targets=targets)
+    _, summary = defend(encoder, small, settings, out)
+    assert [row["defence"] for row in summary.rows] == ["original head", "distil"]
+    own = load_encoder(EncoderSettings(str(out / "encoder"), pooling="logits"))
+    head = own_head(names_of(own) or (), small.test.classes)  # found by the names that the checkpoint knows
+    right = head(own(small.test.images)).argmax(1) == small.test.labels
+    assert summary.rows[0]["clean"]["value"] == pytest.approx(float(right.double().mean()))
+    whole = load_encoder(EncoderSettings(str(named), pooling="logits"))
+    assert names_of(own) == names_of(whole) == tuple(reversed(small.test.classes))
+
+
+def test_a_classifier_of_other_classes_is_no_target(small: ImageSource, tmp_path: Path) -> None:
+    build(ZOO["vit classifier"], tmp_path / "vit")  # LABEL_0 and LABEL_1
+    encoder = load_encoder(EncoderSettings(str(tmp_path / "vit")))
+    with pytest.raises(InputError, match="targets must be features for a model without a linear classifier"):
+        defend(encoder, small, _distil(_settings(), targets="head"), tmp_path / "out")
+
+
 def test_what_a_classifier_says_is_learned_where_its_head_is_kept(
     small: ImageSource, classifier: Path, tmp_path: Path
 ) -> None:
@@ -247,7 +280,8 @@ def test_what_a_classifier_says_is_learned_where_its_head_is_kept(
     assert torch.equal(loaded(small.test.images), model(small.test.images))
     (classifier.parent / "head.safetensors").unlink()
     with pytest.raises(
-        InputError, match=r"targets must be features for a model without a classifier, got head"
+        InputError,
+        match=r"targets must be features for a model without a linear classifier of these classes, got head",
     ):
         defend(load_encoder(EncoderSettings(str(classifier))), small, settings, tmp_path / "no")
     with pytest.raises(

@@ -125,6 +125,18 @@ def _tokenizer(folder: Path, words: list[str]) -> None:
     ).save_pretrained(folder)
 
 
+def test_texts_that_are_all_one_are_refused(tmp_path: Path) -> None:
+    """A folder without a tokenizer: Transformers makes one up that knows no word."""
+    build(ZOO["clip"], tmp_path)
+    encoder = load_encoder(EncoderSettings(str(tmp_path), pooling="image-text"))
+    with pytest.raises(InputError, match="head must be zero-shot only"):
+        zero_shot_head(encoder, CLASSES)
+    place = tmp_path / "texts.safetensors"
+    save_file({"text_embeddings": torch.ones(len(CLASSES), 16)}, place)
+    with pytest.raises(InputError, match=f"different for each class, got 1 embeddings for {len(CLASSES)}"):
+        zero_shot_head(encoder, CLASSES, embeddings=place)
+
+
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 def test_zero_shot_is_the_whole_models(kind: str, tmp_path: Path, generator: torch.Generator) -> None:
     from transformers import AutoTokenizer

@@ -11,7 +11,7 @@ from heirloom.evaluation import pass_dtype
 from heirloom.results.schema import Summary
 from heirloom_recipes.catalogue import RECIPES, recipe_of
 from heirloom_recipes.cropd.page import trade_off_drawing
-from heirloom_recipes.cropd.paper import ADVERSARIAL, ENCODER_ONLY, RIVALS, TABLES
+from heirloom_recipes.cropd.paper import ADVERSARIAL, ENCODER_ONLY, FILTERS, RIVALS, TABLES
 from heirloom_recipes.cropd.recipes import table
 from heirloom_recipes.cropd.run import Runner
 from heirloom_recipes.cropd.spent import counted, spent
@@ -49,6 +49,35 @@ def test_the_trade_off_has_a_panel_for_each_data_set_and_radius() -> None:
     figure = trade_off_drawing(record.model_copy(update={"rows": [*record.rows, *more]}))
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["cifar10, eps 8/255", "digits, eps 0.1", "digits, eps 0.15"]
+
+
+def test_every_table_has_nothing_in_front_and_the_filters_that_people_use() -> None:
+    for name, cells in TABLES.items():
+        for data in {cell.data for cell in cells}:
+            assert {cell.method for cell in cells if cell.data == data} >= {"identity", *FILTERS}, (
+                name,
+                data,
+            )
+
+
+@pytest.mark.parametrize("name", ["paintings", "transfer"])
+def test_a_recipe_of_one_data_set_takes_the_one_that_is_named(name: str, tmp_path: Path) -> None:
+    for scale in ("smoke", "small", "gpu", "paper"):
+        named = Runner(scale, tmp_path / f"{scale}-named", sources={"cifar10": "digits"})
+        assert named.one_data_set == "cifar10"
+        brought = Runner(scale, tmp_path / scale).one_data_set
+        assert brought == ("digits" if scale == "small" else "cifar10")
+    sources = {"mnist": "digits", "cifar10": "digits"}
+    with pytest.raises(
+        InputError, match="data must be of one data set for this recipe, got mnist and cifar10"
+    ):
+        recipe_of(f"cropd/{name}").make("smoke", tmp_path / "two", sources=sources)
+
+
+def test_a_picture_without_images_says_so(tmp_path: Path) -> None:
+    summary = recipe_of("cropd/figure-2").make("small", tmp_path)
+    assert summary.rows == []
+    assert "name data with --data" in recipe_of("cropd/figure-2").printed(summary)[0].caption
 
 
 @pytest.mark.parametrize("name", ["cropd/table-2", "cropd/costs"])

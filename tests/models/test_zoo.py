@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from heirloom import InputError
 from heirloom.models.encoder import EncoderSettings, load_encoder
+from heirloom.models.transformers.classifier import linear_classifier
 from tests.models.zoo import SIDE, TEXT, ZOO, Animal, build
 
 
@@ -49,6 +50,37 @@ def test_features_are_the_official_ones(name: str, tmp_path: Path, generator: to
     assert saved.fingerprint() == encoder.fingerprint()
     with torch.no_grad():
         assert torch.equal(saved(x), encoder(x))
+
+
+@pytest.mark.parametrize("name", [name for name in ZOO if "ForImageClassification" in ZOO[name].model])
+def test_a_linear_classifier_says_the_checkpoints_own_logits(
+    name: str, tmp_path: Path, generator: torch.Generator
+) -> None:
+    build(ZOO[name], tmp_path)
+    encoder = load_encoder(EncoderSettings(str(tmp_path)))
+    whole = load_encoder(EncoderSettings(str(tmp_path), pooling="logits"))
+    head = linear_classifier(encoder)
+    x = torch.rand(3, 3, 24, 24, generator=generator)
+    if head is None:  # it reads the class token and the patches' mean, say
+        assert not any(
+            isinstance(part, torch.nn.Linear)
+            and part.in_features == encoder(x).shape[1]
+            and part.out_features == whole(x).shape[1]
+            for part in whole.modules()
+        )
+    else:
+        assert torch.allclose(head(encoder(x)), whole(x), atol=1e-4, rtol=1e-3)
+        assert not any(part.requires_grad for part in head.parameters())
+    assert linear_classifier(whole) is None  # its logits are read already
+
+
+def test_most_classifiers_are_linear_on_the_features_and_other_models_have_none(tmp_path: Path) -> None:
+    found = {}
+    for name in ("vit", "vit classifier", "resnet", "convnextv2", "swinv2", "clip"):
+        build(ZOO[name], tmp_path / name)
+        found[name] = linear_classifier(load_encoder(EncoderSettings(str(tmp_path / name)))) is not None
+    has_none = {"vit", "clip"}
+    assert found == {name: name not in has_none for name in found}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import torch
 
 from heirloom import InputError
 from heirloom.models.preprocessor import rebuild_preprocessor, vae_preprocessor
+from heirloom_recipes.cropd.paper import TABLES
+from heirloom_recipes.cropd.run import Runner
 
 autoencoder_kl = pytest.importorskip("diffusers.models.autoencoders.autoencoder_kl")
 
@@ -59,3 +61,16 @@ def test_a_vae_of_grey_images_is_for_grey_images(tmp_path: Path, generator: torc
     assert vae_preprocessor(grey, (1, 8, 8))(x).shape == x.shape
     with pytest.raises(InputError, match=r"vae must be of as many channels as the images \(3\), or of 3"):
         vae_preprocessor(grey, (3, 8, 8))
+
+
+def test_a_recipe_may_be_given_one_later_and_not_another_then(tmp_path: Path) -> None:
+    cells = [cell for cell in TABLES["table-2"] if cell.data == "cifar10" and cell.method == "vae"]
+    out, sources = (
+        tmp_path / "out",
+        {name: {"vae": str(_saved(tmp_path / name, 1))} for name in ("one", "other")},
+    )
+    Runner("smoke", out)
+    for _ in range(2):
+        Runner("smoke", out, sources=sources["one"]).check(cells)
+    with pytest.raises(InputError, match=r"resume must be of the run in .*, got another vae"):
+        Runner("smoke", out, sources=sources["other"]).check(cells)

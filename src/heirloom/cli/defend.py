@@ -196,7 +196,7 @@ def defend(
     settings = DefendSettings(
         threat=threat,
         defence=PreprocessorSettings(
-            method="cropd" if method == "recommended" else method,  # the images will tell
+            method="distil" if method == "recommended" else method,  # the images will tell
             architecture=architecture,
             weight=weight,
             radius=radius,
@@ -252,7 +252,7 @@ def defend(
         )
         images = replace(images, unlabelled=more)
     settings = _fitted(settings, images.train.shape, learning_rate, head_weight_decay)
-    if method == "recommended":
+    if method == "recommended" and saved_as == "preprocessor":  # nothing but distil makes an encoder
         settings = replace(
             settings, defence=replace(settings.defence, method=recommended(images.train.shape))
         )

@@ -73,7 +73,7 @@ def _effects(settings: DefendSettings, head: str) -> list[tuple[Sequence[str], b
         (["thumbnail", "fidelity"], distil.paints, "for an encoder, which has no painter"),
         (["prototypes"], distil.targets == "features", "unless targets is features"),
         (["architecture"], bool(pixels), "unless an auto-encoder is trained"),
-        (["augment"], any(each.augments for each in found), "unless a method augments"),
+        (["augment"], any(each.augments for each in chosen), "unless the method augments"),
         (TRAININGS, bool(found), "where nothing is trained but the head"),
         (IMAGES, bool(found), "where nothing learns from images"),
         (["steps", "minutes", "epochs"], bool(found), "where nothing is trained but the head"),

@@ -85,9 +85,9 @@ def reproduce(
     from heirloom.cli.output import print_table
     from heirloom.cli.progress import note, stage_progress
     from heirloom.cli.voice import voice
-    from heirloom.runs import remove_unbegun
+    from heirloom.runs import refused_without_a_trace
     from heirloom.runtime.devices import torch_device
-    from heirloom.runtime.errors import InputError, renamed, require
+    from heirloom.runtime.errors import renamed, require
     from heirloom_recipes import shards
     from heirloom_recipes.catalogue import OutOfTimeError, recipe_of
 
@@ -120,9 +120,13 @@ def reproduce(
     require(not (share and merge), "merge", "given without shard", shard)
     if merge:
         shards.merge(out, recipe)
-    fresh = not out.exists()
     try:
-        with stage_progress() as progress, shards.working_on(share), renamed(resume="out"):
+        with (
+            refused_without_a_trace(out),
+            stage_progress() as progress,
+            shards.working_on(share),
+            renamed(resume="out"),
+        ):
             if share:
                 shards.begin(share, out)
             summary = chosen.make(scale, share.folder(out) if share else out, progress=progress, **given)
@@ -138,10 +142,6 @@ def reproduce(
         print(said)
         voice().document = {"finished": False, "said": said}
         raise typer.Exit(3) from None
-    except InputError:
-        if fresh:
-            remove_unbegun(out)
-        raise
     for table in chosen.printed(summary):
         print_table(table.caption, table.columns, table.rows)
     if missing := summary.details.get("not covered"):

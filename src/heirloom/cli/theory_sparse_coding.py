@@ -225,15 +225,16 @@ def levels(text: str) -> tuple[int, ...]:
 
 def numbers(text: str | None, argument: str) -> tuple[float, ...] | None:
     """``"0,0.3"`` as numbers; empty text as none of them; None stays None."""
-    from heirloom.runtime.errors import reject
+    from heirloom.runtime.errors import reject, require
 
     if text is None:
         return None
-
     try:
-        return tuple(float(part) for part in text.split(",") if part.strip())
+        found = tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
         reject(argument, "numbers such as 0,0.3", text)
+    require(len(set(found)) == len(found), argument, "numbers that differ from each other", text)
+    return found
 
 
 def run(names: Sequence[str], sizes: Sizes, seed: int, out: Path, resume: bool) -> None:

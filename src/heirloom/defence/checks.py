@@ -34,6 +34,10 @@ def check_before_work(
         fresh_preprocessor(images.pictures, replace(settings.defence, method=method), encoder)
     needs_head = "distil" in methods and settings.defence.distil.targets == "head"
     own = own_head(encoder, head, images.train.classes)
-    wanted = "features for a model without a classifier"
+    distil = settings.defence.distil
+    counted = "distil" not in methods or distil.targets == "head" or distil.count <= len(images.pictures)
+    wanted = f"at most as many as the {len(images.pictures)} images that are learned from"
+    require(counted, "prototypes", wanted, distil.count)
+    wanted = "features for a model without a linear classifier of these classes"
     require(not needs_head or own is not None, "targets", wanted, "head")
     require(head is None or not settings.robust_head, "robust_head", "off for a head that is kept", True)

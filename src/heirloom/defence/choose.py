@@ -39,7 +39,9 @@ CANDIDATES: tuple[DefenceMethod, ...] = (
     "cropd",
     "noise",
 )
-PART = 0.25  # of the budget, for each trial, on top of it: at a twentieth the trials chose badly (docs/lab-notes)
+PART = (
+    0.25  # of the budget, for each trial, on top of it: shorter trials chose badly (docs/lab-notes/remedy.md)
+)
 JUDGED = 256  # validation images that the trials are judged on
 SMALLEST = 16  # pixels a side of grey images that a student is better on: between 8, where it is not, and 28
 

@@ -17,6 +17,7 @@ from heirloom.models.defended import Defended, OwnLogits
 from heirloom.models.encoder import EncoderSettings, FrozenEncoder, load_encoder
 from heirloom.models.own_encoder import stand_in_notes
 from heirloom.models.preprocessor import Preprocessor
+from heirloom.models.transformers.classifier import linear_classifier
 from heirloom.networks.backbones import BackboneSettings, build_backbone, save_backbone
 from heirloom.networks.classifier import HEAD, load_head
 from heirloom.networks.student_painter import Student, StudentPainter
@@ -99,12 +100,14 @@ def own_classifier(encoder: nn.Module, classes: Sequence[str]) -> tuple[FrozenEn
 
 
 def pretrained_head(encoder: FrozenEncoder) -> nn.Linear | None:
-    """The linear classifier that ``heirloom pretrain`` saved beside the encoder, None where there is none, or where
-    the encoder is read as its logits already.
+    """The linear classifier on the encoder's features that it was trained with: that of a checkpoint of Transformers,
+    or what ``heirloom pretrain`` saved beside it. None where there is none, or where the encoder is read as its logits
+    already.
     """
-    if not encoder.settings.is_local or encoder.settings.pooling == "logits":
+    if encoder.settings.pooling == "logits":
         return None
-    return load_head(encoder.settings.source)
+    found = linear_classifier(encoder)
+    return load_head(encoder.settings.source) if found is None and encoder.settings.is_local else found
 
 
 def own_head(encoder: FrozenEncoder, kept: nn.Module | None, classes: Sequence[str]) -> nn.Module | None:
@@ -112,7 +115,14 @@ def own_head(encoder: FrozenEncoder, kept: nn.Module | None, classes: Sequence[s
     the encoder; None where there is none, or where that one tells other classes apart.
     """
     found = None if kept is not None else pretrained_head(encoder)
-    return kept if found is None else in_order_of(found, names_of(encoder), classes)
+    if found is None:
+        return kept
+    names = names_of(encoder)
+    if hasattr(encoder.backbone, "config") and not knows(
+        names or (), classes
+    ):  # numbers that may mean anything
+        return None
+    return in_order_of(found, names, classes)
 
 
 def save_stand_in(
@@ -124,7 +134,7 @@ def save_stand_in(
 ) -> bool:
     """Save the student as what it honestly is: a robust encoder in the own feature space of ``encoder``, on which
     heads and text embeddings made for that work unchanged (``--model FOLDER``). The classifier that ``heirloom
-    pretrain`` left is copied. False where there is no student.
+    pretrain`` left, or that a checkpoint of Transformers has, is copied. False where there is no student.
 
     Args:
         head: that is kept, and the ``classes`` of the data: a stand-in for logits keeps their names.
@@ -144,16 +154,19 @@ def save_stand_in(
     )
     backbone = build_backbone(own)
     backbone.body.load_state_dict(student.state_dict())
-    save_backbone(folder, backbone, stand_in_notes(encoder, logit_names(encoder, s.features, head, classes)))
-    keep_head(encoder, folder)
+    names = logit_names(encoder, s.features, head, classes)
+    if keep_head(encoder, folder) and names is None:
+        names = names_of(encoder)
+    save_backbone(folder, backbone, stand_in_notes(encoder, names))
     return True
 
 
-def keep_head(encoder: FrozenEncoder, folder: Path) -> None:
-    """Put the classifier that ``encoder`` was trained with, if there is one, into the stand-in's ``folder``."""
+def keep_head(encoder: FrozenEncoder, folder: Path) -> bool:
+    """Put the classifier that ``encoder`` was trained with into the stand-in's ``folder``; False without one."""
     head = pretrained_head(encoder)
     if head is not None:
         write_tensors(folder / HEAD, head.state_dict())
+    return head is not None
 
 
 def in_its_place(folder: Path) -> FrozenEncoder:

@@ -12,6 +12,7 @@ from heirloom.defence.card import HEADS
 from heirloom.defence.settings import DefendSettings
 from heirloom.models.defended import OwnLogits
 from heirloom.models.encoder import FrozenEncoder
+from heirloom.objectives.defences import DEFENCES
 from heirloom.runtime.identity import deciding, module_facts
 
 
@@ -45,20 +46,32 @@ def shown_settings(
     head: nn.Module | None,
 ) -> dict[str, Any]:
     """The settings that the page and ``summary.json`` show."""
-    defence, elsewhere = settings.defence, data.unlabelled
-    is_timed = defence.steps is not None or defence.minutes is not None
+    elsewhere = data.unlabelled
     return {
         "model": encoder.settings.source,
         "validation images": validation,
         **({} if elsewhere is None else {"unlabelled": f"{elsewhere.name}, {len(elsewhere.images)} images"}),
         "attacks": ", ".join(settings.attacks),
-        "architecture": defence.architecture,
-        "weight": defence.chosen_weight,
-        "radius": f"{defence.chosen_radius:g} eps",
-        "temperature": defence.temperature,
-        **(asdict(defence.distil) if "distil" in settings.methods else {}),
+        **{name: value for name, value in _of_training(settings).items() if value is not None},
         "head": HEADS[head_kind(head, settings)],
         **({"head weight decay": settings.head.weight_decay} if head is None else {}),
+    }
+
+
+def _of_training(settings: DefendSettings) -> dict[str, Any]:
+    """What decides the training of the methods in the run, None where none of them reads it."""
+    defence, saved = settings.defence, settings.defence.objective
+    trained = [DEFENCES[method] for method in settings.methods if method in DEFENCES]
+    if not trained:
+        return {}
+    is_timed = defence.steps is not None or defence.minutes is not None
+    own, read = set(saved.reads if saved else ()), {name for each in trained for name in each.reads}
+    return {
+        "architecture": defence.architecture if any(each.name != "distil" for each in trained) else None,
+        "weight": defence.chosen_weight if "weight" in own else None,
+        "radius": f"{defence.chosen_radius:g} eps" if "radius" in own else None,
+        "temperature": defence.temperature if "temperature" in read else None,
+        **(asdict(defence.distil) if "distil" in settings.methods else {}),
         "epochs": None if is_timed else defence.training.epochs,
         "minutes": defence.minutes,
         "steps": defence.steps,

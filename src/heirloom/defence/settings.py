@@ -119,6 +119,8 @@ class PreprocessorSettings:
         require(self.attack_steps >= 1, "attack_steps", "at least 1", self.attack_steps)
         require(0 < self.sigma < INFINITY, "sigma", "above 0, in pixel units", self.sigma)
         require(0 < self.temperature < INFINITY, "temperature", "above 0", self.temperature)
+        one = self.method != AUTO or self.weight is None
+        require(one, "weight", "left out with auto, whose candidates weigh different things", self.weight)
         require(self.minutes is None or 0 < self.minutes < INFINITY, "minutes", "above 0", self.minutes)
         counted = self.steps is None or (len(self.steps) in PHASES and min(self.steps) >= 1)
         allowed = "at least 1 each, one number or two: the student's and the painter's"

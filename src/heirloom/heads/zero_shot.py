@@ -47,7 +47,18 @@ def zero_shot_head(
         texts = _from_file(embeddings, len(classes))
     else:
         texts = text_embeddings(encoder, [template.replace("{}", name) for name in classes])
+    _check_apart(texts, classes, "head" if embeddings is None else "text_embeddings")
     return _head(encoder.backbone, functional.normalize(texts.float()))
+
+
+def _check_apart(texts: Tensor, classes: Sequence[str], argument: str) -> None:
+    """Where a folder has no tokenizer Transformers takes one that knows no word: all texts are the same then."""
+    found, names = len(texts.unique(dim=0)), len(set(classes))
+    wanted = {
+        "head": "zero-shot only for a model whose tokenizer and text side tell the class names apart",
+        "text_embeddings": "different for each class",
+    }[argument]
+    require(found >= names, argument, wanted, f"{found} embeddings for {names} names")
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from heirloom.models.pooling import Reading
 from heirloom.networks.backbones import Backbone, load_backbone
 from heirloom.networks.classifier import Classifier, load_classifier
 from heirloom.runtime.choices import Pooling
+from heirloom.runtime.errors import require
 
 
 def load_own(folder: str | Path, pooling: Pooling) -> tuple[Backbone | Classifier, Reading]:
@@ -23,6 +24,9 @@ def load_own(folder: str | Path, pooling: Pooling) -> tuple[Backbone | Classifie
     """
     own = load_backbone(folder)
     notes = own.notes
+    reads = {"auto", "logits", notes.get("pooling")}
+    wanted = "auto or logits for an encoder of heirloom's, which has one kind of features"
+    require(pooling in reads, "pooling", wanted, pooling)
     if pooling != "logits" or notes.get("pooling") == "logits":
         for name, value in notes.get(
             "with_texts", {}

@@ -87,8 +87,8 @@ OBJECTIVE = Objective(
     wins="colour images, where no other gives robustness at 8/255, and 28x28 grey ones",
     fails="clean accuracy is the student's, and so is the robustness",
     caveat="the robustness is the student's; the frozen model is its teacher, and where the student's features are "
-    "painted for it, the paintings are textures that look alike to a person. The row 'student alone' says what is "
-    "left without the frozen model.",
+    "painted for it, the paintings are textures that look alike to a person. A row 'student alone' beside it is what "
+    "is left without the frozen model.",
     weight=1.0,
     augments=False,
     radius=1.25,

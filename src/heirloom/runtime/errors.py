@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import PurePath
 from typing import Any, NoReturn
 
 
@@ -52,7 +53,7 @@ def renamed(**names: str) -> Iterator[None]:
 
 
 def _shown(got: Any) -> str:
-    text = got if isinstance(got, str) else repr(got)
+    text = str(got) if isinstance(got, str | PurePath) else repr(got)
     text = " ".join(text.split()).removesuffix(".")
     return text if len(text) <= 240 else text[:237] + "..."
 

@@ -59,6 +59,9 @@ def measure_bound(
             every seed. seeds: trainings of each kind, with the seeds from ``seed`` on.
     """
     require(seeds >= 1, "seeds", "at least 1", seeds)
+    for name, values in (("weights", weights), ("radii", radii)):
+        words = ", ".join(f"{value:g}" for value in values)
+        require(len(set(values)) == len(values), name, "different from each other", words)
     data = load_images("digits")
     encoder = load_encoder(EncoderSettings(foundation), trust_remote_code=trust_remote_code)
     test = data.test.limit(limit, seed)

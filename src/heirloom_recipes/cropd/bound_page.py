@@ -7,7 +7,7 @@ from typing import Any
 from heirloom.report.figures import COLOURS, data_uri, new_axes
 from heirloom.report.page import Figure, Part, Section, Table, Text, page
 from heirloom.results.schema import Summary
-from heirloom_recipes.sparse_coding.intervals import interval
+from heirloom.results.statistics import student
 
 Row = dict[str, Any]
 HOW = (
@@ -34,7 +34,8 @@ def printed(summary: Summary) -> list[Table]:
     columns = ["lambda", "eps", "clean loss", "loss under PGD-20", "L_con", "least kappa"]
     columns += ["eta_1", "eta_2", "premise holds for"]
     seeds = len({row.get("seed", 0) for row in summary.rows})
-    return [Table(f"Means over {seeds} seed{'s' * (seeds > 1)} [95 % interval]", columns, cells)]
+    caption = f"Means over {seeds} seeds [95 % interval]" if seeds > 1 else "One seed"
+    return [Table(caption, columns, cells)]
 
 
 def right_side(rows: list[Row], kappa: float) -> list[Row]:
@@ -56,14 +57,18 @@ def _settings(rows: list[Row]) -> dict[tuple[float, float], list[Row]]:
 
 def _over_seeds(rows: list[Row], name: str) -> Row | None:
     values = [row[name] for row in rows]
-    return None if None in values else interval(values)
+    if None in values:
+        return None
+    if len(values) == 1:
+        return {"value": values[0], "low": values[0], "high": values[0], "n": 1}
+    return student(values, *((0.0, 1.0) if name == "premise" else ()))
 
 
 def _cell(found: Row | None) -> str:
     if found is None:
         return "none for a seed"
     text = f"{found['value']:.3g}"
-    return text if found["low"] is None else f"{text} [{found['low']:.3g}, {found['high']:.3g}]"
+    return text if found["n"] == 1 else f"{text} [{found['low']:.3g}, {found['high']:.3g}]"
 
 
 def _drawn(rows: list[Row]) -> Figure:
@@ -97,10 +102,10 @@ def bound_drawing(rows: list[Row]) -> Any:
 def _curve(axes: Any, rows: list[Row], name: str, style: dict[str, Any]) -> None:
     points = [(eps, _over_seeds(chosen, name)) for (_, eps), chosen in _settings(rows).items()]
     known = [(eps, found) for eps, found in points if found is not None]
-    half = [0.0 if found["low"] is None else found["high"] - found["value"] for _, found in known]
-    axes.errorbar(
-        [eps for eps, _ in known], [found["value"] for _, found in known], half, capsize=2, ms=4, **style
-    )
+    values = [found["value"] for _, found in known]
+    below = [found["value"] - found["low"] for _, found in known]
+    above = [found["high"] - found["value"] for _, found in known]
+    axes.errorbar([eps for eps, _ in known], values, [below, above], capsize=2, ms=4, **style)
 
 
 def _lead(rows: list[Row]) -> str:

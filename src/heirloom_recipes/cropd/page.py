@@ -145,9 +145,16 @@ def _lead(summary: Summary) -> str:
     worst = summary.settings["attacks"].split(", ")[-1]
     if not rows:
         return f"{len(summary.rows)} preprocessors on the same images."
+    alike: dict[Any, list[dict[str, Any]]] = {}  # rows of one data set and radius alone can be compared
+    for row in rows:
+        alike.setdefault((row["data"], row["eps"]), []).append(row)
+    return " ".join(_best(group, worst) for group in alike.values())
+
+
+def _best(rows: list[dict[str, Any]], worst: str) -> str:
     best = max(rows, key=lambda row: row[worst]["value"])
     return (
-        f"Of {len(rows)} rows, '{best['defence']}' stands best under {worst}: "
+        f"Of {len(rows)} rows on {best['data']}, '{best['defence']}' stands best under {worst}: "
         f"{Proportion.model_validate(best[worst])} %."
     )
 

@@ -76,10 +76,11 @@ GRID = (
 
 def paintings(scale: str, out: Path, **options: Any) -> Summary:
     """The recipe ``cropd/paintings``. ``--data defence=FOLDER``: a saved ``distil`` whose student and frozen model are
-    taken; else both are trained here. ``--data cifar10=SOURCE``: the images (digits unless told).
+    taken; else both are trained here. ``--data cifar10=SOURCE``: the images (unless told the scale's first, at small
+    the digits).
     """
     runner = Runner(scale, out / "paintings", changes={"limit": None}, takes_defence=True, **options)
-    name = runner.scale.datasets[-1]  # what --data named, the digits else
+    name = runner.one_data_set
     images = runner.data(name)
     student, encoder, head = _parts(runner, name)
     other = runner.foundations.another(name)  # no painting is seen in its training

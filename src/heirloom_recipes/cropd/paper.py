@@ -208,6 +208,8 @@ TABLES: dict[str, tuple[Cell, ...]] = {
             for rival in ("noise", "adversarial-reconstruction", "stability", "distil")
             for share in (0.1, 0.2, 0.5, 1.0)
         ),
+        Cell("cifar10", "identity"),
+        *(Cell("cifar10", name) for name in FILTERS),
     ),
     "table-10": (
         Cell("cifar2", "identity", (98.41, 1.40, 0.74), foundation="rocl"),

@@ -68,10 +68,10 @@ def _costs(kept: dict[str, Any], foundation: dict[str, float | None]) -> dict[st
 def figure_2(scale: str, out: Path, **options: Any) -> Summary:
     """What each preprocessor makes of clean images and of those that PGD-20 on the whole has found."""
     runner = Runner(scale, out, **options)
-    data = next(cell.data for cell in TABLES["table-2"] if runner.covers(cell))
-    x, y = first_images(runner.data(data), SHOWN)
-    cells, rows, drawn = [Cell(data, method) for method in FIGURE_2], [], {}
+    covered = next((cell.data for cell in TABLES["table-2"] if runner.covers(cell)), None)
+    cells, rows, drawn = [Cell(covered, method) for method in FIGURE_2 if covered is not None], [], {}
     for cell in cells:
+        x, y = first_images(runner.data(cell.data), SHOWN)
         model, _ = runner.whole(cell)
         x_adv, right = _attacked(runner, model, cell, (x, y))
         made = {

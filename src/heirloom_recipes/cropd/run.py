@@ -32,7 +32,7 @@ from heirloom.models.preprocessor import parameter_count, vae_preprocessor
 from heirloom.runs import Progress, Run, silent
 from heirloom.runtime.errors import require
 from heirloom.runtime.files import read_json
-from heirloom.runtime.identity import deciding, module_facts
+from heirloom.runtime.identity import check_same, deciding, module_facts
 from heirloom.threat import Threat
 from heirloom_recipes.catalogue import until
 from heirloom_recipes.cropd.foundations import Foundations
@@ -63,11 +63,16 @@ def _digests(defence: str) -> Any:
     return config["digests"]
 
 
+def _named(given: Mapping[str, str]) -> tuple[str, ...]:
+    """The data sets among what ``--data`` gives."""
+    return tuple(name for name in given if name in SOURCES)
+
+
 def _data_sets(of_the_scale: Sequence[str], given: Mapping[str, str]) -> tuple[str, ...]:
     """Those of a run: before a given foundation the ones named beside it, if any is, for it was not made for the others
     that a scale brings along; else these too.
     """
-    named = tuple(name for name in given if name in SOURCES)
+    named = _named(given)
     return named if named and "foundation" in given else tuple(dict.fromkeys((*of_the_scale, *named)))
 
 
@@ -98,6 +103,7 @@ class Runner:
         unknown = sorted(set(given) - set(known))
         require(not unknown, "data", f"NAME=SOURCE with a name of {', '.join(known)}", ", ".join(unknown))
         self.defence = given.pop("defence", None)  # a folder, for a recipe that starts from a saved one
+        self.named = _named(given)
         chosen = replace(
             chosen,
             datasets=_data_sets(chosen.datasets, given),
@@ -107,7 +113,9 @@ class Runner:
         )
         self.scale, self.seed, self.device, self.held_out = chosen, seed, device, held_out
         self.progress, self.loaded = until(minutes, progress), dict[str, ImageSource]()
-        shared = replace(chosen, datasets=(), sources={})  # naming one more data set is the same run
+        shared = replace(
+            chosen, datasets=(), sources={}, vae=None
+        )  # naming one more of these is the same run
         facts = {"scale": deciding(shared), "seed": seed}
         if held_out:
             facts["held out"] = True
@@ -118,6 +126,17 @@ class Runner:
         self.foundations = Foundations(
             chosen, self.run, self.data, seed, self.progress, trust_remote_code=trust_remote_code
         )
+
+    @property
+    def one_data_set(self) -> str:
+        """For a recipe that takes one: what ``--data`` names, else the first that the scale brings along.
+
+        Raises:
+            InputError: several are named.
+        """
+        wanted = "of one data set for this recipe"
+        require(len(self.named) <= 1, "data", wanted, " and ".join(self.named))
+        return (self.named or self.scale.datasets)[0]
 
     def covers(self, cell: Cell) -> bool:
         """Whether this scale has all that the row needs."""
@@ -135,6 +154,9 @@ class Runner:
             if cell.method == "vae" and not self.run.has(self.place(cell)):
                 train = self.pictures(cell)
                 vae_preprocessor(self.settings(cell, train).vae, train.shape)
+        if any(cell.method == "vae" for cell in cells):
+            same = {"vae": self.scale.vae}
+            check_same(self.run.stage("vae", lambda: same), same, self.run.folder)
 
     def data(self, name: str) -> ImageSource:
         """The images called ``name``; ``cifar2``: the first two classes of ``cifar10``."""

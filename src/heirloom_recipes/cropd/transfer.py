@@ -57,7 +57,7 @@ PLACES = (
 
 
 def transfer(scale: str, out: Path, **options: Any) -> Summary:
-    """The recipe ``cropd/transfer``, on the images that ``--data`` names, the digits else.
+    """The recipe ``cropd/transfer``, on the images that ``--data`` names, else the scale's first (``small``: digits).
 
     ``--data defence=FOLDER``: a saved defence in place of the methods, judged beside nothing in front; its frozen model
     is the first one, and "as trained" the threat that it was made for, on the images named beside it.
@@ -66,7 +66,7 @@ def transfer(scale: str, out: Path, **options: Any) -> Summary:
     changes = {"limit": None} if is_given else {}  # the other model is worth all images, as for paintings
     place = out / "transfer" if is_given else out
     runner = Runner(scale, place, changes=changes, takes_defence=True, **options)
-    name = runner.scale.datasets[-1]
+    name = runner.one_data_set
     images, saved = runner.data(name), _saved(runner, name)
     own = runner.scale.threat(Cell(name, "identity")) if saved is None else _threat(saved)
     methods = METHODS if saved is None else tuple(dict.fromkeys(("identity", saved.defence["method"])))
