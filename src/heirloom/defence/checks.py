@@ -9,7 +9,7 @@ from torch import nn
 
 from heirloom.defence.choose import CANDIDATES
 from heirloom.defence.controls import own_head
-from heirloom.defence.settings import AUTO, DefendSettings
+from heirloom.defence.settings import AUTO, DefendSettings, DistilSettings
 from heirloom.defence.shares import Shares
 from heirloom.defence.train_preprocessor import fresh_preprocessor
 from heirloom.models.defended import Defended, check_whole
@@ -32,12 +32,18 @@ def check_before_work(
     methods = dict.fromkeys((*settings.methods, *trained))
     for method in methods:
         fresh_preprocessor(images.pictures, replace(settings.defence, method=method), encoder)
-    needs_head = "distil" in methods and settings.defence.distil.targets == "head"
-    own = own_head(encoder, head, images.train.classes)
-    distil = settings.defence.distil
-    counted = "distil" not in methods or distil.targets == "head" or distil.count <= len(images.pictures)
-    wanted = f"at most as many as the {len(images.pictures)} images that are learned from"
-    require(counted, "prototypes", wanted, distil.count)
-    wanted = "features for a model without a linear classifier of these classes"
-    require(not needs_head or own is not None, "targets", wanted, "head")
+    if "distil" in methods:
+        _check_targets(encoder, images, settings.defence.distil, head)
     require(head is None or not settings.robust_head, "robust_head", "off for a head that is kept", True)
+
+
+def _check_targets(
+    encoder: FrozenEncoder, images: Shares, distil: DistilSettings, head: nn.Module | None
+) -> None:
+    """That there is what the student is to learn."""
+    if distil.targets == "head":
+        wanted = "features for a model without a linear classifier of these classes"
+        require(own_head(encoder, head, images.train.classes) is not None, "targets", wanted, "head")
+        return
+    wanted = f"at most as many as the {len(images.pictures)} images that are learned from"
+    require(distil.count <= len(images.pictures), "prototypes", wanted, distil.count)

@@ -14,7 +14,7 @@ from torch import nn
 from heirloom.attacks.cascade import FIRST_LOOK
 from heirloom.attacks.named import named_attack
 from heirloom.defence.budget import steps_of
-from heirloom.defence.controls import own_head
+from heirloom.defence.controls import target_head
 from heirloom.defence.remarks import needs_control, packed, unpacked
 from heirloom.defence.settings import AUTO, PreprocessorSettings
 from heirloom.defence.shares import Shares
@@ -39,9 +39,8 @@ CANDIDATES: tuple[DefenceMethod, ...] = (
     "cropd",
     "noise",
 )
-PART = (
-    0.25  # of the budget, for each trial, on top of it: shorter trials chose badly (docs/lab-notes/remedy.md)
-)
+# of the budget, for each trial, on top of it: shorter trials chose badly (docs/lab-notes/remedy.md)
+PART = 0.25
 JUDGED = 256  # validation images that the trials are judged on
 SMALLEST = 16  # pixels a side of grey images that a student is better on: between 8, where it is not, and 28
 
@@ -56,11 +55,6 @@ class Trials:
     head: HeadSettings
     batch_size: int | None = None
     kept: nn.Module | None = None
-
-    @property
-    def own(self) -> nn.Module | None:
-        """The frozen model's classifier of these classes, which ``distil`` may learn from."""
-        return own_head(self.encoder, self.kept, self.images.train.classes)
 
 
 def recommended(shape: tuple[int, int, int]) -> DefenceMethod:
@@ -162,7 +156,7 @@ def _trial(trials: Trials, settings: PreprocessorSettings, place: Path) -> dict[
         trials.threat,
         settings,
         encoder=trials.encoder,
-        head=trials.own,
+        head=target_head(settings, trials.encoder, trials.kept, trials.images.train.classes),
         checkpoint=place.with_name("checkpoint.safetensors"),
         resume=True,
     )

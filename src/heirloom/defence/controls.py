@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from heirloom.data.labelled import LabelledImages
+from heirloom.defence.settings import AUTO, PreprocessorSettings
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.heads.own import in_order_of, knows, logit_names, names_of
 from heirloom.heads.own import own_head as own_head_of
@@ -117,12 +118,20 @@ def own_head(encoder: FrozenEncoder, kept: nn.Module | None, classes: Sequence[s
     found = None if kept is not None else pretrained_head(encoder)
     if found is None:
         return kept
-    names = names_of(encoder)
-    if hasattr(encoder.backbone, "config") and not knows(
-        names or (), classes
-    ):  # numbers that may mean anything
+    names, is_of_transformers = names_of(encoder), hasattr(encoder.backbone, "config")
+    if is_of_transformers and not knows(names or (), classes):  # LABEL_0 may mean anything
         return None
     return in_order_of(found, names, classes)
+
+
+def target_head(
+    settings: PreprocessorSettings, encoder: FrozenEncoder, kept: nn.Module | None, classes: Sequence[str]
+) -> nn.Module | None:
+    """The frozen model's classifier where its classes are what is learned, else None: to find one may mean to load the
+    model again.
+    """
+    learns = settings.method in ("distil", AUTO) and settings.distil.targets == "head"
+    return own_head(encoder, kept, classes) if learns else None
 
 
 def save_stand_in(

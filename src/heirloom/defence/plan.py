@@ -13,7 +13,7 @@ from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence.budget import steps_of
 from heirloom.defence.checks import check_before_work
 from heirloom.defence.choose import CANDIDATES, shortened
-from heirloom.defence.controls import own_head
+from heirloom.defence.controls import target_head
 from heirloom.defence.settings import AUTO, DefendSettings, PreprocessorSettings
 from heirloom.defence.shares import shares_of
 from heirloom.defence.train_preprocessor import train_preprocessor
@@ -56,8 +56,8 @@ def plan_of_defence(
         chosen = settings.defence
         if method != chosen.method:
             chosen = replace(chosen, method=method, steps=steps_of(chosen, method))
-        own = own_head(encoder, head, train.classes)
-        stages += _training(images.pictures, settings.threat, chosen, encoder, own)
+        learned = target_head(chosen, encoder, head, train.classes)
+        stages += _training(images.pictures, settings.threat, chosen, encoder, learned)
         stages += _measuring(method, cost, data, settings, has_head=head is not None)
     stages += audit_stage(cost, min(settings.audit_examples, len(data.test)))
     return Plan(tuple(stages), cost.memory(settings.eval_batch_size))

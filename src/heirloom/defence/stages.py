@@ -14,6 +14,7 @@ from heirloom.defence.controls import (
     in_its_place,
     own_head,
     save_stand_in,
+    target_head,
 )
 from heirloom.defence.description import head_kind
 from heirloom.defence.examples import examples
@@ -141,7 +142,7 @@ class Stages:
             self.settings.threat,
             settings,
             encoder=self.encoder,
-            head=self._own_head(),
+            head=target_head(settings, self.encoder, self.kept, self.images.train.classes),
             validation=self.images.validation,
             checkpoint=self.run.path(method, "checkpoint.safetensors"),
             resume=True,

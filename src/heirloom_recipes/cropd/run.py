@@ -115,7 +115,7 @@ class Runner:
         self.progress, self.loaded = until(minutes, progress), dict[str, ImageSource]()
         shared = replace(
             chosen, datasets=(), sources={}, vae=None
-        )  # naming one more of these is the same run
+        )  # a run is the same with one more of these
         facts = {"scale": deciding(shared), "seed": seed}
         if held_out:
             facts["held out"] = True
