@@ -227,7 +227,7 @@ def test_where_the_copys_error_might_decide_the_model_itself_is_attacked(
         return x
 
     copy = Off()
-    monkeypatch.setattr("heirloom.evaluation.verdicts.folded", lambda *given: copy)
+    monkeypatch.setattr("heirloom.attacks.engine.for_the_passes.folded", lambda *given: copy)
     found = evaluate(model, data, THREAT, [Attack("nothing", (nothing,))])
     margins = found.margin[found.correct["clean"]]
     doubtful = int((margins > -4 * ERROR).sum())

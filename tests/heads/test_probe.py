@@ -68,6 +68,30 @@ def test_the_adversarial_head_is_more_robust_and_the_encoder_untouched(
     assert "norm" not in "".join(str(k) for k in heads.adversarial.state_dict())
 
 
+def test_only_the_attacks_passes_are_in_the_asked_type(digits: LabelledImages, tmp_path: Path) -> None:
+    encoder, seen = pixels(), []
+    encoder.backbone.register_forward_pre_hook(
+        lambda _, given: seen.append((given[0].dtype, given[0].requires_grad))
+    )
+    settings = replace(SETTINGS, adversarial=replace(SETTINGS.adversarial, mixed_precision="bf16"))
+    test = load_images("digits").test
+    found = [
+        probe(encoder, digits, THREAT, chosen, tmp_path / name).adversarial
+        for name, chosen in (("bf16", settings), ("whole", SETTINGS))
+    ]
+    halved = [asked for asked in seen if asked[0] == torch.bfloat16]
+    assert any(followed for _, followed in halved)
+    in_bf16, whole = (
+        evaluate(with_head(encoder, head), (test.images, test.labels), THREAT, ("pgd-10",)).correct["pgd-10"]
+        for head in found
+        if head is not None
+    )
+    # about 450 images, of which rounding moves few: four deviations of a paired difference of a tenth
+    assert abs(int(in_bf16.sum()) - int(whole.sum())) <= 4 * (len(whole) / 10) ** 0.5
+    with pytest.raises(InputError, match="passes"):
+        probe(encoder, digits, THREAT, SETTINGS, tmp_path / "bf16", resume=True)
+
+
 def test_a_cut_off_probe_goes_on_exactly(digits: LabelledImages, tmp_path: Path) -> None:
     settings = replace(
         SETTINGS,

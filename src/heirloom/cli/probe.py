@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heirloom.cli import options
+from heirloom.runtime import choices
 
 if TYPE_CHECKING:
     from heirloom.results.schema import Summary
@@ -32,6 +33,9 @@ def probe(
     learning_rate: Annotated[float, typer.Option(help="Of the adversarial head.")] = 0.1,
     attack_steps: Annotated[int, typer.Option(help="PGD steps in training.")] = 10,
     attack_step_size: Annotated[str | None, typer.Option(help="In pixel units [default: eps / 4].")] = None,
+    mixed_precision: Annotated[
+        choices.MixedPrecision, typer.Option(help="Of the passes of the attack in training.")
+    ] = "no",
     eval_batch_size: options.EvalBatchSize = None,
     attack_dtype: options.PassDtype = None,
     validation: options.Validation = 0.02,
@@ -78,6 +82,7 @@ def probe(
             weight_decay=5e-4,
             seed=seed,
             device=device,
+            mixed_precision=mixed_precision,
         )
     settings = ProbeSettings(
         head=head,

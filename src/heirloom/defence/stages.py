@@ -200,6 +200,7 @@ class Stages:
                 self.settings.threat,
                 self.settings.head,
                 device=self.device,
+                mixed_precision=self.settings.defence.training.mixed_precision,
                 checkpoint=self.run.path(method, "robust-head.safetensors"),
                 report=lambda done, total, losses: self.progress(
                     f"robust head {method}", done, total, words(losses)

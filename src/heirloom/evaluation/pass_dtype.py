@@ -15,11 +15,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from heirloom.attacks.engine.for_the_passes import for_the_passes
 from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.losses import cross_entropy
 from heirloom.evaluation.apart import on_a_copy
 from heirloom.evaluation.chunks import seeded
-from heirloom.evaluation.verdicts import for_the_passes
 from heirloom.models.memory import fitting
 from heirloom.runs import Run
 from heirloom.runtime import distributed

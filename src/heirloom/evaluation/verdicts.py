@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.engine.compaction import compacted_every
-from heirloom.attacks.engine.compiled import Compiled, compiled
-from heirloom.attacks.engine.folding import folded
-from heirloom.attacks.engine.low_precision import low_precision
+from heirloom.attacks.engine.compiled import Compiled
+from heirloom.attacks.engine.for_the_passes import for_the_passes
 from heirloom.attacks.engine.passes import Passes
 from heirloom.attacks.losses import check_labels
 from heirloom.attacks.named import Attack, Part, attack_list
@@ -231,15 +230,6 @@ def _run_stage(
             report(stage.attack, done, total, max(int(standing.sum()) - fallen, 0) / len(standing))
     give_back()
     return distributed.gather(mine)
-
-
-def for_the_passes(
-    model: nn.Module, x: Tensor, dtype: torch.dtype | None, *, compile: bool = False
-) -> nn.Module:
-    """What is attacked: the same function at less cost, or ``model`` itself."""
-    copy = folded(model, x)
-    copy = copy if dtype is None else low_precision(copy, x, dtype)
-    return compiled(copy, x) if compile else copy
 
 
 def check_evaluable(model: nn.Module, data: Pair, device: str | torch.device = "cpu") -> int:

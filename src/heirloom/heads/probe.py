@@ -14,7 +14,7 @@ from torch import nn
 
 from heirloom.data.augmentation import Augmentation
 from heirloom.data.labelled import LabelledImages
-from heirloom.heads.adversarial import HeadOnFeatures
+from heirloom.heads.adversarial import PASSES, HeadOnFeatures, of_the_passes, of_the_rest
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.models.defended import Defended
 from heirloom.models.memory import fitting
@@ -36,8 +36,8 @@ class ProbeSettings:
     Attributes:
         head: the clean head, trained on features computed once. Images are not augmented.
         adversarial: the adversarial head: cross-entropy on adversarial images alone, the attack running
-            through the whole model. It starts from the clean head, since the task is convex in the head and
-            the clean head is the better start.
+            through the whole model, in the type of ``mixed_precision``. It starts from the clean head, since the
+            task is convex in the head and the clean head is the better start.
         attack, augmentation: of the adversarial head.
         validation: share of the training images held out; the epoch of lowest clean loss (clean head), or of
             highest accuracy under ``cascade``'s first look (adversarial head), is kept.
@@ -108,15 +108,15 @@ def probe(
         return Heads(clean, None)
     first = data.select(torch.arange(min(2, len(data)))).images.to(device)
     size = size or fitting(encoder, first, settings.adversarial.batch_size)
-    model = HeadOnFeatures(encoder, clean, features, size)
+    training = settings.adversarial
+    model = HeadOnFeatures(encoder, clean, features, size, PASSES.get(training.mixed_precision))
     best_data = held_out.limit(settings.validation_images, seed)
     best = BestEpoch(folder / "best" / "head.safetensors", best_data, threat, resume=resume)
-    training = settings.adversarial
     train(
         model,
         rest,
         supervised_step(settings.augmentation, threat, settings.attack, at_once=size),
-        training,
+        replace(training, mixed_precision=of_the_rest(training.mixed_precision)),
         make_optimizer=lambda parameters: torch.optim.SGD(
             parameters, lr=training.learning_rate, momentum=0.9, weight_decay=training.weight_decay
         ),
@@ -128,6 +128,7 @@ def probe(
             "settings": deciding(replace(settings, adversarial=TrainingSettings())),
             "threat": asdict(threat),
             "encoder": module_facts(encoder),
+            **of_the_passes(training.mixed_precision),
         },
         report=report,
     )

@@ -239,6 +239,7 @@ class Runner:
                 self.scale.threat(cell),
                 robust,
                 device=self.device,
+                mixed_precision=self.scale.defence.training.mixed_precision,
                 checkpoint=place,
                 report=lambda done, total, losses: self.progress(
                     f"{cell.name}: robust head", done, total, words(losses)

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from heirloom import Threat, evaluate
 from heirloom.attacks import apgd, misclassified, pgd
+from heirloom.attacks.engine import for_the_passes
 from heirloom.attacks.engine.compaction import compacted_every
 from heirloom.attacks.engine.compiled import Compiled, compiled
 from heirloom.attacks.engine.gradient import input_gradient
 from heirloom.attacks.losses import cross_entropy
-from heirloom.evaluation import verdicts
 from tests.attacks.small import digits
 from tests.attacks.test_peers import network
 
@@ -70,7 +70,7 @@ def test_what_cannot_be_compiled_is_attacked_as_it_is_and_told(monkeypatch: pyte
 
 
 def test_verdicts_of_an_evaluation_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdicts, "compiled", partial(compiled, backend="aot_eager"))
+    monkeypatch.setattr(for_the_passes, "compiled", partial(compiled, backend="aot_eager"))
     model, (x, y) = network("convolutional"), digits()
     data = x[1500:1540], y[1500:1540]
     with warnings.catch_warnings():
