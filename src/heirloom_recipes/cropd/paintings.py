@@ -30,8 +30,9 @@ from heirloom.results.schema import Summary
 from heirloom.results.statistics import proportion
 from heirloom.runtime.choices import MixedPrecision
 from heirloom.runtime.errors import require
+from heirloom_recipes.cropd.images import first_images
 from heirloom_recipes.cropd.paper import Cell
-from heirloom_recipes.cropd.run import Runner, first_images
+from heirloom_recipes.cropd.run import Runner
 
 STEPS = {"smoke": 2, "small": 150, "gpu": 3000, "paper": 20_000}  # of each painter
 TUNING = {"smoke": 2, "small": 150, "gpu": 6000, "paper": 40_000}  # of student and painter, tuned together

@@ -15,8 +15,9 @@ from heirloom.report.figures import image_uri
 from heirloom.results.schema import Summary
 from heirloom.runtime.randomness import generator_of
 from heirloom_recipes.cropd.beside import beside, controls
+from heirloom_recipes.cropd.images import first_images
 from heirloom_recipes.cropd.paper import COLUMNS, HOURS, PARAMETERS, TABLES, Cell
-from heirloom_recipes.cropd.run import Runner, first_images
+from heirloom_recipes.cropd.run import Runner
 from heirloom_recipes.shards import leave_if_sharded, share_of
 
 FIGURE_2 = ("vanilla", "arae", "cropd", "adversarial-reconstruction", "distil")

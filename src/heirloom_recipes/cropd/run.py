@@ -6,17 +6,15 @@ and rows (``work/stages/``), and a command that was cut off goes on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from heirloom.data.images import load_images
 from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence.remarks import packed
 from heirloom.defence.settings import PreprocessorSettings
@@ -36,44 +34,15 @@ from heirloom.runtime.identity import check_same, deciding, module_facts
 from heirloom.threat import Threat
 from heirloom_recipes.catalogue import until
 from heirloom_recipes.cropd.foundations import Foundations
+from heirloom_recipes.cropd.given import check_names, data_sets, digests_of, named_data_sets
+from heirloom_recipes.cropd.images import SUBSETS, images_of
 from heirloom_recipes.cropd.paper import Cell
-from heirloom_recipes.cropd.scales import SOURCES, scale_settings
+from heirloom_recipes.cropd.scales import scale_settings
 from heirloom_recipes.cropd.spent import counted, spent
 from heirloom_recipes.judging import judged
 from heirloom_recipes.same_images import same_images
 
-SUBSETS = {"cifar2": "cifar10"}  # its first two classes
 STUDENT_SECONDS = "student.json"
-GIVEN = (*SOURCES, "vae", "foundation")  # what --data may name
-
-
-def _digests(defence: str) -> Any:
-    """What identifies a saved defence, which must have something in front of its frozen model to be judged."""
-    path = Path(defence) / "config.json"
-    config = read_json(path) if path.is_file() else {}
-    wrote = "a folder that heirloom defend wrote"
-    require("digests" in config, "defence", wrote, defence)
-    has_front = config.get("preprocessor") is not None
-    require(
-        has_front,
-        "defence",
-        f"{wrote} with a preprocessor",
-        f"{defence}, which has nothing in front of its model",
-    )
-    return config["digests"]
-
-
-def _named(given: Mapping[str, str]) -> tuple[str, ...]:
-    """The data sets among what ``--data`` gives."""
-    return tuple(name for name in given if name in SOURCES)
-
-
-def _data_sets(of_the_scale: Sequence[str], given: Mapping[str, str]) -> tuple[str, ...]:
-    """Those of a run: before a given foundation the ones named beside it, if any is, for it was not made for the others
-    that a scale brings along; else these too.
-    """
-    named = _named(given)
-    return named if named and "foundation" in given else tuple(dict.fromkeys((*of_the_scale, *named)))
 
 
 class Runner:
@@ -99,14 +68,12 @@ class Runner:
         """
         given, chosen = dict(sources or {}), scale_settings(scale, seed, device)
         chosen = replace(chosen, **(changes or {}))  # what one recipe alone wants otherwise
-        known = (*GIVEN, "defence") if takes_defence else GIVEN
-        unknown = sorted(set(given) - set(known))
-        require(not unknown, "data", f"NAME=SOURCE with a name of {', '.join(known)}", ", ".join(unknown))
+        check_names(given, takes_defence=takes_defence)
         self.defence = given.pop("defence", None)  # a folder, for a recipe that starts from a saved one
-        self.named = _named(given)
+        self.named = named_data_sets(given)
         chosen = replace(
             chosen,
-            datasets=_data_sets(chosen.datasets, given),
+            datasets=data_sets(chosen.datasets, given),
             vae=given.pop("vae", chosen.vae),
             foundation=given.pop("foundation", chosen.foundation),
             sources={**chosen.sources, **given},
@@ -120,7 +87,7 @@ class Runner:
         if held_out:
             facts["held out"] = True
         if self.defence is not None:
-            facts["defence"] = _digests(self.defence)
+            facts["defence"] = digests_of(self.defence)
         self.run = Run(out, facts, resume=True)
         self.trust_remote_code = trust_remote_code
         self.foundations = Foundations(
@@ -159,18 +126,9 @@ class Runner:
             check_same(self.run.stage("vae", lambda: same), same, self.run.folder)
 
     def data(self, name: str) -> ImageSource:
-        """The images called ``name``; ``cifar2``: the first two classes of ``cifar10``."""
+        """The images called ``name``, the same as when the run began."""
         if name not in self.loaded:
-            s = self.scale
-            found = load_images(
-                s.sources[SUBSETS.get(name, name)],
-                image_size=s.of_size(name),
-                limit=None if name in SUBSETS else s.limit,
-                limit_test=None if name in SUBSETS else s.limit_test,
-                seed=self.seed,
-            )
-            found = _first_classes(found, 2, s.limit, s.limit_test) if name in SUBSETS else found
-            found = _validation(found, self.seed) if self.held_out else found
+            found = images_of(name, self.scale, self.seed, held_out=self.held_out)
             self.loaded[name] = same_images(self.run, name, found)
         return self.loaded[name]
 
@@ -294,26 +252,3 @@ class Runner:
             device=self.device,
             attack_dtype=passes_in(AUTO, self.run, measured, model, data.test.pair, self.device, None),
         )
-
-
-def _first_classes(source: ImageSource, count: int, limit: int | None, limit_test: int | None) -> ImageSource:
-    def cut(data: LabelledImages, most: int | None) -> LabelledImages:
-        kept = data.select((data.labels < count).nonzero().flatten())
-        return replace(kept, classes=data.classes[:count]).limit(most)
-
-    return ImageSource(
-        f"{source.name}, {count} classes", cut(source.train, limit), cut(source.test, limit_test)
-    )
-
-
-def _validation(source: ImageSource, seed: int) -> ImageSource:
-    """Held-out training images in the place of the test images, about as many of them, but half at most."""
-    share = min(0.5, len(source.test) / len(source.train))
-    train, held_out = source.train.split(share, seed)
-    return ImageSource(f"{source.name}, held out", train, held_out)
-
-
-def first_images(data: ImageSource, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first ``count`` test images and their labels."""
-    chosen = data.test.select(torch.arange(min(count, len(data.test))))
-    return chosen.images, chosen.labels
