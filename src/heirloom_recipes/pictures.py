@@ -39,6 +39,7 @@ def _gap_over_the_gate() -> Any:
 DRAWN: dict[str, Callable[[], Any]] = {
     "gap-over-the-gate.png": _gap_over_the_gate,
     "trade-off-digits.png": lambda: trade_off_drawing(_record("cropd/trade-off-digits")),
+    "trade-off-cifar10.png": lambda: trade_off_drawing(_record("cropd/trade-off-cifar10")),
     "bound-digits.png": lambda: bound_drawing(_record("cropd/bound").rows),
     "cost-of-likeness.png": lambda: cost_of_likeness_drawing(_record("cropd/paintings-cifar10")),
 }

@@ -79,7 +79,8 @@ def trade_off_drawing(summary: Summary) -> Any:
     """The drawing: a panel for each data set and eps; the area of a mark is what its training cost."""
     worst = summary.settings["attacks"].split(", ")[-1]
     panels = sorted({(row["data"], row["eps"]) for row in summary.rows})
-    figure, drawn = new_axes(len(panels), figsize=(4.2 * len(panels), 4.6))
+    width = max(6.0, 4.2 * len(panels))  # room for the legend under a single panel
+    figure, drawn = new_axes(len(panels), figsize=(width, 4.6))
     drawn = [drawn] if len(panels) == 1 else list(drawn)
     scale = LARGEST / max(1.0, *(_spent(row) or 0.0 for row in summary.rows))
     for (data, eps), axes in zip(panels, drawn, strict=True):
@@ -88,7 +89,10 @@ def trade_off_drawing(summary: Summary) -> Any:
         axes.set_xlabel(f"worst case under {worst} (%)")
     first = drawn[0]
     first.set_ylabel("clean (%)")
-    shown = figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
+    columns = int(width / 1.6)
+    shown = figure.legend(
+        *first.get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize=8
+    )
     handles: Any = shown.legend_handles
     for handle in handles:
         handle.set_sizes([25])  # a mark's size tells of a row, not of a method
