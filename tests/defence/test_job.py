@@ -40,6 +40,7 @@ from heirloom.networks.classifier import load_head
 from heirloom.objectives.defences import DEFENCES
 from heirloom.report.pages import draw
 from heirloom.results.statistics import proportion
+from heirloom.runtime.choices import Pooling
 from heirloom.runtime.files import write_tensors
 from heirloom.training.loop import TrainingSettings
 from tests.children import Child
@@ -234,20 +235,27 @@ def test_an_encoder_in_the_models_place_survives_reload_and_takes_the_models_own
     assert summary.rows[1]["clean"]["value"] == pytest.approx(float(right.double().mean()))
 
 
-def _classifier_of_transformers(folder: Path, classes: tuple[str, ...]) -> Path:
-    animal = ZOO["vit classifier"]
+def _classifier_of_transformers(folder: Path, classes: tuple[str, ...], kind: str = "vit classifier") -> Path:
+    animal = ZOO[kind]
     names = dict(enumerate(reversed(classes)))  # in an order of its own
     settings = {**animal.settings, "id2label": names, "label2id": {name: i for i, name in names.items()}}
     build(replace(animal, settings=settings), folder)
     return folder
 
 
-@pytest.mark.parametrize("targets", ["features", "head"])
+@pytest.mark.parametrize(
+    ("targets", "kind", "pooling"),
+    [
+        ("features", "vit classifier", "auto"),
+        ("head", "vit classifier", "auto"),
+        ("head", "dinov2 classifier", "classifier"),  # it reads the class token and the patches' mean
+    ],
+)
 def test_the_classifier_of_a_transformers_checkpoint_goes_with_its_stand_in(
-    targets: str, small: ImageSource, tmp_path: Path
+    targets: str, kind: str, pooling: Pooling, small: ImageSource, tmp_path: Path
 ) -> None:
-    named = _classifier_of_transformers(tmp_path / "vit", small.test.classes)
-    encoder, out = load_encoder(EncoderSettings(str(named))), tmp_path / "out"
+    named = _classifier_of_transformers(tmp_path / "vit", small.test.classes, kind)
+    encoder, out = load_encoder(EncoderSettings(str(named), pooling=pooling)), tmp_path / "out"
     settings = _distil(_settings(compare=()), paints=False, targets=targets)
     _, summary = defend(encoder, small, settings, out)
     assert [row["defence"] for row in summary.rows] == ["original head", "distil"]
@@ -263,6 +271,15 @@ def test_a_classifier_of_other_classes_is_no_target(small: ImageSource, tmp_path
     build(ZOO["vit classifier"], tmp_path / "vit")  # LABEL_0 and LABEL_1
     encoder = load_encoder(EncoderSettings(str(tmp_path / "vit")))
     with pytest.raises(InputError, match="targets must be features for a model without a linear classifier"):
+        defend(encoder, small, _distil(_settings(), targets="head"), tmp_path / "out")
+
+
+def test_a_classifier_on_other_features_than_are_read_is_pointed_at(
+    small: ImageSource, tmp_path: Path
+) -> None:
+    named = _classifier_of_transformers(tmp_path / "dino", small.test.classes, "dinov2 classifier")
+    encoder = load_encoder(EncoderSettings(str(named)))
+    with pytest.raises(InputError, match=r"on its features \(pooling classifier has one\), got head"):
         defend(encoder, small, _distil(_settings(), targets="head"), tmp_path / "out")
 
 

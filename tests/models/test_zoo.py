@@ -1,18 +1,21 @@
 """Every kind of model: our features are those of the official image processor and model on the same pixels."""
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from heirloom import InputError
 from heirloom.models.encoder import EncoderSettings, load_encoder
 from heirloom.models.transformers.classifier import linear_classifier
-from tests.models.zoo import SIDE, TEXT, ZOO, Animal, build
+from tests.models.zoo import SIDE, TEXT, VIT, ZOO, Animal, build
 
 
 def _official(model: Any, processor: Any, animal: Animal, images: torch.Tensor) -> torch.Tensor:
@@ -72,6 +75,36 @@ def test_a_linear_classifier_says_the_checkpoints_own_logits(
         assert torch.allclose(head(encoder(x)), whole(x), atol=1e-4, rtol=1e-3)
         assert not any(part.requires_grad for part in head.parameters())
     assert linear_classifier(whole) is None  # its logits are read already
+
+
+@pytest.mark.parametrize("name", [name for name in ZOO if "ForImageClassification" in ZOO[name].model])
+def test_read_as_its_classifier_reads_it_a_model_has_that_classifier(
+    name: str, tmp_path: Path, generator: torch.Generator
+) -> None:
+    build(ZOO[name], tmp_path / "hub")
+    settings = EncoderSettings(str(tmp_path / "hub"), pooling="classifier")
+    x, encoder = torch.rand(3, 3, 24, 24, generator=generator), load_encoder(settings)
+    whole = load_encoder(replace(settings, pooling="logits"))
+    head = linear_classifier(encoder)
+    assert head is not None
+    assert torch.allclose(head(encoder(x)), whole(x), atol=1e-4, rtol=1e-3)
+    encoder.save(tmp_path / "saved")
+    saved = load_encoder(replace(settings, source=str(tmp_path / "saved")))
+    assert saved.fingerprint() == encoder.fingerprint() != whole.fingerprint()
+    for same in (saved, copy.deepcopy(encoder)):
+        assert torch.equal(same(x), encoder(x))
+
+
+def test_what_no_linear_classifier_reads_is_refused(tmp_path: Path) -> None:
+    build(ZOO["vit"], tmp_path / "none")
+    with pytest.raises(
+        InputError, match=r"model must be a checkpoint with a classifier .* got one without classifier"
+    ):
+        load_encoder(EncoderSettings(str(tmp_path / "none"), pooling="classifier"))
+    two = transformers.DeiTForImageClassificationWithTeacher(transformers.DeiTConfig(**VIT))
+    two.save_pretrained(tmp_path / "two")
+    with pytest.raises(InputError, match=r"pooling must be another than classifier .* got a deit model"):
+        load_encoder(EncoderSettings(str(tmp_path / "two"), pooling="classifier", normalisation="none"))
 
 
 def test_most_classifiers_are_linear_on_the_features_and_other_models_have_none(tmp_path: Path) -> None:

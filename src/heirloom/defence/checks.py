@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -13,9 +14,9 @@ from heirloom.defence.settings import AUTO, DefendSettings, DistilSettings
 from heirloom.defence.shares import Shares
 from heirloom.defence.train_preprocessor import fresh_preprocessor
 from heirloom.models.defended import Defended, check_whole
-from heirloom.models.encoder import FrozenEncoder
+from heirloom.models.encoder import FrozenEncoder, load_encoder
 from heirloom.models.sharded import check_shardable
-from heirloom.runtime.errors import require
+from heirloom.runtime.errors import InputError, reject, require
 
 
 def check_before_work(
@@ -42,8 +43,24 @@ def _check_targets(
 ) -> None:
     """That there is what the student is to learn."""
     if distil.targets == "head":
-        wanted = "features for a model without a linear classifier of these classes"
-        require(own_head(encoder, head, images.train.classes) is not None, "targets", wanted, "head")
+        known = images.train.classes
+        if own_head(encoder, head, known) is None:
+            hint = " on its features (pooling classifier has one)" if _reads_others(encoder, known) else ""
+            reject(
+                "targets", f"features for a model without a linear classifier of these classes{hint}", "head"
+            )
         return
     wanted = f"at most as many as the {len(images.pictures)} images that are learned from"
     require(distil.count <= len(images.pictures), "prototypes", wanted, distil.count)
+
+
+def _reads_others(encoder: FrozenEncoder, classes: Sequence[str]) -> bool:
+    """Whether the checkpoint has a linear classifier of the classes, on other features than are read of it."""
+    if not hasattr(encoder.backbone, "config") or encoder.settings.pooling == "classifier":
+        return False
+    settings = replace(encoder.settings, pooling="classifier")
+    try:
+        found = load_encoder(settings, trust_remote_code=encoder.trusts_remote_code)
+    except InputError:
+        return False
+    return own_head(found, None, classes) is not None

@@ -54,7 +54,8 @@ class EncoderSettings:
             pixels to features.
         revision: of a hub id: branch, tag or commit.
         pooling: ``cls`` (class token), ``mean`` (over patch tokens or positions), ``pooler`` (the model's
-            own), ``logits`` (of the model's own classifier), ``image-text`` (the embedding that a CLIP-like
+            own), ``classifier`` (what the linear layer of the model's own classifier reads), ``logits`` (what that
+            classifier says), ``image-text`` (the embedding that a CLIP-like
             model compares with texts, of length 1), ``auto`` (:mod:`heirloom.models.pooling`).
         normalisation: ``auto`` (the checkpoint's image processor), ``none``, ``half`` or ``imagenet``.
         image_size: side that images are resized to; None: the checkpoint's.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from heirloom.runtime.choices import Pooling
 from heirloom.runtime.errors import reject
 
-POOLINGS = ("auto", "cls", "mean", "pooler", "logits", "image-text")
+POOLINGS = ("auto", "cls", "mean", "pooler", "classifier", "logits", "image-text")
 Count = int | str  # a number, or the field of the configuration that holds it
 
 
@@ -108,7 +108,8 @@ class Reading:
     """One way to read features, settled when a model is loaded.
 
     Attributes:
-        kind: ``pooler``, ``cls``, ``mean``, ``logits``, ``image-text`` or, of a module of the user's own, ``tensor``.
+        kind: ``pooler``, ``cls``, ``mean``, ``classifier``, ``logits``, ``image-text`` or, of a module of the
+            user's own, ``tensor``.
         before, after: tokens that a mean leaves out. channels_last: of a map of positions.
     """
 
@@ -122,7 +123,7 @@ class Reading:
             return outputs.flatten(2).mean(2) if outputs.ndim == 4 else outputs.flatten(1)
         if self.kind == "tensor":
             reject("model", "one that returns a tensor", type(outputs).__name__)
-        if self.kind == "logits":
+        if self.kind in ("logits", "classifier"):  # whose last layer hands on what it reads
             return outputs.logits
         if self.kind == "image-text":
             embedded = getattr(outputs, "image_embeds", None)

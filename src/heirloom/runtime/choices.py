@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 Norm = Literal["Linf", "L2", "L1"]
-Pooling = Literal["auto", "cls", "mean", "pooler", "logits", "image-text"]
+Pooling = Literal["auto", "cls", "mean", "pooler", "classifier", "logits", "image-text"]
 HeadKind = Literal["linear", "own", "zero-shot"]
 Normalisation = Literal["auto", "none", "half", "imagenet"]
 Transform = Literal["jpeg", "bit-depth", "median"]

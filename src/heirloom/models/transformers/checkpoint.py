@@ -37,7 +37,7 @@ class Checkpoint:
 
 
 def load_checkpoint(source: str, pooling: Pooling, options: dict[str, Any]) -> Checkpoint:
-    """The model of ``source`` for this pooling: vision tower, whole classifier (``logits``) or both towers.
+    """The model of ``source`` for this pooling: vision tower, whole classifier (``classifier``, ``logits``) or both.
 
     Args:
         options: of ``from_pretrained``: revision, trust_remote_code.
@@ -72,7 +72,7 @@ def _load(source: str, pooling: Pooling, options: dict[str, Any]) -> Checkpoint:
     config = transformers.AutoConfig.from_pretrained(source, **options)
     if config.model_type == "vit_mae":
         config.mask_ratio = 0.0
-    if pooling == "logits":
+    if pooling in ("logits", "classifier"):
         return _loaded(transformers.AutoModelForImageClassification, source, config, options)
     vision = getattr(config, "vision_config", None) or getattr(config, "image_config", None)
     if vision is None or pooling == "image-text":

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from heirloom.models.encoder import FrozenEncoder, load_encoder
+from heirloom.models.transformers.read_through import ReadThrough
 from heirloom.runtime.errors import InputError
 
 _KNOWN: WeakKeyDictionary[FrozenEncoder, nn.Linear | None] = WeakKeyDictionary()  # loading one takes a while
@@ -27,6 +28,8 @@ def linear_classifier(encoder: FrozenEncoder) -> nn.Linear | None:
 
 
 def _found(encoder: FrozenEncoder) -> nn.Linear | None:
+    if encoder.reading.kind == "classifier" and not encoder.is_sharded:
+        return next(_frozen(part) for part in encoder.backbone.modules() if isinstance(part, ReadThrough))
     config = getattr(encoder.backbone, "config", None)
     said = getattr(config, "architectures", None) or ()
     is_classifier = any("ForImageClassification" in name for name in said)
@@ -56,8 +59,14 @@ def _tried(encoder: FrozenEncoder, whole: FrozenEncoder) -> nn.Linear | None:
             logits.shape[1],
         )
         if fits and torch.allclose(layer(features), logits, rtol=1e-3, atol=1e-4):
-            head: nn.Linear = nn.utils.skip_init(nn.Linear, layer.in_features, layer.out_features)
-            head.weight.data.copy_(layer.weight.detach().cpu())
-            head.bias.data.copy_(layer.bias.detach().cpu() if layer.bias is not None else torch.zeros(1))
-            return head.requires_grad_(False).eval()
+            return _frozen(layer)
     return None
+
+
+@torch.no_grad()
+def _frozen(layer: nn.Linear) -> nn.Linear:
+    """A copy with a bias, on the CPU."""
+    head: nn.Linear = nn.utils.skip_init(nn.Linear, layer.in_features, layer.out_features)
+    head.weight.copy_(layer.weight.cpu())
+    head.bias.copy_(layer.bias.cpu() if layer.bias is not None else torch.zeros(1))
+    return head.requires_grad_(False).eval()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from heirloom.models.image_processor import ImageProcessing
 from heirloom.models.pooling import Reading, choose_reading, model_type
 from heirloom.models.transformers.checkpoint import Checkpoint
+from heirloom.models.transformers.read_through import read_through
 from heirloom.runtime.choices import Pooling
 from heirloom.runtime.errors import InputError, reject, require
 
@@ -60,9 +61,11 @@ def settle_reading(
     require(sees_texts, "model", wanted, type(found.backbone).__name__)
     generator = torch.Generator().manual_seed(0)
     pixels = processing(torch.rand(2, *shape, generator=generator))
-    how = pooling if pooling in ("logits", "image-text") else "features"
+    how = pooling if pooling in ("classifier", "logits", "image-text") else "features"
     weights = [value for name, value in found.backbone.state_dict().items() if name in found.missing]
     _fill(weights, float("nan"))
+    if pooling == "classifier":
+        _read_classifier(found, pixels)
     outputs = _tried(found.backbone, pixels, how)
     if how == "features":
         reading = choose_reading(
@@ -81,6 +84,20 @@ def settle_reading(
     _fill(weights, 0.0)
     _check(found.backbone, pixels, how, reading, features)
     return reading
+
+
+def _read_classifier(found: Checkpoint, pixels: Tensor) -> None:
+    """Let the model say what its classifier reads.
+
+    Raises:
+        InputError: no linear layer says its logits, or the checkpoint lacks that layer.
+    """
+    layer = read_through(found.backbone, lambda: _tried(found.backbone, pixels, "logits"))
+    wanted = "another than classifier for a model whose logits no linear layer says"
+    require(layer is not None, "pooling", wanted, f"a {model_type(found.backbone)} model")
+    lacking = f"{layer}.weight"
+    wanted = "a checkpoint with a classifier of its own for pooling classifier"
+    require(lacking not in found.missing, "model", wanted, f"one without {lacking}")
 
 
 def _check(backbone: nn.Module, pixels: Tensor, how: str, reading: Reading, features: Tensor) -> None:
