@@ -148,7 +148,7 @@ def test_pictures_are_read_to_the_models_shape(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         read_pictures([tmp_path / "b.png"], (3, 8, 8))
     (tmp_path / "c.png").write_text("no")
-    with pytest.raises(InputError, match="readable image files"):
+    with pytest.raises(InputError, match="readable images"):
         read_pictures([tmp_path / "c.png"], (3, 8, 8))
 
 
@@ -209,6 +209,16 @@ def test_pictures_as_objects(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match="number 0"):
             read_pictures([wrong], (3, 8, 8))
+
+
+@pytest.mark.parametrize("kind", ["one class", "flat"])
+def test_pictures_without_labels_are_refused_in_words_of_folders(kind: str, class_folders: Path) -> None:
+    for place in (class_folders / "dog").iterdir():
+        place.rename(class_folders / ("cat" if kind == "one class" else "") / f"dog-{place.name}")
+    for place in (class_folders / "cat").iterdir() if kind == "flat" else ():
+        place.rename(class_folders / place.name)
+    with pytest.raises(InputError, match="data must be images with labels: a folder for each of two classes"):
+        load_images(str(class_folders))
 
 
 @pytest.mark.parametrize("damage", ["cut", "text"])

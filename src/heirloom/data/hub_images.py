@@ -109,6 +109,12 @@ def column_of(split: Any, option: str, wanted: Any) -> str:
     if wanted is _is_label:
         usual = [name for name in LABEL_NAMES if name in (found or split.features)]
         found = usual[:1] or found
+    if wanted is _is_label and all(map(is_image, split.features.values())):
+        reject(
+            "data",
+            "images with labels: a folder for each of two classes or more, or a column",
+            "images alone",
+        )
     if len(found) != 1:
         reject(option, f"given (columns: {', '.join(split.features)})", f"{len(found)} candidates")
     return found[0]

@@ -137,7 +137,7 @@ def _opened(source: Path | str | bytes | Image.Image, name: str) -> Image.Image:
     except FileNotFoundError:
         raise InputError("images", "existing files", f"{name}, which does not exist") from None
     except UNREADABLE:
-        raise InputError("images", "readable image files, readable images", f"{name}, which is not") from None
+        raise InputError("images", "readable images", f"{name}, which is not") from None
 
 
 def _orientation(file: Image.Image) -> int:
