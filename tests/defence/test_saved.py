@@ -145,6 +145,14 @@ def test_one_bit_changed_is_seen(part: str, saved: tuple[DefendedModel, Path]) -
         DefendedModel.from_pretrained(saved[1])
 
 
+@pytest.mark.parametrize("factor", [255.0, -1.0])
+def test_predict_takes_pixels_in_their_range_alone(saved: tuple[DefendedModel, Path], factor: float) -> None:
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for wrong in (factor * x, (255 * x).byte()):
+        with pytest.raises(InputError, match="images must be"):
+            saved[0].predict(wrong)
+
+
 def test_predict_takes_pictures_and_arrays(saved: tuple[DefendedModel, Path], tmp_path: Path) -> None:
     array = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
     Image.fromarray(array).save(tmp_path / "a.png")

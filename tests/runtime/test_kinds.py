@@ -1,9 +1,11 @@
 """Settings of a wrong kind are one sentence: the argument, what it must be, what came."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -60,6 +62,19 @@ def test_a_setting_of_another_kind_is_one_sentence(kind: Any, wrong: dict[str, A
 def test_what_is_of_its_kind_passes() -> None:
     chosen = PreprocessorSettings(steps=[2], minutes=1, training=TrainingSettings(epochs=torch.Size([3])[0]))  # type: ignore[arg-type]
     assert asdict(chosen)["minutes"] == 1
+
+
+def test_numbers_of_numpy_become_pythons() -> None:
+    training = TrainingSettings(
+        epochs=np.int64(2), learning_rate=np.float32(0.25), betas=[np.float64(0.5), 0.9]
+    )  # type: ignore[arg-type]
+    threat = Threat("Linf", np.float32(0.5))  # type: ignore[arg-type]
+    for value in (training.epochs, training.learning_rate, training.betas[0], threat.eps):
+        assert type(value) in (int, float)
+    assert json.loads(json.dumps([asdict(training), asdict(threat)]))[0]["learning_rate"] == 0.25
+    for wrong in (np.float64("nan"), np.bool_(True), True):
+        with pytest.raises(InputError, match="eps must be a number above 0"):
+            Threat("Linf", wrong)  # type: ignore[arg-type]
 
 
 def test_what_is_no_part_of_a_defence_is_refused_before_its_folder_is_made(

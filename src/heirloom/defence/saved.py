@@ -24,6 +24,7 @@ from heirloom.runtime.errors import InputError, require
 from heirloom.runtime.files import read_json, read_tensors, write_bytes, write_json, write_tensors, write_text
 from heirloom.runtime.hub import offline_where_unreachable
 from heirloom.runtime.identity import module_facts
+from heirloom.threat import check_images
 
 CONFIG, WEIGHTS, LOCAL_ENCODER = "config.json", "model.safetensors", "encoder"
 PROCESSOR, CODE_FILE = "preprocessor_config.json", "heirloom_hub.py"
@@ -82,6 +83,9 @@ class DefendedModel(
         Args:
             images: float32 (N, C, H, W) in [0, 1] of the model's shape; or files, PIL images and arrays, which
                 :func:`heirloom.data.pictures.read_pictures` brings to that shape.
+
+        Raises:
+            InputError: of another shape, no floating numbers, or outside [0, 1]. (Calling the model asks nothing.)
         """
         if not isinstance(images, Tensor):
             place = next(self.parameters(), torch.empty(0)).device
@@ -92,6 +96,7 @@ class DefendedModel(
             f"of shape (N, {', '.join(map(str, self.image_shape))})",
             tuple(images.shape),
         )
+        check_images(images)
         probabilities = self(images).softmax(1)
         return probabilities.argmax(1), probabilities
 

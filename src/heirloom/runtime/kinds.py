@@ -23,13 +23,23 @@ def check_kinds(settings: Any) -> None:
     """Raise :class:`InputError` for the first field of a dataclass that is not of its declared kind.
 
     Whole numbers, numbers, texts, True and False, tuples of these and other settings are looked at; what a field's
-    words or range may be, its class says after this.
+    words or range may be, its class says after this. Numbers of numpy become Python's (:func:`plain`).
     """
     kind: Any = type(settings)
     hints = _hints(kind)
     for field in fields(settings):
         value, hint = getattr(settings, field.name), hints[field.name]
         require(_fits(value, hint), field.name, _said(hint), repr(value))
+        object.__setattr__(settings, field.name, plain(value))
+
+
+def plain(value: Any) -> Any:
+    """The same value, and of one of numpy's numbers, alone or in a sequence, Python's: those are no JSON."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(plain, value)) if type(value) in (tuple, list) else value
+    if type(value) in (bool, int, float) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def require_kind(value: Any, kind: type, argument: str) -> None:
@@ -65,8 +75,9 @@ def _said(hint: Any) -> str:
     if hint in WORDS:
         return WORDS[hint][1]
     if get_origin(hint) is tuple:
-        first = get_args(hint)[0]
-        return f"a tuple of {WORDS[first][2] if first in WORDS else 'words'}"
+        first, *rest = get_args(hint)
+        several = WORDS[first][2] if first in WORDS else "words"
+        return f"a tuple of {several}" if Ellipsis in rest else f"a tuple of {1 + len(rest)} {several}"
     return _one(getattr(hint, "__name__", "word"))
 
 

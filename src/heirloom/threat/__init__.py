@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import get_args
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from heirloom.runtime.choices import Norm
 from heirloom.runtime.errors import InputError, require
+from heirloom.runtime.kinds import plain
 from heirloom.threat.geometry import Geometry
 from heirloom.threat.l1 import L1
 from heirloom.threat.l2 import L2
@@ -33,12 +35,10 @@ class Threat:
 
     def __post_init__(self) -> None:
         require(self.norm in NORMS, "norm", f"one of {', '.join(NORMS)}", self.norm)
-        require(
-            isinstance(self.eps, (int, float)) and 0 < self.eps < float("inf"),
-            "eps",
-            "a number above 0 in pixel units (8/255, say)",
-            self.eps,
-        )
+        is_number = isinstance(self.eps, Real) and not isinstance(self.eps, bool)
+        wanted = "a number above 0 in pixel units (8/255, say)"
+        require(is_number and 0 < self.eps < float("inf"), "eps", wanted, self.eps)
+        object.__setattr__(self, "eps", plain(self.eps))
 
     def __str__(self) -> str:
         return f"{self.norm} {format_eps(self.eps)}"
