@@ -145,3 +145,32 @@ def test_a_model_that_casts_for_itself_keeps_its_types() -> None:
     assert (
         type_of(in_dtype(model, torch.bfloat16, IMAGES)) == torch.bfloat16
     )  # asked for: refused later, in a sentence
+
+
+def _slope(model: nn.Module, x: Tensor) -> Tensor:
+    return torch.func.jvp(lambda z: model(z).logsumexp(1), (x.detach(),), (torch.ones_like(x),))[1]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda model, x: model(x + 0 * _slope(model, x)[:, None, None, None]),
+        lambda model, x: model(x + 0 * torch.func.grad(lambda z: model(z).sum())(x.detach())),
+        lambda model, x: torch.func.vmap(lambda z: model(z[None])[0])(x),
+        lambda model, x: (
+            model(x) + 0 * torch.func.hessian(lambda z: model(z).logsumexp(1).sum())(x[:1]).mean()
+        ),
+        lambda model, x: model(x.to_sparse().to_dense()),
+        lambda model, x: model(torch.fft.ifft2(torch.fft.fft2(x)).real),
+        lambda model, x: model(torch.nested.nested_tensor(list(x)).to_padded_tensor(0)),
+        lambda model, x: model(torch.quantize_per_tensor(x, 1 / 16, 0, torch.quint8).dequantize()),
+    ],
+    ids=["jvp", "grad", "vmap", "hessian", "sparse", "fft", "nested", "quantized"],
+)
+@pytest.mark.filterwarnings("ignore")  # torch's own, on prototypes
+def test_whatever_arithmetic_a_model_is_made_of(forward: Callable[[nn.Module, Tensor], Tensor]) -> None:
+    labels, threat = linear()(IMAGES).argmax(1), Threat("Linf", 0.3)
+    found = evaluate(_Refusing(forward), (IMAGES, labels), threat, ["pgd-2", "square-20"])
+    plain = evaluate(linear(), (IMAGES, labels), threat, ["pgd-2", "square-20"])
+    assert torch.equal(found.correct["clean"], plain.correct["clean"])
+    assert found.accuracy("square-20").value < 1

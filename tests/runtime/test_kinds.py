@@ -85,7 +85,7 @@ def test_what_is_no_part_of_a_defence_is_refused_before_its_folder_is_made(
     fine: dict[str, Any] = {"encoder": encoder, "data": digits, "settings": settings, "out": tmp_path / "out"}
     for name, value, said in (
         ("encoder", torch.nn.Flatten(), "encoder must be a FrozenEncoder, got Flatten."),
-        ("data", "digits", "data must be an ImageSource, got digits."),
+        ("data", "digits", "data must be an ImageSource, got 'digits'."),
         ("settings", None, "settings must be a DefendSettings, got None."),
         ("head", torch.nn.Sequential(), "head must be None, an nn.Linear or OwnLogits, got Sequential."),
     ):

@@ -12,13 +12,15 @@ import torch
 from heirloom.data.labelled import TEST_SHARE, ImageSource, LabelledImages, labelled
 from heirloom.data.pixels import InMemory
 from heirloom.runtime.errors import InputError, require
+from heirloom.runtime.kinds import kinds_checked
 from heirloom.threat import check_images
 
 NPZ_PAIRS = (("x_train", "y_train"), ("x_test", "y_test"))
 
 
+@kinds_checked()
 def load_images(
-    source: str,
+    source: str | Path,
     *,
     image_size: int | None = None,
     limit: int | None = None,
@@ -49,6 +51,7 @@ def load_images(
     Raises:
         InputError: unknown source, empty folder, corrupt file, labels that are not class indices.
     """
+    source = str(source)
     limits = {"limit": limit, "limit_test": limit_test, "image_size": image_size}
     for name, value in limits.items():
         require(value is None or value >= 1, name, "at least 1", value)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from heirloom.data.batches import batches
 from heirloom.data.pixels import InMemory, Pixels, digest_of, pass_size, to_unit_range
-from heirloom.data.unit_images import Pair, UnitImages
+from heirloom.data.unit_images import Images, Pair, UnitImages
 from heirloom.results.schema import DataUsed
 from heirloom.runtime.errors import reject, require
 from heirloom.runtime.identity import digest
@@ -107,6 +107,36 @@ class LabelledImages:
             fraction,
         )
         return self.select((~held).nonzero().flatten()), self.select(held.nonzero().flatten())
+
+
+ImagesAndLabels = LabelledImages | tuple[Images | np.ndarray[Any, Any], Tensor | np.ndarray[Any, Any]]
+
+
+def pair_of(data: ImagesAndLabels) -> Pair:
+    """Images (N, C, H, W) and labels (N,) as tensors, labels as int64.
+
+    Raises:
+        InputError: no :class:`LabelledImages` and no two tensors or arrays; labels that are no whole numbers.
+    """
+    if isinstance(data, LabelledImages):
+        return data.pair
+    allowed = "images and labels, two tensors or arrays, or LabelledImages (.train or .test of a source)"
+    require(isinstance(data, (tuple, list)) and len(data) == 2, "data", allowed, type(data).__name__)
+    given, classes = data
+    images = given if isinstance(given, UnitImages) else _tensor(given, "images")
+    labels = _tensor(classes, "labels")
+    whole = not labels.is_floating_point() and not labels.is_complex()
+    got = f"{labels.dtype} of shape {tuple(labels.shape)}"
+    require(labels.ndim == 1 and whole, "labels", "whole numbers of shape (N,)", got)
+    return images, labels.long()
+
+
+def _tensor(given: Tensor | np.ndarray[Any, Any], argument: str) -> Tensor:
+    if isinstance(given, Tensor):
+        return given
+    is_array = isinstance(given, np.ndarray) and given.dtype.kind in "biuf"
+    require(is_array, argument, "a tensor or an array of numbers", type(given).__name__)
+    return torch.from_numpy(np.ascontiguousarray(given))
 
 
 @dataclass(frozen=True)

@@ -33,14 +33,15 @@ from heirloom.runtime import distributed
 from heirloom.runtime.devices import torch_device
 from heirloom.runtime.errors import require
 from heirloom.runtime.identity import module_facts
-from heirloom.runtime.kinds import require_kind
+from heirloom.runtime.kinds import kinds_checked
 
 
+@kinds_checked()
 def defend(
     encoder: FrozenEncoder,
     data: ImageSource,
     settings: DefendSettings,
-    out: Path,
+    out: str | Path,
     *,
     head: nn.Module | None = None,
     resume: bool = False,
@@ -58,9 +59,6 @@ def defend(
     Raises:
         InputError: ``out`` holds another run's work and ``resume`` is off, or was made with other settings.
     """
-    require_kind(encoder, FrozenEncoder, "encoder")
-    require_kind(data, ImageSource, "data")
-    require_kind(settings, DefendSettings, "settings")
     known = head is None or isinstance(head, (nn.Linear, OwnLogits))
     require(known, "head", "None, an nn.Linear or OwnLogits", type(head).__name__)
     torch_device(settings.defence.training.device)

@@ -16,6 +16,7 @@ from heirloom.attacks.engine.for_the_passes import for_the_passes
 from heirloom.attacks.engine.passes import Passes
 from heirloom.attacks.losses import check_labels
 from heirloom.attacks.named import Attack, Part, attack_list
+from heirloom.data.labelled import ImagesAndLabels, pair_of
 from heirloom.data.unit_images import Pair, check_all, digest_of_images
 from heirloom.evaluation.adversarial_images import AdversarialImages
 from heirloom.evaluation.askable import askable, remarks_on
@@ -27,8 +28,10 @@ from heirloom.models.memory import Allocated, at_once
 from heirloom.results.schema import Proportion
 from heirloom.results.statistics import proportion
 from heirloom.runtime import distributed
+from heirloom.runtime.devices import torch_device
 from heirloom.runtime.errors import require
 from heirloom.runtime.identity import digest
+from heirloom.runtime.kinds import kinds_checked
 from heirloom.runtime.processors import give_back
 from heirloom.threat import Threat
 
@@ -76,9 +79,10 @@ class Evaluation:
         return {column: self.accuracy(column) for column in self.correct}
 
 
+@kinds_checked("data")
 def evaluate(
     model: nn.Module,
-    data: Pair,
+    data: ImagesAndLabels,
     threat: Threat,
     attacks: Sequence[str | Attack] = ("pgd-10", "pgd-20", "cascade"),
     *,
@@ -87,7 +91,7 @@ def evaluate(
     device: str | torch.device = "cpu",
     attack_dtype: torch.dtype | None = None,
     compile: bool = False,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     resume: bool = False,
     report: OnChunk | None = None,
 ) -> Evaluation:
@@ -102,7 +106,8 @@ def evaluate(
     Args:
         model: [0, 1] pixels (N, C, H, W) -> logits (N, classes). One that refuses some numbers of images, or whose
             gradient raises an error, is judged all the same: ``Evaluation.asked`` says how.
-        data: images in [0, 1] and labels (N,); ``LabelledImages.pair`` hands them over batch by batch.
+        data: images in [0, 1] and labels (N,), tensors or arrays, or :class:`LabelledImages`
+            (``load_images(...).test``), which hands them over batch by batch.
         batch_size: images that go through the model at once. None: chunks of 256, of which so many go at once as the
             memory has room for, and as are fast on a CPU (:mod:`heirloom.models.memory`).
         attacks: names (see :func:`heirloom.attacks.named.named_attack`) or :class:`Attack`, weakest first.
@@ -117,14 +122,15 @@ def evaluate(
     Raises:
         InputError: images outside [0, 1], labels out of range, an unknown attack, a folder of another run.
     """
-    images, labels = data
+    images, labels = data = pair_of(data)
+    folder = None if folder is None else Path(folder)
     require(batch_size is None or batch_size >= 1, "batch_size", "at least 1", batch_size)
     floating = isinstance(attack_dtype, torch.dtype) and attack_dtype.is_floating_point
     require(attack_dtype is None or floating, "attack_dtype", "None or a floating torch.dtype", attack_dtype)
     chosen = attack_list(attacks)
     names = [attack.name for attack in chosen]
     distributed.join()
-    place = distributed.local_device(device)
+    place = distributed.local_device(torch_device(str(device)))
     given = model = with_modes(model)
     was_training = given.training
     model = model.to(place).eval()

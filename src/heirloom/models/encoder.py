@@ -24,7 +24,7 @@ from heirloom.networks.backbones import is_saved_backbone
 from heirloom.runtime.choices import Normalisation, Pooling
 from heirloom.runtime.errors import reject, require
 from heirloom.runtime.files import write_json
-from heirloom.runtime.kinds import check_kinds, require_kind
+from heirloom.runtime.kinds import check_kinds, kinds_checked
 
 VOLATILE = {  # names, labels and versions: nothing that a feature depends on
     "_name_or_path",
@@ -214,6 +214,7 @@ class FrozenEncoder(nn.Module):
         write_json(folder / "preprocessor_config.json", {**self.processing.fields(), OURS: True})
 
 
+@kinds_checked()
 def load_encoder(settings: EncoderSettings, *, trust_remote_code: bool = False) -> FrozenEncoder:
     """Load the foundation model that ``settings`` names, frozen.
 
@@ -225,7 +226,6 @@ def load_encoder(settings: EncoderSettings, *, trust_remote_code: bool = False) 
             checkpoint without normalisation constants while ``normalisation`` is ``auto``, or without weights
             that its features need.
     """
-    require_kind(settings, EncoderSettings, "settings")
     if settings.revision is not None and (settings.is_factory or Path(settings.source).exists()):
         reject("revision", "left out unless model is a hub id", settings.revision)
     is_transformers = not settings.is_factory and not (

@@ -32,11 +32,18 @@ class Allocated(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = function(*args, **(kwargs or {}))
-        given = {a.untyped_storage().data_ptr() for a in args if isinstance(a, Tensor)}
+        given = {_storage(value) for value in args if isinstance(value, Tensor)}
         for value in made if isinstance(made, (tuple, list)) else (made,):
-            if isinstance(value, Tensor) and value.untyped_storage().data_ptr() not in given:
+            if isinstance(value, Tensor) and _storage(value) not in given:
                 self.bytes += value.numel() * value.element_size()
         return made
+
+
+def _storage(value: Tensor) -> int:
+    """Which storage a tensor lies in. Tensors inside ``torch.func`` have one without an address; sparse ones none."""
+    with suppress(NotImplementedError):
+        return value.untyped_storage()._cdata
+    return id(value)
 
 
 @torch.no_grad()

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 from torch import Tensor
 
 from heirloom.results.schema import Difference, Mean, Proportion
-from heirloom.runtime.errors import require
+from heirloom.runtime.errors import reject, require
+from heirloom.runtime.kinds import kinds_checked
 
 LEVEL = 0.95
 RESAMPLES = 20_000
@@ -47,11 +49,13 @@ def interval(right: float, n: int, level: float = LEVEL) -> tuple[float, float]:
     return low, high
 
 
-def paired_difference(first: Tensor, second: Tensor, *, seed: int = 0) -> Difference:
+@kinds_checked("first", "second")
+def paired_difference(first: ArrayLike | Tensor, second: ArrayLike | Tensor, *, seed: int = 0) -> Difference:
     """``accuracy(first) - accuracy(second)`` of two models on the SAME examples, with its 95 % interval.
 
     Args:
-        first, second: boolean verdicts (N,) of the two models, example by example.
+        first, second: boolean verdicts (N,) of the two models, example by example: tensors, arrays or lists of
+            True and False, or of 1 and 0.
         seed: of the resampling; the interval's ends move by about 0.005 of its width with it.
 
     Only examples on which the two disagree tell them apart, so this interval is narrower than two separate
@@ -59,9 +63,10 @@ def paired_difference(first: Tensor, second: Tensor, *, seed: int = 0) -> Differ
     both alike) get Dirichlet weights with the counts plus 1/2, 1/2 and 0 (one pseudo-example on each side),
     which keeps the interval open where the two never disagree.
     """
+    require(seed >= 0, "seed", "at least 0", seed)
+    first, second = _verdicts(first, "first"), _verdicts(second, "second")
     require(first.shape == second.shape, "second", f"of shape {tuple(first.shape)}", tuple(second.shape))
-    require(first.ndim == 1 and len(first) > 0, "first", "of shape (N,), N >= 1", tuple(first.shape))
-    first, second, n = first.bool(), second.bool(), len(first)
+    n = len(first)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     alike = n - only_first - only_second
     value = (only_first - only_second) / n
@@ -72,6 +77,17 @@ def paired_difference(first: Tensor, second: Tensor, *, seed: int = 0) -> Differ
     rest = random.standard_gamma(alike, RESAMPLES)
     low, high = np.quantile((gains - losses) / (gains + losses + rest), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Difference(value=value, low=min(float(low), value), high=max(float(high), value), n=n)
+
+
+def _verdicts(given: ArrayLike | Tensor, argument: str) -> Tensor:
+    allowed = "True or False for each example, of shape (N,), N >= 1"
+    try:
+        found = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):  # texts, None, lists of unequal lengths
+        reject(argument, allowed, type(given).__name__)
+    require(found.ndim == 1 and len(found) > 0, argument, allowed, tuple(found.shape))
+    require(bool(((found == 0) | (found == 1)).all()), argument, allowed, "other numbers")
+    return found.bool()
 
 
 def mean(values: Tensor | list[float]) -> Mean:

@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from heirloom.data.unit_images import Images, Pair, check_all
+from heirloom.data.labelled import ImagesAndLabels, pair_of
+from heirloom.data.unit_images import Images, check_all
 from heirloom.evaluation.apart import fresh_copy
-from heirloom.evaluation.askable import alike, askable
+from heirloom.evaluation.askable import alike, askable, inside
 from heirloom.evaluation.audit import (
     batches,
     drawing,
@@ -43,9 +44,11 @@ from heirloom.evaluation.audit.sample import attack_output, sample_of, selection
 from heirloom.evaluation.audit.subject import Subject
 from heirloom.evaluation.chunks import seeded
 from heirloom.evaluation.one_mode import with_modes
-from heirloom.evaluation.verdicts import Evaluation
+from heirloom.evaluation.verdicts import Evaluation, check_evaluable
 from heirloom.runtime import distributed
-from heirloom.runtime.errors import require
+from heirloom.runtime.devices import torch_device
+from heirloom.runtime.errors import renamed, require
+from heirloom.runtime.kinds import kinds_checked
 from heirloom.runtime.randomness import seed_of
 from heirloom.threat import Threat
 
@@ -62,9 +65,10 @@ __all__ = [
 ]
 
 
+@kinds_checked("data")
 def audit(
     model: nn.Module,
-    data: Pair,
+    data: ImagesAndLabels,
     threat: Threat,
     evaluation: Evaluation | None = None,
     *,
@@ -75,13 +79,13 @@ def audit(
     surrogate: nn.Module | None = None,
     without_preprocessor: nn.Module | None = None,
     pristine: nn.Module | None = None,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
 ) -> list[Finding]:
     """Look for every sign in :data:`CHECKS` on a random sample of ``examples`` images.
 
     Args:
         model: [0, 1] pixels (N, C, H, W) -> logits (N, classes), as it was evaluated.
-        data: the images (N, C, H, W) in [0, 1] and labels (N,) of the evaluation.
+        data: the images (N, C, H, W) in [0, 1] and labels (N,) of the evaluation, or :class:`LabelledImages`.
         evaluation: of the same data; without it the checks of its attacks are skipped or use their own.
         batch_size: images that go through the model at once.
         surrogate: another classifier of the same data, for the check of transfer.
@@ -97,17 +101,26 @@ def audit(
         Cost: at most about 700 forward and 500 backward passes for each sampled image (one that nothing fools), some
         100 where attacks succeed; counted in the evidence of the last finding, ``selection``.
     """
-    images, labels = data
+    images, labels = pair_of(data)
     check_all(images)
-    require(examples >= 1, "examples", "at least 1", examples)
+    for name, value in (("examples", examples), ("batch_size", batch_size)):
+        require(value >= 1, name, "at least 1", value)
     require(len(images) == len(labels), "labels", f"as many as images ({len(images)})", len(labels))
-    place = distributed.local_device(device)
+    place = distributed.local_device(torch_device(str(device)))
     index = sample_of(len(images), examples, seed)
     given = model = with_modes(model)
     was_training, model = given.training, model.to(place).eval()
+    if pristine is not None:
+        is_copy = type(inside(pristine)) is type(inside(given))
+        require(is_copy, "pristine", "a deep copy of model", type(pristine).__name__)
     pristine = fresh_copy(model) if pristine is None else pristine.to(place).eval()
     try:
         model = askable(model, images[:3], place).eval()
+        others = {"surrogate": surrogate, "without_preprocessor": without_preprocessor}
+        for name, judged in {"model": model, **others}.items():
+            if judged is not None:
+                with renamed(**{"model output": f"output of {name}"}):
+                    check_evaluable(judged, (images[index], labels[index]), place)
         with seeded(place, seed_of(seed, "audit")):
             subject = Subject(
                 model,
@@ -120,7 +133,7 @@ def audit(
                 pristine=alike(pristine, model),
             )
             subject.labels, subject.batch = labels, evaluation.batch if evaluation else batch_size
-            ledger = Ledger(folder, subject)
+            ledger = Ledger(None if folder is None else Path(folder), subject)
             findings = _findings(ledger, images, labels, evaluation, surrogate, without_preprocessor)
     finally:
         given.train(was_training)
