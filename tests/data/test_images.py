@@ -65,6 +65,52 @@ def test_parquet_folder_with_splits(tmp_path: Path) -> None:
     assert (data.train.stored()[:, 0, 0, 0].long() % 3 == data.train.labels).all()
 
 
+def _rows(labels: list, label: object) -> datasets.Dataset:
+    pictures = [_picture(10 * number) for number in range(len(labels))]
+    features = datasets.Features({"image": datasets.Image(), "label": label})
+    return datasets.Dataset.from_dict({"image": pictures, "label": labels}, features=features)
+
+
+NAMED, TEXT = datasets.ClassLabel(names=["a", "b", "c"]), datasets.Value("string")
+
+
+@pytest.mark.parametrize("kind", ["saved", "saved splits", "file", "folder"])
+@pytest.mark.parametrize("texts", [False, True])
+def test_what_datasets_saves_is_read(kind: str, texts: bool, tmp_path: Path) -> None:
+    """One set however it lies on the disk, and whether its labels are indices or names."""
+    labels = [number % 3 for number in range(15)]
+    given = ["cab"[label] for label in labels] if texts else [(2, 0, 1)[label] for label in labels]
+    rows = _rows(given, TEXT if texts else NAMED)
+    place = tmp_path / ("x.parquet" if kind == "file" else "x")
+    if kind == "saved":
+        rows.save_to_disk(str(place))
+    elif kind == "saved splits":
+        datasets.DatasetDict(train=rows.select(range(12)), test=rows.select(range(12, 15))).save_to_disk(
+            str(place)
+        )
+    else:
+        place = place if kind == "file" else place / "train.parquet"
+        place.parent.mkdir(exist_ok=True)
+        rows.to_parquet(str(place))
+    data = load_images(place if kind != "folder" else place.parent)
+    assert data.train.classes == ("a", "b", "c")
+    assert (len(data.train), len(data.test)) == (12, 3)
+    for part in (data.train, data.test):
+        for pixel, label in zip(part.stored()[:, 0, 0, 0], part.labels, strict=True):
+            assert int(label) == (2, 0, 1)[int(pixel) // 10 % 3]
+
+
+def test_a_test_split_whose_labels_are_hidden_is_passed_over(tmp_path: Path) -> None:
+    """ImageNet's on the hub: test labels are all -1, validation has them."""
+    rows, hidden = _rows([0, 1, 2] * 4, NAMED), _rows([-1] * 4, NAMED)
+    both = {"train": rows, "test": hidden}
+    datasets.DatasetDict({**both, "validation": rows.select(range(6))}).save_to_disk(str(tmp_path / "three"))
+    datasets.DatasetDict(both).save_to_disk(str(tmp_path / "two"))
+    assert len(load_images(tmp_path / "three").test) == 6
+    alone = load_images(tmp_path / "two")
+    assert (len(alone.train), len(alone.test)) == (9, 3)
+
+
 def test_pictures_of_many_sizes_are_resized_and_cropped(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -75,15 +121,21 @@ def test_pictures_of_many_sizes_are_resized_and_cropped(tmp_path: Path) -> None:
     assert data.train.stored()[0, :, 8, 8].tolist() == [9, 246, 7]
 
 
+@pytest.mark.parametrize(
+    "names", ["x_train y_train x_test y_test", "train_images train_labels test_images test_labels"]
+)
+@pytest.mark.parametrize("column", [False, True])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW", "NHW"])
-def test_an_npz_file_is_read_with_its_labels(tmp_path: Path, layout: str) -> None:
+def test_an_npz_file_is_read_with_its_labels(tmp_path: Path, layout: str, column: bool, names: str) -> None:
     images = np.arange(40 * 4 * 4 * 3, dtype=np.uint8).reshape(40, 3, 4, 4)
     stored = {"NCHW": images, "NHWC": images.transpose(0, 2, 3, 1), "NHW": images[:, 0]}[layout]
     path = tmp_path / "data.npz"
-    np.savez(
-        path, x_train=stored[:30], y_train=np.arange(30) % 3, x_test=stored[30:], y_test=np.arange(10) % 3
-    )
+    labels = np.concatenate([np.arange(30), np.arange(10)]) % 3
+    labels = labels[:, None] if column else labels
+    arrays = (stored[:30], labels[:30], stored[30:], labels[30:])
+    np.savez(path, **dict(zip(names.split(), arrays, strict=True)))
     data = load_images(str(path))
+    assert torch.equal(data.test.labels, torch.arange(10) % 3)
     expected = images if layout != "NHW" else images[:, :1]
     assert np.array_equal(data.test.stored().numpy(), expected[30:])
     assert data.train.images.max() <= 1

@@ -18,7 +18,8 @@ def certify(
         str | None, typer.Option(help="Instead: package.module:factory of any model of [0, 1] pixels.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Images: hub id, folder, .npz file, or digits. Default: the defence's.")
+        str | None,
+        typer.Option(help="Images: hub id, folder, .npz or .parquet file, digits. Default: the defence's."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the figures. Default: certified/ in the defence's.")

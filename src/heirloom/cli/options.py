@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Model = Annotated[
     str, typer.Option(help="Foundation model: hub id, Transformers folder, package.module:factory.")
 ]
-Data = Annotated[str, typer.Option(help="Images: hub id, folder, .npz file, or digits.")]
+Data = Annotated[str, typer.Option(help="Images: hub id, folder, .npz or .parquet file, or digits.")]
 Eps = Annotated[str, typer.Option(help="Radius in pixel units, e.g. 8/255.")]
 Norm = Annotated[choices.Norm, typer.Option(help="Norm of the perturbation.")]
 Attacks = Annotated[str, typer.Option(help="Attacks by commas, weakest first.")]

@@ -1,10 +1,9 @@
-"""Image sources that the ``datasets`` library reads: hub ids, folders of parquet, folders of classes."""
+"""Image sources that the ``datasets`` library reads: hub ids, parquet, folders of classes, what it saved itself."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,15 @@ import torch
 
 from heirloom.data.batches import batches
 from heirloom.data.labelled import TEST_SHARE, LabelledImages, labelled
-from heirloom.data.pictures import IMAGE_ENDINGS, read_header
+from heirloom.data.pictures import read_header
 from heirloom.data.pixels import Pixels, pass_size
+from heirloom.data.splits import open_splits
 from heirloom.data.streamed import Streamed, source_of
-from heirloom.runtime.errors import InputError, reject, require
-from heirloom.runtime.hub import offline_where_unreachable
+from heirloom.runtime.errors import reject, require
 from heirloom.runtime.processors import free_memory, give_back
 
-LABEL_NAMES = ("label", "labels", "fine_label", "class", "target")
-SPLIT_FOLDERS = {"train", "test", "validation"}
+LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "category")
+TEST_NAMES = ("test", "validation", "valid", "val")
 DEFAULT_SIZE = 224
 IN_MEMORY = 1 << 30  # bytes of pixels that are decoded once and kept: 7,000 images of 224 pixels
 Splits = tuple[LabelledImages, LabelledImages]
@@ -39,56 +38,43 @@ def load_splits(
     """Train and test images of ``source`` (see :func:`heirloom.data.images.load_images`)."""
     splits = open_splits(source, revision)
     train_split = splits.get("train") or next(iter(splits.values()))
-    test_split = next((splits[n] for n in ("test", "validation", "valid", "val") if n in splits), None)
     image = image_column or column_of(train_split, "image_column", is_image)
     label = label_column or column_of(train_split, "label_column", _is_label)
     for name, argument in ((image, "image_column"), (label, "label_column")):
         require(name in train_split.features, argument, f"one of {', '.join(train_split.features)}", name)
+    candidates = (splits[name] for name in TEST_NAMES if name in splits)
+    test_split = next((split for split in candidates if _is_labelled(split, label)), None)
+    columns = _Columns(image, label, _class_names([train_split, test_split], label))
     if test_split is None:
-        whole = _decode(train_split, image, label, image_size, None, seed, stream[1])
+        whole = _decode(train_split, columns, image_size, None, seed, stream[1])
         return whole.split(TEST_SHARE, seed=0)
-    train = _decode(train_split, image, label, image_size, limits[0], seed, stream[0])
+    train = _decode(train_split, columns, image_size, limits[0], seed, stream[0])
     size = image_size or (None if train.shape[1:] != (DEFAULT_SIZE,) * 2 else DEFAULT_SIZE)
-    return train, _decode(test_split, image, label, size, limits[1], seed, stream[1])
+    return train, _decode(test_split, columns, size, limits[1], seed, stream[1])
 
 
-def open_splits(source: str, revision: str | None) -> Any:
-    """The splits of a hub id or a folder by name, undecoded; :class:`InputError` where there are none."""
-    import datasets
+@dataclass(frozen=True)
+class _Columns:
+    """Which columns hold images and labels, and the classes' names where labels have any."""
 
-    datasets.disable_progress_bars()
-    path = Path(source)
-    is_local = path.exists() or source.startswith((".", "/", "~"))
-    if is_local:
-        _check_folder(path)
-    try:
-        if is_local and not any(path.rglob("*.parquet")):
-            return datasets.load_dataset("imagefolder", data_dir=str(path), data_files=_split_folders(path))
-        if not is_local:
-            offline_where_unreachable()
-        return datasets.load_dataset(source, revision=revision)
-    except Exception as error:  # the library raises many kinds for unknown, unreachable and corrupt sources
-        kind = "a readable folder" if is_local else "digits, a folder, an .npz file or a hub id within reach"
-        reason = " ".join(str(error).split())[:160]
-        raise InputError("data", kind, f"{source}, which could not be loaded: {reason}") from None
+    image: str
+    label: str
+    names: list[str] | None
 
 
-def _split_folders(path: Path) -> dict[str, list[str]] | None:
-    """The files of each split where the folder holds train/, test/ or validation/ and nothing else. None: the library
-    finds the splits, for which it looks at each file 45 times.
-    """
-    names = {place.name for place in path.iterdir()}
-    return {name: [f"{name}/**"] for name in sorted(names)} if names <= SPLIT_FOLDERS else None
+def _is_labelled(split: Any, label: str) -> bool:
+    """Whether the test images have labels: hidden ones are all -1, as ImageNet's on the hub are."""
+    return label in split.features and (len(split) == 0 or set(split.unique(label)) != {-1})
 
 
-def _check_folder(path: Path) -> None:
-    if not path.exists():
-        raise InputError("data", "an existing folder", f"{path}, which does not exist")
-    require(path.is_dir(), "data", "a folder, an .npz file, digits or a hub id", f"{path}")
-    if not any(f.suffix.lower() in (".parquet", *IMAGE_ENDINGS) for f in path.rglob("*")):
-        raise InputError(
-            "data", "a folder of parquet files or of class folders of images", f"{path}, which has none"
-        )
+def _class_names(splits: list[Any], label: str) -> list[str] | None:
+    """As the column tells them; of labels that are texts, these in order."""
+    feature = splits[0].features[label]
+    if _is_label(feature):
+        return list(feature.names)
+    if getattr(feature, "dtype", None) not in ("string", "large_string"):
+        return None
+    return sorted({name for split in splits if split is not None for name in split.unique(label)} - {None})
 
 
 def is_image(feature: Any) -> bool:
@@ -122,18 +108,19 @@ def column_of(split: Any, option: str, wanted: Any) -> str:
 
 def _decode(
     split: Any,
-    image: str,
-    label: str,
+    columns: _Columns,
     image_size: int | None,
     limit: int | None,
     seed: int,
     stream: bool | None,
 ) -> LabelledImages:
     split = some_of(split, limit, seed)
-    whole = decoded(split, image, image_size, stream)
-    labels = np.asarray(split[label])
-    names = split.features[label].names if _is_label(split.features[label]) else None
-    return labelled(whole, labels, names)
+    whole = decoded(split, columns.image, image_size, stream)
+    labels = split[columns.label]
+    if columns.names is not None and not _is_label(split.features[columns.label]):
+        places = {name: place for place, name in enumerate(columns.names)}
+        labels = [places.get(name, name) for name in labels]
+    return labelled(whole, np.asarray(labels), columns.names)
 
 
 def some_of(split: Any, limit: int | None, seed: int) -> Any:

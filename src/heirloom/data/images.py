@@ -15,7 +15,10 @@ from heirloom.runtime.errors import InputError, require
 from heirloom.runtime.kinds import kinds_checked
 from heirloom.threat import check_images
 
-NPZ_PAIRS = (("x_train", "y_train"), ("x_test", "y_test"))
+NPZ_PAIRS = (  # Keras's names, MedMNIST's
+    (("x_train", "y_train"), ("x_test", "y_test")),
+    (("train_images", "train_labels"), ("test_images", "test_labels")),
+)
 
 
 @kinds_checked()
@@ -36,9 +39,11 @@ def load_images(
 
     Args:
         source: ``digits`` (1797 grey 8x8 images, embedded in scikit-learn), an ``.npz`` file (``x_train``,
-            ``y_train``, ``x_test``, ``y_test``, or ``images`` and ``labels``), a local folder of parquet
-            files or of class folders of images (``train/`` and ``test/`` above them if there are splits), or
-            a data set's id on the Hugging Face hub.
+            ``y_train``, ``x_test``, ``y_test``; ``train_images``, ``train_labels`` and so on; or ``images`` and
+            ``labels``), a ``.parquet`` file, a local folder of parquet files, of class folders of images
+            (``train/`` and ``test/`` above them if there are splits) or of images with ``metadata.csv``, one that
+            ``datasets`` saved (``save_to_disk``), or a data set's id on the Hugging Face hub. Labels may be class
+            indices or the classes' names. A test split without labels is passed over.
         image_size: side of the square images: shorter side resized (bicubic), then cropped at the centre.
             Default: as stored where all have one size, else 224. Arrays (``digits``, ``.npz``) stay as stored.
         limit, limit_test: at most so many random training and test images, drawn with ``seed`` before
@@ -119,11 +124,12 @@ def read_npz(path: Path) -> dict[str, Any]:
 
 def _from_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
     arrays = read_npz(path)
-    if {name for pair in NPZ_PAIRS for name in pair} <= set(arrays):
-        train, test = (_from_arrays(arrays[x], arrays[y], path) for x, y in NPZ_PAIRS)
-        count = max(len(train.classes), len(test.classes))
-        classes = tuple(map(str, range(count)))
-        return replace(train, classes=classes), replace(test, classes=classes)
+    for pairs in NPZ_PAIRS:
+        if {name for pair in pairs for name in pair} <= set(arrays):
+            train, test = (_from_arrays(arrays[x], arrays[y], path) for x, y in pairs)
+            count = max(len(train.classes), len(test.classes))
+            classes = tuple(map(str, range(count)))
+            return replace(train, classes=classes), replace(test, classes=classes)
     require(
         {"images", "labels"} <= set(arrays),
         f"{path}",
@@ -134,7 +140,8 @@ def _from_npz(path: Path) -> tuple[LabelledImages, LabelledImages]:
 
 
 def _from_arrays(x: Any, y: Any, path: Path) -> LabelledImages:
-    return labelled(pixels_of(x, path), y, None, f"labels in {path}")
+    column = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y  # (N, 1) as Keras and MedMNIST have it
+    return labelled(pixels_of(x, path), column, None, f"labels in {path}")
 
 
 def pixels_of(x: Any, path: Path) -> torch.Tensor:

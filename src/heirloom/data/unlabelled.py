@@ -7,14 +7,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from heirloom.data.hub_images import column_of, decoded, is_image, open_splits, some_of
+from heirloom.data.hub_images import column_of, decoded, is_image, some_of
 from heirloom.data.images import load_images, pixels_of, read_npz
 from heirloom.data.labelled import LabelledImages, Unlabelled
 from heirloom.data.pixels import InMemory, Pixels
+from heirloom.data.splits import open_splits
 from heirloom.runtime.errors import InputError, require
 
 SPLITS = ("unlabelled", "unlabeled", "unsupervised", "train")  # the first that is there is taken
-ARRAYS = ("images", "x_train")
+ARRAYS = ("images", "x_train", "train_images")
 
 
 def load_unlabelled(
