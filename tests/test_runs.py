@@ -66,8 +66,25 @@ def test_a_finished_stage_is_read_and_leftovers_of_a_killed_process_go(tmp_path:
 
 def test_seconds_add_up_over_interruptions(tmp_path: Path) -> None:
     run = Run(tmp_path, FACTS)
+    spent = run.seconds
     run.stage("one", lambda: None)
-    assert Run(tmp_path, FACTS, resume=True).seconds >= run.seconds - 0.1
+    assert Run(tmp_path, FACTS, resume=True).seconds >= spent - 0.01  # noted to two decimals
+
+
+def test_seconds_within_a_stage_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    run = Run(tmp_path, FACTS)
+    run.stage("one", lambda: None)
+    counted = run.counting(lambda stage, done, total, words: told.append(stage))
+    counted("train", 1, 3, "")
+    assert Run(tmp_path, FACTS, resume=True).seconds < 5  # nothing to note yet
+    monkeypatch.setattr(run._watch, "_started", run._watch._started - 100)
+    counted("train", 2, 3, "")
+    counted("train", 3, 3, "")
+    again = Run(tmp_path, FACTS, resume=True)
+    assert told == ["train"] * 3
+    assert 100 <= again.seconds < 110
+    assert again.stage("one", lambda: 1) is None  # kept, as before
 
 
 def test_threat_data_and_kind_are_typed(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from heirloom.threat import Threat
 
 WORK, MARKER, STAGES = "work", "run.json", "stages"
 IMAGES_OF = "data-{}"  # the stage that keeps the facts of a data set
+KEPT_EVERY = 10.0  # seconds between two notes of the time spent
 Progress = Callable[[str, int, int, str], None]  # (stage, done, in all, a few words)
 
 
@@ -111,6 +112,23 @@ class Run:
         """Spent so far, before an interruption too."""
         return self._earlier + self._watch.seconds
 
+    def counting(self, progress: Progress | None) -> Progress:
+        """``progress``, which besides notes the time spent: a run that is killed within a stage loses none of it."""
+        noted = self._watch.seconds
+
+        def told(stage: str, done: int, total: int, words: str) -> None:
+            nonlocal noted
+            if self._watch.seconds - noted >= KEPT_EVERY and distributed.rank() == 0:
+                noted = self._watch.seconds
+                self._mark()
+            (progress or silent)(stage, done, total, words)
+
+        return told
+
+    def _mark(self) -> None:
+        facts = {"facts": self.facts, "seconds": round(self.seconds, 2), "stages": self._stages}
+        write_json(self.path(MARKER), facts)
+
     def path(self, *parts: str) -> Path:
         """A place for work in progress: checkpoints, verdicts."""
         return self.folder.joinpath(WORK, *parts)
@@ -127,8 +145,7 @@ class Run:
         if distributed.rank() == 0:
             write_json(stored, to_plain(made))
             self._stages[name] = sha256(stored.read_bytes()).hexdigest()
-            facts = {"facts": self.facts, "seconds": round(self.seconds, 2), "stages": self._stages}
-            write_json(self.path(MARKER), facts)
+            self._mark()
         distributed.wait()
         return read_json(stored)
 

@@ -10,6 +10,7 @@ from heirloom import InputError, Summary
 from heirloom.cli import app, common
 from heirloom.data.labelled import ImageSource
 from heirloom.defence.demo import pretrain_foundation, run_demo
+from heirloom.runs import Run
 
 LINEAR = "tests.evaluation.subjects:linear"
 DEFEND = ["--data", "digits", "--limit", "60", "--limit-test", "12", "--compare", ""]
@@ -202,6 +203,26 @@ def test_a_damaged_file_of_an_earlier_run_is_named_or_made_again(
             if code != 2 or path.name not in said[0]:
                 found.append(f"{path.relative_to(finished)} {damage[:7]!r}: {code} {said}")
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", [*sorted(set(CHANGES) - {"inspect"}), "certify", "features build"])
+def test_the_time_that_was_spent_is_noted_within_a_stage(
+    name: str, foundation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is killed in the middle of its training has spent the time all the same."""
+    noted: list[float] = []
+    monkeypatch.setattr("heirloom.runs.KEPT_EVERY", 0.0)
+    monkeypatch.setattr(Run, "_mark", lambda run: noted.append(run.seconds))
+    few = ["--data", "digits", "--limit", "4", "--out", str(tmp_path / "out")]
+    features = ["features", "build", "--encoder", str(foundation), "--steps", "2", "--limit-test", "2"]
+    more = {
+        "certify": ["certify", "--model", LINEAR, *few, "--sigma", "0.1", "--n", "10", "--n0", "2"],
+        "features build": [*features, *few],
+    }
+    assert common.run(app, more[name] if name in more else _command(name, foundation, tmp_path / "out")) == 0
+    stages = list((tmp_path / "out").rglob("work/stages/*.json"))
+    assert len(noted) > len(stages)
+    assert noted == sorted(noted)
 
 
 def test_the_demo_of_another_seed_is_refused(tmp_path: Path, foundation: Path) -> None:

@@ -28,7 +28,7 @@ from heirloom.models.defended import OwnLogits
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.models.memory import at_most
 from heirloom.results.schema import Summary
-from heirloom.runs import Progress, Run, silent
+from heirloom.runs import Progress, Run
 from heirloom.runtime import distributed
 from heirloom.runtime.devices import torch_device
 from heirloom.runtime.errors import require
@@ -64,7 +64,7 @@ def defend(
     torch_device(settings.defence.training.device)
     out = Path(out)
     with at_most(settings.eval_batch_size):
-        return _defend(encoder, data, settings, out, head, resume, progress or silent)
+        return _defend(encoder, data, settings, out, head, resume, progress)
 
 
 def _defend(
@@ -74,13 +74,14 @@ def _defend(
     out: Path,
     head: nn.Module | None,
     resume: bool,
-    told: Progress,
+    progress: Progress | None,
 ) -> tuple[DefendedModel, Summary]:
     training = settings.defence.training
     images = shares_of(data, settings)
     check_before_work(encoder, images, settings, head)
     facts = run_facts(encoder, data, settings)
     run = Run(out, {**facts, "head": module_facts(head)} if head else facts, resume=resume)
+    told = run.counting(progress)
     if settings.fsdp:
         encoder.shard(distributed.local_device(training.device))
     seen = dict[str, Any]()

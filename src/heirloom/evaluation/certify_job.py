@@ -52,7 +52,14 @@ def certify_job(
         "data": {"pixels": digest_of_images(data[0]), "labels": digest(data[1])},
     }
     run = Run(out, facts | {"settings": deciding(settings)}, resume=resume)
-    found = certify(model, data, settings, kept=run.path("certificates.json"), report=report)
+    told = run.counting(lambda stage, done, total, words: report(done, total) if report else None)
+    found = certify(
+        model,
+        data,
+        settings,
+        kept=run.path("certificates.json"),
+        report=lambda done, total: told("certify", done, total, ""),
+    )
     reach = largest_radius(settings)
     radii = [radius for radius in RADII if radius <= reach]
     row = {

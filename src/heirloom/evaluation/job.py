@@ -75,6 +75,7 @@ def evaluate_job(
     pristine = fresh_copy(model) if wants_copy else None  # before any call
     check_evaluable(model, data, settings.device)
     run = Run(out, run_facts(model, data, settings, surrogate), resume=resume)
+    told = run.counting(progress)
     if settings.fsdp:
         for encoder in _encoders(model):
             encoder.shard(distributed.local_device(settings.device))
@@ -83,7 +84,7 @@ def evaluate_job(
     if settings.attack_dtype == AUTO:
         name = passes_in(AUTO, run, STAGE, model, data, settings.device, settings.batch_size)
         settings = replace(settings, attack_dtype=name and dtype_named(name))
-    evaluations = [_evaluated(model, data, settings, seed, run, progress) for seed in seeds]
+    evaluations = [_evaluated(model, data, settings, seed, run, told) for seed in seeds]
     evaluation = evaluations[0]
     details: dict[str, Any] = {"evaluation": evaluation_details(evaluation)}
     if said := remarks_on(model):
@@ -115,7 +116,7 @@ def evaluate_job(
                     folder=run.path("verdicts", "adaptive"),
                     surrogate=surrogate,
                     pristine=pristine,
-                    progress=progress,
+                    progress=told,
                 )
                 if distributed.takes_part()
                 else None

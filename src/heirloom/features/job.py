@@ -56,6 +56,7 @@ def build_features(
     splits = {"train": data.train, "test": data.test}
     pairings, other = paired(data, settings, beside)
     run = Run(out, _facts(encoder, data, settings, threat), resume=resume)
+    progress = run.counting(progress)
     finished, work = out / "summary.json", run.path("batches")
     if not finished.exists():
         encoder = encoder.to(settings.device)

@@ -60,6 +60,7 @@ def measure_features(
         with renamed(folder=name.replace("-", "_")):
             splits[name] = read_split(folder, "test")
     run = Run(out, _facts(checkpoints, splits, data), resume=resume)
+    progress = run.counting(progress)
     rows = []
     for number, checkpoint in enumerate(checkpoints):
         progress("feature-learning accuracy", number, len(checkpoints), checkpoint.name)

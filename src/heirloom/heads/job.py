@@ -12,7 +12,7 @@ from heirloom.evaluation.pass_dtype import passes_in
 from heirloom.heads.probe import ProbeSettings, check_encoder, probe, with_head
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.results.schema import Summary
-from heirloom.runs import Progress, Run, silent
+from heirloom.runs import Progress, Run
 from heirloom.runtime.identity import deciding, module_facts
 from heirloom.threat import Threat
 
@@ -30,7 +30,7 @@ def probe_job(
     progress: Progress | None = None,
 ) -> Summary:
     """Train the heads and measure each behind the encoder; one row a head."""
-    told, seed, device = progress or silent, settings.head.seed, settings.adversarial.device
+    seed, device = settings.head.seed, settings.adversarial.device
     features = check_encoder(encoder, data.train)
     name, chosen = encoder.settings.source, deciding(settings)
     facts = {
@@ -43,6 +43,7 @@ def probe_job(
         "settings": chosen,
     }
     run = Run(out, facts, resume=resume)
+    told = run.counting(progress)
     heads = probe(
         encoder,
         data.train,

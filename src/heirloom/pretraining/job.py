@@ -15,7 +15,7 @@ from heirloom.models.preprocessor import parameter_count
 from heirloom.pretraining.phases import check_before_training, pretrain
 from heirloom.pretraining.settings import PretrainSettings
 from heirloom.results.schema import Summary
-from heirloom.runs import Progress, Run, silent
+from heirloom.runs import Progress, Run
 from heirloom.runtime.choices import PassDtype
 from heirloom.runtime.identity import deciding
 from heirloom.threat import Threat
@@ -36,7 +36,7 @@ def pretrain_job(
 
     ``attack_dtype``: as in :class:`heirloom.heads.probe.ProbeSettings`, of the attacks that measure.
     """
-    told, seed, device = progress or silent, settings.training.seed, settings.training.device
+    seed, device = settings.training.seed, settings.training.device
     check_before_training(data, settings)
     chosen = deciding(settings)
     facts = {
@@ -48,6 +48,7 @@ def pretrain_job(
         "attack_dtype": attack_dtype,
     }
     run = Run(out, facts, resume=resume)
+    told = run.counting(progress)
 
     def report(phase: str, done: int, total: int, losses: dict[str, float]) -> None:
         told(f"{phase} phase", done, total, words(losses))

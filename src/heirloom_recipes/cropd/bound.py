@@ -70,6 +70,7 @@ def measure_bound(
     settings = {"weights": list(weights), "radii": list(radii), "epochs": epochs, "seeds": seeds}
     facts = {"encoder": module_facts(encoder), "data": judged.facts(), "settings": settings, "seed": seed}
     run, rows, grid = Run(out, facts, resume=resume), [], [(w, e) for w in weights for e in radii]
+    progress = run.counting(progress)
     for each in range(seed, seed + seeds):
         trained: dict[tuple[float, float | None], Defended] = {}
 

@@ -79,7 +79,7 @@ class Runner:
             sources={**chosen.sources, **given},
         )
         self.scale, self.seed, self.device, self.held_out = chosen, seed, device, held_out
-        self.progress, self.loaded = until(minutes, progress), dict[str, ImageSource]()
+        self.loaded = dict[str, ImageSource]()
         shared = replace(
             chosen, datasets=(), sources={}, vae=None
         )  # a run is the same with one more of these
@@ -89,6 +89,7 @@ class Runner:
         if self.defence is not None:
             facts["defence"] = digests_of(self.defence)
         self.run = Run(out, facts, resume=True)
+        self.progress = until(minutes, self.run.counting(progress))
         self.trust_remote_code = trust_remote_code
         self.foundations = Foundations(
             chosen, self.run, self.data, seed, self.progress, trust_remote_code=trust_remote_code

@@ -54,13 +54,13 @@ class Laboratory:
         unknown = sorted(set(sources) - set(HUB_IDS))
         require(not unknown, "data", f"NAME=SOURCE with a name of {', '.join(HUB_IDS)}", ", ".join(unknown))
         self.scale, self.seed, self.device = scale, seed, device
-        self.progress = until(minutes, progress)
         self.sources = {**scale.sources, **sources}
         self.datasets = {
             name: scale.training[name] for name in scale.training if name in sources or not sources
         }
         self.loaded: dict[str, ImageSource] = {}
         self.run = Run(folder, self._facts(), resume=True)
+        self.progress = until(minutes, self.run.counting(progress))
 
     @property
     def seeds(self) -> list[int]:

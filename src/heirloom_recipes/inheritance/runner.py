@@ -57,8 +57,9 @@ class Runner:
         require(not unknown, "data", f"NAME=SOURCE with a name of {', '.join(HUB_IDS)}", ", ".join(unknown))
         self.scale, self.work, self.seed, self.device = scale, work, seed, device
         self.sources = {**scale.sources, **sources}
-        self.progress, self.loaded = until(minutes, progress), dict[str, ImageSource]()
+        self.loaded = dict[str, ImageSource]()
         self.run = Run(work, self._facts(), resume=True)
+        self.progress = until(minutes, self.run.counting(progress))
 
     def covers(self, name: str) -> bool:
         """Whether this scale (or ``--data``) has the pre-training data called ``name``."""

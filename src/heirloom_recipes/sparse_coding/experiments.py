@@ -117,6 +117,7 @@ def run_labs(
         check_asked(sizes.pretrain_eps, sizes.shares)
     facts = {"experiments": list(names), "sizes": asdict(sizes), "seed": seed}
     run = Run(out, facts, resume=resume)
+    progress = run.counting(progress)
     found = {name: run.stage(name, partial(_lab, name, sizes, seed, progress, run)) for name in names}
     return run.finish(
         "sparse-coding",

@@ -20,7 +20,7 @@ from typing import Any
 
 from heirloom.data.images import load_images
 from heirloom.results.schema import DataUsed, Summary
-from heirloom.runs import MARKER, STAGES, WORK, Progress, Run, silent
+from heirloom.runs import MARKER, STAGES, WORK, Progress, Run
 from heirloom.runtime.errors import InputError, reject
 from heirloom.runtime.files import read_json
 from heirloom.runtime.identity import differing
@@ -82,7 +82,7 @@ class _Piece:
         member, scale = self.member, self.scale
         data = within_reach(member, scale, self.source, self.seed)
         run = Run(self.place, self.facts, resume=True)
-        made = partial(row_of, member, data, scale, self.folder, self.seed, device, told)
+        made = partial(row_of, member, data, scale, self.folder, self.seed, device, run.counting(told))
         return dict(run.stage("row", made))
 
 
@@ -107,13 +107,14 @@ def zoo(
             ``only`` that was made otherwise.
         OutOfTimeError: ``minutes`` are over; finished members are kept, and the page shows them.
     """
-    given, told, begun = dict(sources or {}), progress or silent, time.perf_counter()
+    given, begun = dict(sources or {}), time.perf_counter()
     names = [member.name for member in MEMBERS]
     for argument, asked in (("data", given), ("only", only or ())):
         for name in asked:
             if name not in names:
                 reject(argument, f"named {', '.join(names)}", name)
     run = Run(out, {"scale": scale, "seed": seed}, resume=True)
+    told = run.counting(progress)
     pieces = [_Piece(member, scale, seed, out / member.name, given.get(member.name)) for member in MEMBERS]
     chosen = [piece for piece in pieces if not only or piece.member.name in only]
     for piece in chosen:
