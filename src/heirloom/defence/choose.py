@@ -19,13 +19,14 @@ from heirloom.defence.remarks import needs_control, packed, unpacked
 from heirloom.defence.settings import AUTO, PreprocessorSettings
 from heirloom.defence.shares import Shares
 from heirloom.defence.train_preprocessor import train_preprocessor
+from heirloom.evaluation.columns import words
 from heirloom.evaluation.verdicts import evaluate
 from heirloom.heads.linear import HeadSettings, extract_features, train_head
 from heirloom.models.defended import Defended
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.results.schema import to_plain
 from heirloom.results.statistics import paired_difference
-from heirloom.runs import Progress
+from heirloom.runs import Progress, silent
 from heirloom.runtime import distributed
 from heirloom.runtime.choices import DefenceMethod
 from heirloom.runtime.files import read_json, write_json
@@ -82,7 +83,7 @@ def compared_with(method: str) -> tuple[DefenceMethod, ...]:
 
 
 def choose(
-    trials: Trials, settings: PreprocessorSettings, folder: Path, report: Progress | None = None
+    trials: Trials, settings: PreprocessorSettings, folder: Path, told: Progress = silent
 ) -> tuple[PreprocessorSettings, dict[str, Any]]:
     """``settings`` with the winner in place of ``auto``, what each trial gave (``trials``) and why it won (``choice``:
     :func:`decided`).
@@ -97,11 +98,10 @@ def choose(
     seen = []
     for number, method in enumerate(CANDIDATES):
         place = folder / method / "trial.json"
-        if report is not None:
-            report(f"trial of {method}", number, len(CANDIDATES), "")
+        told(f"trial of {method}", number, len(CANDIDATES), "")
         kept = place.exists() and "right" in read_json(place)  # a trial of an earlier version has no verdicts
         if not distributed.agreed(kept):
-            made = _trial(trials, shortened(settings, method), place)
+            made = _trial(trials, shortened(settings, method), place, told)
             if distributed.rank() == 0:
                 write_json(place, to_plain(made))
             distributed.wait()
@@ -149,8 +149,8 @@ def shortened(settings: PreprocessorSettings, method: DefenceMethod) -> Preproce
     return replace(settings, method=method, minutes=minutes, steps=steps, training=training)
 
 
-def _trial(trials: Trials, settings: PreprocessorSettings, place: Path) -> dict[str, Any]:
-    device = settings.training.device
+def _trial(trials: Trials, settings: PreprocessorSettings, place: Path, told: Progress) -> dict[str, Any]:
+    device, name = settings.training.device, f"trial of {settings.method}"
     preprocessor, history = train_preprocessor(
         trials.images.pictures,
         trials.threat,
@@ -159,6 +159,7 @@ def _trial(trials: Trials, settings: PreprocessorSettings, place: Path) -> dict[
         head=target_head(settings, trials.encoder, trials.kept, trials.images.train.classes),
         checkpoint=place.with_name("checkpoint.safetensors"),
         resume=True,
+        report=lambda done, total, losses: told(f"{name}: train", done, total, words(losses)),
     )
     whole = Defended(preprocessor, trials.encoder, nn.Identity()).to(device)
     if trials.kept is None:
@@ -178,6 +179,7 @@ def _trial(trials: Trials, settings: PreprocessorSettings, place: Path) -> dict[
         batch_size=trials.batch_size,
         seed=settings.training.seed,
         device=device,
+        report=lambda attack, done, total, robust: told(f"{name}: {attack}", done, total, ""),
     )
     right = packed(found.correct)
     return {"defence": settings.method, **found.row(), "epochs": len(history), "right": right}
