@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from heirloom.attacks.engine.passes import Passes
 from heirloom.cli import app, common
-from heirloom.cli.progress import Lines
+from heirloom.cli.plan import lines
+from heirloom.cli.progress import Lines, duration
 from heirloom.evaluation import broken
-from heirloom.evaluation.preflight import Cost, cost_of, measuring, passes_of
+from heirloom.evaluation.preflight import Cost, Plan, Stage, cost_of, measuring, passes_of
 from heirloom.runtime.errors import InputError
 from heirloom.threat import Threat
 
@@ -115,3 +116,16 @@ def test_every_command_that_measures_tells_its_plan(
     said = capsys.readouterr().err
     assert "heirloom: the plan: " in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_tells_what_is_likely_and_the_most() -> None:
+    cost = Cost(forward=0.01, gradient=0.03, weights=0, activations=0, outputs=10)
+    stages = measuring(cost, 1000, ["pgd-20", "cascade"], classes=10, threat=Threat("Linf", 8 / 255))
+    head, train, first, second = lines(Plan((Stage("train", 600.0), *stages), 5_000_000))
+    assert head.endswith("where no image falls; about 5 MB of memory beside the images")
+    assert train == "  train    10 min"
+    assert first == f"  pgd-20   {duration(0.65 * 610)}, at most {duration(610)}"
+    most = stages[1].seconds
+    assert second == f"  cascade  {duration(0.15 * most)}, at most {duration(most)}"
+    alone = Plan((Stage("train", 600.0),), 5_000_000)
+    assert lines(alone)[0] == "the plan: 10 min; about 5 MB of memory beside the images"

@@ -26,10 +26,16 @@ def announce(out: Path, make: Callable[[], Plan]) -> None:
 
 def lines(plan: Plan) -> list[str]:
     """The whole, then a line a stage."""
-    took = f"{duration(plan.seconds)}, less where images fall early"
+    took = _took(plan.likely_seconds, plan.seconds, " where no image falls")
     first = f"the plan: {took}; about {size(plan.bytes)} of memory beside the images"
     wide = max((len(stage.name) for stage in plan.stages), default=0)
-    return [first, *(f"  {s.name:<{wide}}  {duration(s.seconds)}" for s in plan.stages)]
+    return [first, *(f"  {s.name:<{wide}}  {_took(s.likely * s.seconds, s.seconds)}" for s in plan.stages)]
+
+
+def _took(likely: float, most: float, when: str = "") -> str:
+    """One time, or two where they read differently."""
+    probably, longest = duration(likely), duration(most)
+    return longest if probably == longest else f"{probably}, at most {longest}{when}"
 
 
 def size(count: int) -> str:
