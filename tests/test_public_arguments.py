@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import heirloom
 from heirloom import InputError, Threat, audit, evaluate, load_encoder, load_images, paired_difference
 from heirloom.data.labelled import ImageSource
+from tests.defence.test_saved import _defended
 
 WRONG: list[Any] = [
     None, "nonsense", "pgd-2", Path("nonsense"), b"nonsense", -1, 0, 1, 1.5, float("nan"), True, 1j, object(), [], (),
@@ -99,3 +101,41 @@ def test_images_come_from_a_path_as_from_its_text(tmp_path: Path) -> None:
     assert one.facts() == other.facts()
     with pytest.raises(InputError, match="settings must be an EncoderSettings, got 'x'"):
         load_encoder("x")  # type: ignore[arg-type]
+
+
+def test_images_of_predict_in_every_form(tmp_path: Path, foundation: Path) -> None:
+    """One image, however it is handed over, has one answer; what is no image is one sentence."""
+    model = _defended(str(foundation))
+    stored = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(stored).save(tmp_path / "a.png")
+    x = torch.from_numpy(stored)[None, None].float() / 255
+    expected = model.predict(x)[1]
+    place, picture = tmp_path / "a.png", Image.fromarray(stored)
+    one = (place, str(place), place.read_bytes(), picture)
+    many = (
+        [place],
+        (picture,),
+        [stored],
+        stored[None],
+        [x[0]],
+        [x[0, 0]],
+        x.double(),
+        x.numpy(),
+        [x[0].numpy()],
+    )
+    for images in (*one, *many):
+        assert torch.equal(model.predict(images)[1], expected), type(images)
+    assert torch.allclose(model.predict(x.half())[1], expected, atol=0.01)
+    for wrong in (
+        *(each for each in WRONG if each is not print),
+        x * 2,
+        x.long(),
+        x[0],
+        [x[0], None],
+        stored,
+    ):
+        with pytest.raises(InputError):
+            model.predict(wrong)
+    for wrong in (None, 3, [], b"x", object()):
+        with pytest.raises(InputError, match="pretrained_model_name_or_path must be a text or a Path"):
+            heirloom.DefendedModel.from_pretrained(wrong)

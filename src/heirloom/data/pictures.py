@@ -75,21 +75,30 @@ def read_picture(
     return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
-def read_pictures(pictures: Sequence[Picture], shape: tuple[int, int, int]) -> Tensor:
+def read_pictures(pictures: Picture | Sequence[Picture], shape: tuple[int, int, int]) -> Tensor:
     """float32 (N, C, H, W) in [0, 1] of files, PIL images or arrays, of the shape that a model takes.
 
     Args:
-        pictures: paths, PIL images, or arrays: uint8, or floating in [0, 1]; (H, W), (H, W, C) or (C, H, W).
+        pictures: paths, PIL images, files' bytes, arrays or tensors: uint8, or floating in [0, 1]; (H, W), (H, W, C) or
+            (C, H, W). One path, PIL image or file's bytes is a batch of one.
         shape: (C, H, W) with H = W.
 
     Raises:
-        InputError: a file that is missing or no picture, an array that is no image.
+        InputError: none, a file that is missing or no picture, an array that is no image.
     """
     channels, height, width = shape
     require(height == width, "shape", "square", f"{height}x{width}")
+    allowed = "pictures: files, PIL images or arrays"
+    if isinstance(pictures, (Path, str, bytes, Image.Image)):
+        pictures = [pictures]
+    require(isinstance(pictures, (Sequence, np.ndarray)), "images", allowed, type(pictures).__name__)
+    require(len(pictures) > 0, "images", f"at least one of {allowed}", "none")
     batch = []
     for number, picture in enumerate(pictures):
         name = str(picture) if isinstance(picture, (str, Path)) else f"number {number}"
+        picture = picture.cpu().numpy() if isinstance(picture, Tensor) else picture
+        known = isinstance(picture, (Path, str, bytes, Image.Image, np.ndarray))
+        require(known, "images", allowed, f"{type(picture).__name__} ({name})")
         if isinstance(picture, np.ndarray):
             picture = _from_array(picture, name)
         batch.append(read_picture(picture, name, channels=channels, side=height))

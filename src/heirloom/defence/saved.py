@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from heirloom.runtime.errors import InputError, require
 from heirloom.runtime.files import read_json, read_tensors, write_bytes, write_json, write_tensors, write_text
 from heirloom.runtime.hub import offline_where_unreachable
 from heirloom.runtime.identity import module_facts
+from heirloom.runtime.kinds import kinds_checked
 from heirloom.threat import check_images
 
 CONFIG, WEIGHTS, LOCAL_ENCODER = "config.json", "model.safetensors", "encoder"
@@ -77,18 +79,20 @@ class DefendedModel(
         self.summary: dict[str, Any] | None = None
 
     @torch.no_grad()
-    def predict(self, images: Tensor | Sequence[Picture]) -> tuple[Tensor, Tensor]:
+    def predict(self, images: Tensor | Picture | Sequence[Picture]) -> tuple[Tensor, Tensor]:
         """(class indices (N,), probabilities (N, classes)).
 
         Args:
-            images: float32 (N, C, H, W) in [0, 1] of the model's shape; or files, PIL images and arrays, which
-                :func:`heirloom.data.pictures.read_pictures` brings to that shape.
+            images: floating (N, C, H, W) in [0, 1] of the model's shape, a tensor or an array; or files, PIL images and
+                arrays, which :func:`heirloom.data.pictures.read_pictures` brings to that shape, rounded to 8 bits.
 
         Raises:
             InputError: of another shape, no floating numbers, or outside [0, 1]. (Calling the model asks nothing.)
         """
+        place = next(self.parameters(), torch.empty(0)).device
+        if isinstance(images, np.ndarray) and images.ndim == 4 and images.dtype.kind == "f":
+            images = torch.from_numpy(np.ascontiguousarray(images)).to(place)
         if not isinstance(images, Tensor):
-            place = next(self.parameters(), torch.empty(0)).device
             images = read_pictures(images, self.image_shape).to(place)
         require(
             tuple(images.shape[1:]) == self.image_shape,
@@ -97,7 +101,7 @@ class DefendedModel(
             tuple(images.shape),
         )
         check_images(images)
-        probabilities = self(images).softmax(1)
+        probabilities = self(images.float()).softmax(1)
         return probabilities.argmax(1), probabilities
 
     def config(self) -> dict[str, Any]:
@@ -150,6 +154,7 @@ class DefendedModel(
         write_text(folder / CODE_FILE, CODE)
 
     @classmethod
+    @kinds_checked()
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> DefendedModel:
         """Load a saved defence; logits are those of the model that was saved.
 

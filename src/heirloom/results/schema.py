@@ -101,8 +101,9 @@ class Summary(_Strict):
         write_text(path, self.model_dump_json(indent=1) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> Summary:
+    def read(cls, path: str | Path) -> Summary:
         """Read and validate ``path``; :class:`InputError` in one sentence where it is not a summary."""
+        path = Path(path)
         try:
             return cls.model_validate(read_json(path))
         except ValidationError as error:
