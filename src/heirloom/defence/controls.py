@@ -26,6 +26,7 @@ from heirloom.runtime.errors import InputError
 from heirloom.runtime.files import write_tensors
 
 STAND_IN = "stand-in"
+STUDENT_ALONE = "student alone"
 
 
 def student_of(preprocessor: nn.Module) -> Student | None:
@@ -67,9 +68,9 @@ def controls_of(
     """
     student, found = student_of(model.preprocessor), dict[str, nn.Module]()
     if student is not None and kept is not None:
-        found["student alone"] = Defended(nn.Identity(), student, kept).eval()
+        found[STUDENT_ALONE] = Defended(nn.Identity(), student, kept).eval()
     elif student is not None:
-        found["student alone"] = student_alone(student, *images, settings, device=device)
+        found[STUDENT_ALONE] = student_alone(student, *images, settings, device=device)
     if own is not None and kept is None:
         found["original head"] = Defended(model.preprocessor, model.encoder, own).eval()
     elif student is not None and kept is None:

@@ -8,15 +8,16 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from heirloom.attacks.cascade import FIRST_LOOK
 from heirloom.attacks.engine.passes import Passes
 from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence.budget import steps_of
 from heirloom.defence.checks import check_before_work
-from heirloom.defence.choose import CANDIDATES, shortened
-from heirloom.defence.controls import target_head
+from heirloom.defence.choose import CANDIDATES, JUDGED, shortened
+from heirloom.defence.controls import STUDENT_ALONE, student_of, target_head
 from heirloom.defence.settings import AUTO, DefendSettings, PreprocessorSettings
 from heirloom.defence.shares import shares_of
-from heirloom.defence.train_preprocessor import train_preprocessor
+from heirloom.defence.train_preprocessor import fresh_preprocessor, train_preprocessor
 from heirloom.evaluation.preflight import (
     CURVE_PASSES,
     TIMED,
@@ -26,10 +27,12 @@ from heirloom.evaluation.preflight import (
     audit_stage,
     cost_of,
     measuring,
+    passes_of,
 )
 from heirloom.models.defended import Defended
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.models.memory import at_most
+from heirloom.runtime.choices import DefenceMethod
 from heirloom.threat import Threat
 
 
@@ -45,22 +48,42 @@ def plan_of_defence(
     images = shares_of(data, settings)
     check_before_work(encoder, images, settings, head)
     train = images.train
-    few = train.select(torch.arange(min(TIMED, len(train))))
-    classes = len(train.classes)
-    whole = Defended(nn.Identity(), encoder, head or nn.Identity())
-    known = classes if head is not None else None
-    with at_most(settings.eval_batch_size):
-        cost = cost_of(whole, few.images, classes=known, device=training.device)
-    stages: list[Stage] = []
+    few = train.select(torch.arange(min(TIMED, len(train)))).images
+    known = len(train.classes) if head is not None else None
+    stages, costs = list[Stage](), dict[str, Cost]()
     for method in settings.methods:
         chosen = settings.defence
         if method != chosen.method:
             chosen = replace(chosen, method=method, steps=steps_of(chosen, method))
+        whole = _whole(method, images.pictures, settings, encoder, head)
+        with at_most(settings.eval_batch_size):
+            cost = costs[method] = cost_of(whole, few, classes=known, device=training.device)
         learned = target_head(chosen, encoder, head, train.classes)
-        stages += _training(images.pictures, settings.threat, chosen, encoder, learned)
+        stages += _training(images.pictures, settings.threat, chosen, encoder, learned, cost)
         stages += _measuring(method, cost, data, settings, has_head=head is not None)
-    stages += audit_stage(cost, min(settings.audit_examples, len(data.test)))
-    return Plan(tuple(stages), cost.memory(settings.eval_batch_size))
+        if (student := student_of(whole.preprocessor)) is not None:
+            alone = cost_of(
+                Defended(nn.Identity(), student, head or nn.Identity()), few, device=training.device
+            )
+            stages += _measuring(STUDENT_ALONE, alone, data, settings, has_head=head is not None)
+    judged = costs[settings.defence.method]
+    stages += audit_stage(judged, min(settings.audit_examples, len(data.test)))
+    return Plan(tuple(stages), max(cost.memory(settings.eval_batch_size) for cost in costs.values()))
+
+
+def _whole(
+    method: DefenceMethod,
+    pictures: LabelledImages,
+    settings: DefendSettings,
+    encoder: FrozenEncoder,
+    head: nn.Module | None,
+) -> Defended:
+    """What will be attacked, untrained; for ``auto`` with an auto-encoder, as most candidates have one."""
+    named = "stability" if method == AUTO else method
+    front = fresh_preprocessor(pictures, replace(settings.defence, method=named), encoder)
+    if method == "distil" and settings.is_encoder:
+        return Defended(nn.Identity(), student_of(front) or encoder, head or nn.Identity())
+    return Defended(front, encoder, head or nn.Identity())
 
 
 def _training(
@@ -69,10 +92,11 @@ def _training(
     settings: PreprocessorSettings,
     encoder: FrozenEncoder,
     head: nn.Module | None,
+    cost: Cost,
 ) -> list[Stage]:
     name = f"train {settings.method}"
     if settings.method == AUTO:
-        return _trials(train, threat, settings, encoder, head)
+        return _trials(train, threat, settings, encoder, head, cost)
     if settings.objective is None:
         return []
     if settings.minutes is not None:
@@ -88,14 +112,20 @@ def _trials(
     settings: PreprocessorSettings,
     encoder: FrozenEncoder,
     head: nn.Module | None,
+    cost: Cost,
 ) -> list[Stage]:
-    """Of every candidate, and of the one that is trained in full then: the costliest, as it may be any."""
+    """Of every candidate, and of the one that is trained in full then: the costliest, as it may be any.
+
+    A trial trains, takes the features of all images for its head, and is attacked.
+    """
     found, full = list[Stage](), list[Stage]()
+    judged = passes_of(FIRST_LOOK, cost.outputs, threat)
+    after = cost.seconds(Passes(len(train) + JUDGED * judged.forward, JUDGED * judged.backward))
     for method in CANDIDATES:
-        (short,) = _training(train, threat, shortened(settings, method), encoder, head)
-        found.append(Stage(f"trial of {method}", short.seconds))
+        (short,) = _training(train, threat, shortened(settings, method), encoder, head, cost)
+        found.append(Stage(f"trial of {method}", short.seconds + after))
         whole = replace(settings, method=method, steps=steps_of(settings, method))
-        full += _training(train, threat, whole, encoder, head)
+        full += _training(train, threat, whole, encoder, head, cost)
     return [*found, Stage("train what they choose", max(stage.seconds for stage in full))]
 
 
@@ -136,6 +166,6 @@ def _measuring(
     stages += measuring(
         cost, count, settings.attacks, classes=classes, threat=settings.threat, label=f"{method}: "
     )
-    curve = CURVE_PASSES * min(settings.curve_images, count)
+    curve = CURVE_PASSES * min(settings.curve_images, count) if method != STUDENT_ALONE else 0
     passes = Passes(curve, curve)
     return [*stages, *([Stage(f"{method}: security curve", cost.seconds(passes), passes)] if curve else [])]
