@@ -66,7 +66,8 @@ def test_arrays_and_labelled_images_are_judged_as_tensors_are(digits: ImageSourc
     few = digits.test.select(torch.arange(20))
     images, labels = few.images, few.labels
     whole = evaluate(model, (images, labels), threat, ["pgd-2"], folder=str(tmp_path / "a"))
-    for data in ((images.numpy()[::-1][::-1], labels.numpy().astype(np.uint8)), [images, labels.int()], few):
+    arrays = (images.double().numpy()[::-1][::-1], labels.numpy().astype(np.uint8))
+    for data in (arrays, [images.double(), labels.int()], few):
         found = evaluate(model, data, threat, ["pgd-2"], seed=np.int64(0), folder=tmp_path / "a", resume=True)
         assert torch.equal(found.correct["pgd-2"], whole.correct["pgd-2"])
     assert audit(model, few, threat, whole, examples=np.int64(4), folder=str(tmp_path / "b"))  # type: ignore[arg-type]

@@ -113,7 +113,7 @@ ImagesAndLabels = LabelledImages | tuple[Images | np.ndarray[Any, Any], Tensor |
 
 
 def pair_of(data: ImagesAndLabels) -> Pair:
-    """Images (N, C, H, W) and labels (N,) as tensors, labels as int64.
+    """Images (N, C, H, W) and labels (N,) as tensors; floating pixels as float32, labels as int64.
 
     Raises:
         InputError: no :class:`LabelledImages` and no two tensors or arrays; labels that are no whole numbers.
@@ -124,6 +124,8 @@ def pair_of(data: ImagesAndLabels) -> Pair:
     require(isinstance(data, (tuple, list)) and len(data) == 2, "data", allowed, type(data).__name__)
     given, classes = data
     images = given if isinstance(given, UnitImages) else _tensor(given, "images")
+    if isinstance(images, Tensor) and images.is_floating_point():
+        images = images.float()
     labels = _tensor(classes, "labels")
     whole = not labels.is_floating_point() and not labels.is_complex()
     got = f"{labels.dtype} of shape {tuple(labels.shape)}"

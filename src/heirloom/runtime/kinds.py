@@ -80,7 +80,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint in WORDS:
         return isinstance(value, WORDS[hint][0]) and (hint is bool or not isinstance(value, bool))
     if get_origin(hint) in (tuple, Sequence):
-        return _fit(value, get_args(hint), is_tuple=get_origin(hint) is tuple)
+        return _all_fit(value, get_args(hint), is_tuple=get_origin(hint) is tuple)
     if get_origin(hint) is Callable:
         return callable(value)
     if isinstance(hint, type) and hint is not Any:
@@ -88,7 +88,7 @@ def _fits(value: Any, hint: Any) -> bool:
     return True  # a list of choices, which only its owner knows
 
 
-def _fit(values: Any, parts: tuple[Any, ...], *, is_tuple: bool) -> bool:
+def _all_fit(values: Any, parts: tuple[Any, ...], *, is_tuple: bool) -> bool:
     if not isinstance(values, Sequence) or isinstance(values, str):
         return False
     any_number = not is_tuple or parts[-1] is Ellipsis
