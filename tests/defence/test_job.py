@@ -173,11 +173,12 @@ def test_distil_stands_beside_its_student_and_leaves_it_as_an_encoder(
     assert stand_in(small.test.images[:1]).shape == encoder(small.test.images[:1]).shape
 
 
+@pytest.mark.parametrize("kind", ["vit classifier", "clip classifier", "siglip classifier"])
 def test_a_classifier_that_is_read_as_features_has_its_own_head_beside_it(
-    small: ImageSource, tmp_path: Path
+    kind: str, small: ImageSource, tmp_path: Path
 ) -> None:
     """Only where it knows the data's classes by their names."""
-    settings = ZOO["vit classifier"].settings
+    settings = ZOO[kind].settings
     distil = PreprocessorSettings(method="distil", distil=DistilSettings(width=4))
     for names, knows in (([str(9 - n) for n in range(10)], True), ([f"thing {n}" for n in range(10)], False)):
         folder = tmp_path / names[0]
@@ -186,7 +187,7 @@ def test_a_classifier_that_is_read_as_features_has_its_own_head_beside_it(
             "id2label": dict(enumerate(names)),
             "label2id": {n: i for i, n in enumerate(names)},
         }
-        build(Animal(**{**vars(ZOO["vit classifier"]), "settings": told}), folder)
+        build(Animal(**{**vars(ZOO[kind]), "settings": told}), folder)
         encoder = load_encoder(EncoderSettings(str(folder)))
         front = fresh_preprocessor(small.train, distil, encoder).eval()
         whole = Defended(front, encoder, torch.nn.Linear(16, 10))

@@ -69,6 +69,7 @@ def test_a_linear_classifier_says_the_checkpoints_own_logits(
             isinstance(part, torch.nn.Linear)
             and part.in_features == encoder(x).shape[1]
             and part.out_features == whole(x).shape[1]
+            and torch.allclose(part(encoder(x)), whole(x), atol=1e-4, rtol=1e-3)
             for part in whole.modules()
         )
     else:

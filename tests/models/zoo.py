@@ -145,6 +145,8 @@ ZOO: dict[str, Animal] = {
     "clip vision": _vit("CLIPVisionConfig", "CLIPVisionModel", "CLIPImageProcessor", pooled),
     "siglip": _dual("SiglipConfig", "SiglipModel", "SiglipImageProcessor"),
     "clip": _dual("CLIPConfig", "CLIPModel", "CLIPImageProcessor"),
+    "siglip classifier": _dual("SiglipConfig", "SiglipForImageClassification", "SiglipImageProcessor"),
+    "clip classifier": _dual("CLIPConfig", "CLIPForImageClassification", "CLIPImageProcessor"),
     "aimv2 dual": _dual("Aimv2Config", "Aimv2Model", "CLIPImageProcessor"),
     "chinese_clip": _dual("ChineseCLIPConfig", "ChineseCLIPModel", "ChineseCLIPImageProcessor"),
     "blip": _dual("BlipConfig", "BlipModel", "BlipImageProcessor"),

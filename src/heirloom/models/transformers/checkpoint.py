@@ -85,6 +85,7 @@ def _tower(source: str, config: Any, vision: Any, options: dict[str, Any]) -> Ch
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
+    vision.id2label, vision.label2id = config.id2label, config.label2id  # of a classifier on this tower
     if type(vision) in MODEL_MAPPING:
         try:
             alone = _loaded(MODEL_MAPPING[type(vision)], source, vision, options)
