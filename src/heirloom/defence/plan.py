@@ -50,40 +50,41 @@ def plan_of_defence(
     train = images.train
     few = train.select(torch.arange(min(TIMED, len(train)))).images
     known = len(train.classes) if head is not None else None
+
+    def timed(whole: nn.Module, classes: int | None = None) -> Cost:
+        with at_most(settings.eval_batch_size):
+            return cost_of(whole, few, classes=classes, device=training.device)
+
+    behind = timed(Defended(nn.Identity(), encoder, head or nn.Identity()), known)
     stages, costs = list[Stage](), dict[str, Cost]()
     for method in settings.methods:
         chosen = settings.defence
         if method != chosen.method:
             chosen = replace(chosen, method=method, steps=steps_of(chosen, method))
-        whole = _whole(method, images.pictures, settings, encoder, head)
-        with at_most(settings.eval_batch_size):
-            cost = costs[method] = cost_of(whole, few, classes=known, device=training.device)
+        front = _untrained(method, images.pictures, settings, encoder)
+        student, cost = student_of(front), behind
+        alone = timed(student) if student is not None else None
+        if alone is not None and settings.is_encoder:
+            cost = alone
+        elif not isinstance(front, nn.Identity):
+            cost = behind.after(timed(Defended(front, nn.Flatten(), nn.Identity())))
+        costs[method] = cost
         learned = target_head(chosen, encoder, head, train.classes)
         stages += _training(images.pictures, settings.threat, chosen, encoder, learned, cost)
         stages += _measuring(method, cost, data, settings, has_head=head is not None)
-        if (student := student_of(whole.preprocessor)) is not None:
-            alone = cost_of(
-                Defended(nn.Identity(), student, head or nn.Identity()), few, device=training.device
-            )
+        if alone is not None and not settings.is_encoder:
             stages += _measuring(STUDENT_ALONE, alone, data, settings, has_head=head is not None)
     judged = costs[settings.defence.method]
     stages += audit_stage(judged, min(settings.audit_examples, len(data.test)))
     return Plan(tuple(stages), max(cost.memory(settings.eval_batch_size) for cost in costs.values()))
 
 
-def _whole(
-    method: DefenceMethod,
-    pictures: LabelledImages,
-    settings: DefendSettings,
-    encoder: FrozenEncoder,
-    head: nn.Module | None,
-) -> Defended:
-    """What will be attacked, untrained; for ``auto`` with an auto-encoder, as most candidates have one."""
+def _untrained(
+    method: DefenceMethod, pictures: LabelledImages, settings: DefendSettings, encoder: FrozenEncoder
+) -> nn.Module:
+    """What will stand in front; for ``auto`` an auto-encoder, as most candidates have one."""
     named = "stability" if method == AUTO else method
-    front = fresh_preprocessor(pictures, replace(settings.defence, method=named), encoder)
-    if method == "distil" and settings.is_encoder:
-        return Defended(nn.Identity(), student_of(front) or encoder, head or nn.Identity())
-    return Defended(front, encoder, head or nn.Identity())
+    return fresh_preprocessor(pictures, replace(settings.defence, method=named), encoder)
 
 
 def _training(

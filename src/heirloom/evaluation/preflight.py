@@ -48,6 +48,17 @@ class Cost:
         """Bytes of the weights, twice (attacks work on a copy), and of a batch of so many images (None: as fit)."""
         return 2 * self.weights + (batch or self.at_once) * self.activations
 
+    def after(self, front: Cost) -> Cost:
+        """Of both together, where ``front`` stands in front of this."""
+        return Cost(
+            self.forward + front.forward,
+            self.gradient + front.gradient,
+            self.weights + front.weights,
+            self.activations + front.activations,
+            self.outputs,
+            min(self.at_once, front.at_once),
+        )
+
     def seconds(self, passes: Passes) -> float:
         """Of so many passes; a backward pass is timed with the forward pass that it needs."""
         return passes.backward * self.gradient + max(0, passes.forward - passes.backward) * self.forward
