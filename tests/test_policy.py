@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from heirloom_recipes.record import MACHINE_PATH
 
 SOURCE = Path(heirloom.__file__).parent
 FROZEN = Path(__file__).with_name("frozen_interface.json")
+TESTS = Path(__file__).parent
 ARCHITECTURE = SOURCE.parents[1] / "docs" / "architecture.md"
 ROWS = re.findall(r"^\| `(\w+)` \| (.+) \| .+ \|$", ARCHITECTURE.read_text(), flags=re.M)
 # a module may import from its own room and from those above it on the page
@@ -145,6 +147,13 @@ def test_the_library_names_arguments_and_not_options(path: Path) -> None:
 def test_public_names_are_there() -> None:
     for name in heirloom.__all__:
         assert getattr(heirloom, name) is not None
+
+
+def test_what_the_tests_replace_by_name_is_there() -> None:
+    """A function that moves would break a slow test that few runs reach; here its old name is told at once."""
+    for path in TESTS.rglob("test_*.py"):
+        for name in re.findall(r"setattr\(\s*\"([\w.]+)\"", path.read_text()):
+            assert pkgutil.resolve_name(name) is not None, path
 
 
 @pytest.mark.parametrize("package", ["torchvision", "timm"])

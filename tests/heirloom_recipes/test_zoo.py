@@ -31,7 +31,7 @@ def test_the_zoo_at_smoke_size(
 ) -> None:
     by_name = {member.name: member for member in MEMBERS}
     monkeypatch.setattr(make, "MEMBERS", tuple(by_name[name] for name in ("digits", "cifar10", "mnist")))
-    monkeypatch.setattr("heirloom.data.hub_images.offline_where_unreachable", lambda: None)
+    monkeypatch.setattr("heirloom.data.splits.offline_where_unreachable", lambda: None)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     words = ["reproduce", "zoo", "--scale", "smoke", "--out", str(tmp_path), "--data", "cifar10=digits"]
