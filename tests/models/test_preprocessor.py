@@ -17,6 +17,7 @@ CASES = [
     ("mlp", (1, 8, 8), {}),
     ("conv", (3, 32, 32), {}),
     ("conv", (1, 27, 27), {"width": 8}),
+    ("vit-small32-patch4", (3, 32, 32), SMALL_VIT),
     ("vit-small32", (3, 32, 32), SMALL_VIT),
     ("vit-large224", (3, 28, 28), {**SMALL_VIT, "image_size": 28, "patch_size": 7, "pooling_factor": 2}),
 ]
@@ -86,6 +87,7 @@ def test_parameter_counts_of_the_papers_presets() -> None:
     """Table 12: 1.8e7 and 8.3e7. The large one differs: docs/method.md explains by how much and why."""
     small = build_preprocessor("vit-small32", (3, 32, 32))
     assert parameter_count(small) == 17_399_948
+    assert parameter_count(build_preprocessor("vit-small32-patch4", (3, 32, 32))) == 7_902_896
     with torch.device("meta"):
         large = build_preprocessor("vit-large224", (3, 224, 224))
     assert parameter_count(large) == 122_776_268

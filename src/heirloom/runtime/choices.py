@@ -12,7 +12,8 @@ Pooling = Literal["auto", "cls", "mean", "pooler", "classifier", "logits", "imag
 HeadKind = Literal["linear", "own", "zero-shot"]
 Normalisation = Literal["auto", "none", "half", "imagenet"]
 Transform = Literal["jpeg", "bit-depth", "median"]
-Autoencoder = Literal["mlp", "conv", "vit-small32", "vit-large224"]  # what objectives train, but for distil
+# what objectives train, but for distil
+Autoencoder = Literal["mlp", "conv", "vit-small32-patch4", "vit-small32", "vit-large224"]
 Architecture = Literal[Autoencoder, "student-painter", "vae", Transform]
 # one objective a file: heirloom/objectives/<name with underscores>.py
 ObjectiveName = Literal[
