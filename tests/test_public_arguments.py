@@ -100,8 +100,15 @@ def test_images_come_from_a_path_as_from_its_text(tmp_path: Path) -> None:
     np.savez(tmp_path / "images.npz", images=x, labels=y)
     one, other = load_images(tmp_path / "images.npz"), load_images(str(tmp_path / "images.npz"))
     assert one.facts() == other.facts()
-    with pytest.raises(InputError, match="settings must be an EncoderSettings, got 'x'"):
-        load_encoder("x")  # type: ignore[arg-type]
+
+
+def test_an_encoder_is_named_by_its_settings_or_their_source(foundation: Path) -> None:
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = load_encoder(heirloom.EncoderSettings(str(foundation)))(x)
+    for named in (foundation, str(foundation)):
+        assert torch.equal(load_encoder(named)(x), expected)
+    with pytest.raises(InputError, match="settings must be an EncoderSettings or a text or a Path, got 3"):
+        load_encoder(3)  # type: ignore[arg-type]
 
 
 def test_images_of_predict_in_every_form(tmp_path: Path, foundation: Path) -> None:

@@ -215,10 +215,11 @@ class FrozenEncoder(nn.Module):
 
 
 @kinds_checked()
-def load_encoder(settings: EncoderSettings, *, trust_remote_code: bool = False) -> FrozenEncoder:
+def load_encoder(settings: EncoderSettings | str | Path, *, trust_remote_code: bool = False) -> FrozenEncoder:
     """Load the foundation model that ``settings`` names, frozen.
 
     Args:
+        settings: or their ``source`` alone, where the rest stays as it is.
         trust_remote_code: let a hub repository's own code run. Off unless asked.
 
     Raises:
@@ -226,6 +227,8 @@ def load_encoder(settings: EncoderSettings, *, trust_remote_code: bool = False) 
             checkpoint without normalisation constants while ``normalisation`` is ``auto``, or without weights
             that its features need.
     """
+    if not isinstance(settings, EncoderSettings):
+        settings = EncoderSettings(str(settings))
     if settings.revision is not None and (settings.is_factory or Path(settings.source).exists()):
         reject("revision", "left out unless model is a hub id", settings.revision)
     is_transformers = not settings.is_factory and not (
