@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from heirloom.data.labelled import LabelledImages
 from heirloom.defence.budget import steps_in
 from heirloom.defence.distil_steps import Share, painter_step, student_step
-from heirloom.defence.settings import PreprocessorSettings
+from heirloom.defence.settings import DistilSettings, PreprocessorSettings
 from heirloom.heads.linear import extract_features
 from heirloom.models.preprocessor import Preprocessor
 from heirloom.networks.student_painter import StudentPainter
@@ -114,14 +114,19 @@ def _share(
     path: Path | None,
 ) -> TrainingSettings:
     """The painter's share of the training, or what it leaves, in epochs, steps or minutes."""
-    training, share = settings.training, settings.distil.painter_share if settings.distil.paints else 0.0
-    share = share if phase == 1 else 1 - share
+    training, share = settings.training, shares_of_phases(settings.distil)[phase]
     if settings.steps is not None:
         return replace(training, steps=settings.steps[min(phase, len(settings.steps) - 1)])
     if settings.minutes is None:
         return replace(training, epochs=max(1, round(share * training.epochs)))
     kept = path.with_name(f"steps-{phase}.json") if path is not None else None
     return replace(training, steps=steps_in(share * settings.minutes, module, training, run, kept))
+
+
+def shares_of_phases(settings: DistilSettings) -> tuple[float, ...]:
+    """What the student and, where there is one, the painter have of the training."""
+    share = settings.painter_share
+    return (1 - share, share) if settings.paints else (1.0,)
 
 
 @torch.no_grad()

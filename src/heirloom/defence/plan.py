@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from heirloom.attacks.cascade import FIRST_LOOK
 from heirloom.attacks.engine.passes import Passes
 from heirloom.data.labelled import ImageSource, LabelledImages
 from heirloom.defence.budget import steps_of
 from heirloom.defence.checks import check_before_work
-from heirloom.defence.choose import CANDIDATES, JUDGED, shortened
 from heirloom.defence.controls import STUDENT_ALONE, student_of, target_head
-from heirloom.defence.settings import AUTO, DefendSettings, PreprocessorSettings
+from heirloom.defence.settings import AUTO, DefendSettings
 from heirloom.defence.shares import shares_of
-from heirloom.defence.train_preprocessor import fresh_preprocessor, train_preprocessor
+from heirloom.defence.train_preprocessor import fresh_preprocessor
+from heirloom.defence.training_plan import Trained, training_stages
 from heirloom.evaluation.preflight import (
     CURVE_PASSES,
     TIMED,
@@ -27,13 +25,11 @@ from heirloom.evaluation.preflight import (
     audit_stage,
     cost_of,
     measuring,
-    passes_of,
 )
 from heirloom.models.defended import Defended
 from heirloom.models.encoder import FrozenEncoder
 from heirloom.models.memory import at_most
 from heirloom.runtime.choices import DefenceMethod
-from heirloom.threat import Threat
 
 
 def plan_of_defence(
@@ -55,22 +51,23 @@ def plan_of_defence(
         with at_most(settings.eval_batch_size):
             return cost_of(whole, few, classes=classes, device=training.device)
 
-    behind = timed(Defended(nn.Identity(), encoder, head or nn.Identity()), known)
+    frozen = timed(Defended(nn.Identity(), encoder, head or nn.Identity()), known)
     stages, costs = list[Stage](), dict[str, Cost]()
     for method in settings.methods:
         chosen = settings.defence
         if method != chosen.method:
             chosen = replace(chosen, method=method, steps=steps_of(chosen, method))
         front = _untrained(method, images.pictures, settings, encoder)
-        student, cost = student_of(front), behind
+        student, cost = student_of(front), frozen
         alone = timed(student) if student is not None else None
         if alone is not None and settings.is_encoder:
             cost = alone
         elif not isinstance(front, nn.Identity):
-            cost = behind.after(timed(Defended(front, nn.Flatten(), nn.Identity())))
+            cost = frozen.after(timed(Defended(front, nn.Flatten(), nn.Identity())))
         costs[method] = cost
         learned = target_head(chosen, encoder, head, train.classes)
-        stages += _training(images.pictures, settings.threat, chosen, encoder, learned, cost)
+        on = Trained(images.pictures, settings.threat, encoder, frozen, learned)
+        stages += training_stages(on, chosen, cost)
         stages += _measuring(method, cost, data, settings, has_head=head is not None)
         if alone is not None and not settings.is_encoder:
             stages += _measuring(STUDENT_ALONE, alone, data, settings, has_head=head is not None)
@@ -85,72 +82,6 @@ def _untrained(
     """What will stand in front; for ``auto`` an auto-encoder, as most candidates have one."""
     named = "stability" if method == AUTO else method
     return fresh_preprocessor(pictures, replace(settings.defence, method=named), encoder)
-
-
-def _training(
-    train: LabelledImages,
-    threat: Threat,
-    settings: PreprocessorSettings,
-    encoder: FrozenEncoder,
-    head: nn.Module | None,
-    cost: Cost,
-) -> list[Stage]:
-    name = f"train {settings.method}"
-    if settings.method == AUTO:
-        return _trials(train, threat, settings, encoder, head, cost)
-    if settings.objective is None:
-        return []
-    if settings.minutes is not None:
-        return [Stage(name, 60 * settings.minutes)]
-    batch = min(settings.training.batch_size, len(train))
-    steps = sum(settings.steps or (settings.training.epochs * (len(train) // batch),))
-    return [Stage(name, steps * batch * _seconds_an_image(train, threat, settings, encoder, head))]
-
-
-def _trials(
-    train: LabelledImages,
-    threat: Threat,
-    settings: PreprocessorSettings,
-    encoder: FrozenEncoder,
-    head: nn.Module | None,
-    cost: Cost,
-) -> list[Stage]:
-    """Of every candidate, and of the one that is trained in full then: the costliest, as it may be any.
-
-    A trial trains, takes the features of all images for its head, and is attacked.
-    """
-    found, full = list[Stage](), list[Stage]()
-    judged = passes_of(FIRST_LOOK, cost.outputs, threat)
-    after = cost.seconds(Passes(len(train) + JUDGED * judged.forward, JUDGED * judged.backward))
-    for method in CANDIDATES:
-        (short,) = _training(train, threat, shortened(settings, method), encoder, head, cost)
-        found.append(Stage(f"trial of {method}", short.seconds + after))
-        whole = replace(settings, method=method, steps=steps_of(settings, method))
-        full += _training(train, threat, whole, encoder, head, cost)
-    return [*found, Stage("train what they choose", max(stage.seconds for stage in full))]
-
-
-def _seconds_an_image(
-    train: LabelledImages,
-    threat: Threat,
-    settings: PreprocessorSettings,
-    encoder: FrozenEncoder,
-    head: nn.Module | None,
-) -> float:
-    """Of the second of two real training steps on a small batch."""
-    batch = min(settings.training.batch_size, TIMED, len(train))
-    few = train.select(torch.arange(min(len(train), max(2 * batch, settings.distil.count))))
-    short = replace(settings.training, batch_size=batch, checkpoint_seconds=float("inf"))
-    ends: list[float] = []
-    train_preprocessor(
-        few,
-        threat,
-        replace(settings, minutes=None, steps=(2, 2), training=short),
-        encoder=encoder,
-        head=head,
-        report=lambda done, total, losses: ends.append(time.perf_counter()),
-    )
-    return (ends[1] - ends[0]) / batch if len(ends) > 1 else 0.0
 
 
 def _measuring(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -15,6 +16,7 @@ from heirloom.pretraining.phases import check_before_training
 from heirloom.pretraining.settings import PretrainSettings
 from heirloom.threat import Threat
 from heirloom.training.loop import train
+from heirloom.training.timing import step_seconds
 
 
 def plan_of_pretraining(
@@ -27,10 +29,11 @@ def plan_of_pretraining(
     """
     check_before_training(data, settings)
     count = len(data.train) - round(settings.validation * len(data.train))
-    stages = [
-        Stage(f"{phase} phase", settings.epochs_of(phase) * count * _seconds(data, threat, settings, phase))
-        for phase in settings.phases
-    ]
+    batch = min(settings.training.batch_size, len(data.train))
+    stages = list[Stage]()
+    for phase in settings.phases:
+        (a_step,) = step_seconds(partial(_second_of_two, data, threat, settings, phase), batch)
+        stages.append(Stage(f"{phase} phase", settings.epochs_of(phase) * count / batch * a_step))
     few = data.train.select(torch.arange(min(TIMED, len(data.train)))).images
     cost = cost_of(fresh_network(data.train, settings).eval(), few, device=settings.training.device)
     if settings.method != "contrastive":
@@ -40,9 +43,10 @@ def plan_of_pretraining(
     return Plan(tuple(stages), cost.memory(settings.training.batch_size))
 
 
-def _seconds(data: ImageSource, threat: Threat, settings: PretrainSettings, phase: str) -> float:
-    """Of one image in the second of two steps."""
-    batch = min(settings.training.batch_size, TIMED, len(data.train))
+def _second_of_two(
+    data: ImageSource, threat: Threat, settings: PretrainSettings, phase: str, batch: int
+) -> list[float]:
+    """Seconds of the second of two steps of so many images."""
     few = data.train.select(torch.arange(min(len(data.train), 2 * batch)))
     ends: list[float] = []
     train(
@@ -52,4 +56,4 @@ def _seconds(data: ImageSource, threat: Threat, settings: PretrainSettings, phas
         replace(settings.training, epochs=2, steps=2, batch_size=batch),
         report=lambda done, total, losses: ends.append(time.perf_counter()),
     )
-    return (ends[1] - ends[0]) / batch if len(ends) > 1 else 0.0
+    return [ends[1] - ends[0]]
