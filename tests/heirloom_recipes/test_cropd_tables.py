@@ -12,7 +12,7 @@ from heirloom.results.schema import Summary
 from heirloom_recipes.catalogue import RECIPES, recipe_of
 from heirloom_recipes.cropd.page import trade_off_drawing
 from heirloom_recipes.cropd.paper import ADVERSARIAL, ENCODER_ONLY, FILTERS, RIVALS, TABLES
-from heirloom_recipes.cropd.recipes import table
+from heirloom_recipes.cropd.recipes import AS_THEY_ARE, table
 from heirloom_recipes.cropd.run import Runner
 from heirloom_recipes.cropd.spent import counted, spent
 
@@ -149,10 +149,30 @@ def test_every_table_at_scale_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             for row in summary.rows:
                 values = [row[c]["value"] for c in ("clean", "pgd-2", "pma-2")]
                 assert values == sorted(values, reverse=True)
+            _more_than_nothing_is_the_difference_of_both_rows(summary)
     again = table("table-9", "smoke", tmp_path)  # everything is read again
     assert again.rows == Summary.read(tmp_path / "table-9" / "summary.json").rows
     with pytest.raises(InputError, match=r"resume must be of the run in .*, got another .*seed"):
         table("table-9", "smoke", tmp_path, seed=1)
+
+
+def _more_than_nothing_is_the_difference_of_both_rows(summary: Summary) -> None:
+    verdicts = [each["defence"] for each in summary.details["defences"]]
+    assert verdicts == [row["defence"] for row in summary.rows]
+    bare = {
+        (row["data"], row["eps"]): row["pma-2"]["value"]
+        for row in summary.rows
+        if (row["method"], row["head"]) == ("identity", "clean") and row["foundation"] in AS_THEY_ARE
+    }
+    for row in summary.rows:
+        nothing, gain = bare.get((row["data"], row["eps"])), row["gain"]
+        is_nothing = (
+            row["method"] == "identity" and row["head"] == "clean" and row["foundation"] in AS_THEY_ARE
+        )
+        assert (gain is None) == (nothing is None or is_nothing)
+        if nothing is not None and gain is not None:
+            assert gain["value"] == pytest.approx(row["pma-2"]["value"] - nothing, abs=1e-9)
+            assert gain["low"] <= gain["value"] <= gain["high"]
 
 
 def _measured_for_the_first_model_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from heirloom.objectives.defences import caveats
 from heirloom.report.figures import COLOURS, data_uri, new_axes
 from heirloom.report.page import Figure, Images, Part, Section, Table, Text, page
-from heirloom.results.schema import Proportion, Summary
+from heirloom.results.schema import Difference, Proportion, Summary
 from heirloom.threat import format_eps
 
 MARKS = ("o", "s", "^")
@@ -45,14 +45,20 @@ def printed(summary: Summary) -> list[Table]:
         return [Table(caption, ["", *columns], cells), *_published(summary)]
     names = ["clean", *summary.settings["attacks"].split(", ")]
     columns = [column for name in names for column in (name, "paper")]
-    cells = []
+    cells, has_gains = [], any(row.get("gain") for row in rows)
+    columns += ["more than nothing"] if has_gains else []
     for row in rows:
         line = [row["defence"]]
         for name in names:
             line += [str(Proportion.model_validate(row[name])), _paper(row["paper"], name, names)]
-        cells.append(line)
+        cells.append([*line, _gain(row)] if has_gains else line)
     caption = f"Accuracy in % [95 % interval over images], ours and the paper's; eps by data: {summary.settings['eps']}"
+    caption += "; last, the worst case less that of nothing in front, in points, paired" if has_gains else ""
     return [Table(caption + _caveat(summary), ["images, in front", *columns], cells)]
+
+
+def _gain(row: dict[str, Any]) -> str:
+    return str(Difference.model_validate(row["gain"])) if row.get("gain") else "-"
 
 
 def _methods(summary: Summary) -> list[str]:

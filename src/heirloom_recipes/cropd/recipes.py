@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from heirloom.attacks.pgd import pgd
+from heirloom.defence.remarks import unpacked
 from heirloom.report.figures import image_uri
 from heirloom.results.schema import Summary
+from heirloom.results.statistics import paired_difference
 from heirloom.runtime.randomness import generator_of
 from heirloom_recipes.cropd.beside import beside, controls
 from heirloom_recipes.cropd.images import first_images
@@ -22,6 +24,7 @@ from heirloom_recipes.shards import leave_if_sharded, share_of
 
 FIGURE_2 = ("vanilla", "arae", "cropd", "adversarial-reconstruction", "distil")
 SHOWN, STEPS = 6, 20
+AS_THEY_ARE = ("frozen", "rocl")  # foundations that all rows share
 
 
 def table(name: str, scale: str, out: Path, **options: Any) -> Summary:
@@ -33,11 +36,29 @@ def table(name: str, scale: str, out: Path, **options: Any) -> Summary:
         runner.row(cell)
         beside(runner, cell)
     leave_if_sharded()
-    rows = []
+    rows, verdicts = list[dict[str, Any]](), list[dict[str, Any]]()
     for cell in cells:
-        made = {"": runner.row(cell), **beside(runner, cell)}
-        rows += [_figures(runner, cell, kept, control) for control, kept in made.items()]
-    return _finished(runner, name, cells, rows)
+        nothing = _nothing(cells, cell)
+        base = None if nothing is None else runner.row(nothing)
+        for control, kept in {"": runner.row(cell), **beside(runner, cell)}.items():
+            rows.append(_figures(runner, cell, kept, control))
+            verdicts.append({"defence": rows[-1]["defence"], "right": kept["right"]})
+            is_nothing = nothing is cell and not control
+            rows[-1]["gain"] = None if base is None or is_nothing else _gain(kept, base)
+    return _finished(runner, name, cells, rows, {"defences": verdicts})
+
+
+def _nothing(cells: Sequence[Cell], cell: Cell) -> Cell | None:
+    """The row of the same images and eps that no work was done for: a clean head, nothing in front."""
+    there = (one for one in cells if (one.data, one.eps) == (cell.data, cell.eps))
+    bare = (one for one in there if (one.method, one.head) == ("identity", "clean"))
+    return next((one for one in bare if one.foundation in AS_THEY_ARE), None)
+
+
+def _gain(kept: dict[str, Any], nothing: dict[str, Any]) -> dict[str, Any]:
+    """What a row has more in the worst case than nothing in front, on the same images."""
+    worst = list(unpacked(kept["right"]))[-1]
+    return paired_difference(*(unpacked(one["right"])[worst] for one in (kept, nothing))).model_dump()
 
 
 def costs(scale: str, out: Path, **options: Any) -> Summary:
@@ -130,7 +151,7 @@ def _cost(runner: Runner, cell: Cell, seconds: float | None) -> float | None:
     """Processor seconds of what a row has for itself: what stands in front, and a foundation that was trained under
     attack or fine-tuned for it; not the frozen one, which all rows share. None: not counted.
     """
-    if cell.foundation in ("frozen", "rocl"):
+    if cell.foundation in AS_THEY_ARE:
         return seconds
     tuned = runner.foundations.is_tuned(cell)
     own = runner.foundations.spent(cell)["fine-tuning" if tuned else "foundation"]
