@@ -12,7 +12,7 @@ from heirloom.results.schema import Summary
 from heirloom_recipes.catalogue import RECIPES, recipe_of
 from heirloom_recipes.cropd.page import trade_off_drawing
 from heirloom_recipes.cropd.paper import ADVERSARIAL, ENCODER_ONLY, FILTERS, RIVALS, TABLES
-from heirloom_recipes.cropd.recipes import AS_THEY_ARE, table
+from heirloom_recipes.cropd.recipes import is_frozen, table
 from heirloom_recipes.cropd.run import Runner
 from heirloom_recipes.cropd.spent import counted, spent
 
@@ -159,19 +159,23 @@ def test_every_table_at_scale_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def _more_than_nothing_is_the_difference_of_both_rows(summary: Summary) -> None:
     verdicts = [each["defence"] for each in summary.details["defences"]]
     assert verdicts == [row["defence"] for row in summary.rows]
+    cells = {cell.name: cell for cell in TABLES[summary.settings["table"]]}
     bare = {
-        (row["data"], row["eps"]): row["pma-2"]["value"]
-        for row in summary.rows
-        if (row["method"], row["head"]) == ("identity", "clean") and row["foundation"] in AS_THEY_ARE
+        name: cell
+        for name, cell in cells.items()
+        if (cell.method, cell.head) == ("identity", "clean") and is_frozen(cell)
     }
+    worst = {row["defence"]: row["pma-2"]["value"] for row in summary.rows}
     for row in summary.rows:
-        nothing, gain = bare.get((row["data"], row["eps"])), row["gain"]
-        is_nothing = (
-            row["method"] == "identity" and row["head"] == "clean" and row["foundation"] in AS_THEY_ARE
+        same = (
+            name
+            for name, cell in bare.items()
+            if (cell.data, cell.eps or row["eps"]) == (row["data"], row["eps"])
         )
-        assert (gain is None) == (nothing is None or is_nothing)
+        nothing, gain = worst.get(next(same, "")), row["gain"]
+        assert (gain is None) == (nothing is None or row["defence"] in bare)
         if nothing is not None and gain is not None:
-            assert gain["value"] == pytest.approx(row["pma-2"]["value"] - nothing, abs=1e-9)
+            assert gain["value"] == pytest.approx(worst[row["defence"]] - nothing, abs=1e-9)
             assert gain["low"] <= gain["value"] <= gain["high"]
 
 

@@ -18,7 +18,7 @@ from heirloom.results.statistics import paired_difference
 from heirloom.runtime.randomness import generator_of
 from heirloom_recipes.cropd.beside import beside, controls
 from heirloom_recipes.cropd.images import first_images
-from heirloom_recipes.cropd.paper import COLUMNS, HOURS, PARAMETERS, TABLES, Cell
+from heirloom_recipes.cropd.paper import COLUMNS, FINE_TUNED_DATA, HOURS, PARAMETERS, TABLES, TUNED, Cell
 from heirloom_recipes.cropd.run import Runner
 from heirloom_recipes.shards import leave_if_sharded, share_of
 
@@ -52,7 +52,12 @@ def _nothing(cells: Sequence[Cell], cell: Cell) -> Cell | None:
     """The row of the same images and eps that no work was done for: a clean head, nothing in front."""
     there = (one for one in cells if (one.data, one.eps) == (cell.data, cell.eps))
     bare = (one for one in there if (one.method, one.head) == ("identity", "clean"))
-    return next((one for one in bare if one.foundation in AS_THEY_ARE), None)
+    return next((one for one in bare if is_frozen(one)), None)
+
+
+def is_frozen(cell: Cell) -> bool:
+    """Whether the row's foundation is the one that preprocessors of its data stand before."""
+    return cell.foundation == TUNED if cell.data in FINE_TUNED_DATA else cell.foundation in AS_THEY_ARE
 
 
 def _gain(kept: dict[str, Any], nothing: dict[str, Any]) -> dict[str, Any]:
